@@ -1,0 +1,117 @@
+"""One shape for every data set: images as fragments, captions as text, and which caption belongs to which image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+SPLITS = ("train", "dev", "test")
+
+
+class DataError(ValueError):
+    """Bad input data; the message is one line that names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """A batch read from the store."""
+
+    features: np.ndarray  # (B, R, D) float32, zero where padded
+    mask: np.ndarray  # (B, R) bool
+    boxes: np.ndarray | None  # (B, R, 4) float32
+    sizes: np.ndarray | None  # (B, 2) float32
+
+
+@dataclass(frozen=True)
+class Images:
+    """N images whose fragments lie in a (possibly memory-mapped) store; `rows` says where."""
+
+    features: np.ndarray  # (rows, R, D) float16, float32 or float64; never read whole
+    rows: np.ndarray  # (N,) int64 store row of each image
+    ids: tuple[str, ...]  # (N,)
+    counts: np.ndarray | None = None  # (rows,) number of real fragments, the rest is padding; None = all R are real
+    boxes: np.ndarray | None = None  # (rows, R, 4) x1, y1, x2, y2 in pixels
+    sizes: np.ndarray | None = None  # (rows, 2) width, height in pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def regions(self) -> int:
+        return self.features.shape[1]
+
+    @property
+    def dim(self) -> int:
+        return self.features.shape[2]
+
+    def take(self, index: np.ndarray | slice) -> Fragments:
+        """The fragments of the images `index` names.  Raises DataError where a feature is not finite."""
+        rows = self.rows[index]
+        features = np.asarray(self.features[rows], dtype=np.float32)
+        if not np.isfinite(features).all():
+            bad = ~np.isfinite(features)
+            first = int(bad.any((1, 2)).argmax())
+            raise DataError(f"{bad.sum()} features are not finite, first in image {np.asarray(self.ids)[index][first]}")
+        counts = np.full(len(rows), self.regions) if self.counts is None else self.counts[rows]
+        mask = np.arange(self.regions) < counts[:, None]
+        return Fragments(
+            features=np.where(mask[..., None], features, 0.0).astype(np.float32, copy=False),
+            mask=mask,
+            boxes=None if self.boxes is None else np.asarray(self.boxes[rows], dtype=np.float32),
+            sizes=None if self.sizes is None else np.asarray(self.sizes[rows], dtype=np.float32),
+        )
+
+    def first(self, n: int) -> Images:
+        return replace(self, rows=self.rows[:n], ids=self.ids[:n])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, captions and the ground truth between them.
+
+    `groups` names subsets of caption queries that are reported on their own (True = the caption belongs to the group), such
+    as the captions that tell an image from its hard twin.  `fold_images` is the size of the contiguous folds of the COCO 1K
+    protocol, 0 where there is none.
+    """
+
+    images: Images
+    captions: tuple[str, ...]  # (M,)
+    caption_to_image: np.ndarray  # (M,) int64, index into images, non-decreasing
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> (M,) bool
+    fold_images: int = 0
+    notes: tuple[str, ...] = ()  # what a reader found and repaired, for the record
+
+    def __post_init__(self) -> None:
+        if len(self.captions) != len(self.caption_to_image):
+            raise DataError(f"{len(self.captions)} captions but {len(self.caption_to_image)} image indices")
+        if len(set(self.images.ids)) != len(self.images.ids):
+            raise DataError("image ids are not unique")
+        counts = np.bincount(self.caption_to_image, minlength=len(self.images))
+        if len(counts) > len(self.images):
+            raise DataError(f"a caption names image {len(counts) - 1}, there are only {len(self.images)}")
+        if (counts == 0).any():
+            raise DataError(f"{(counts == 0).sum()} images have no caption, first {self.images.ids[int(counts.argmin())]}")
+
+    def first(self, images: int) -> Split:
+        """The first `images` images with all their captions; 0 or more than there are = everything."""
+        if not 0 < images < len(self.images):
+            return self
+        keep = self.caption_to_image < images
+        return replace(
+            self,
+            images=self.images.first(images),
+            captions=tuple(c for c, k in zip(self.captions, keep, strict=True) if k),
+            caption_to_image=self.caption_to_image[keep],
+            groups={name: mask[keep] for name, mask in self.groups.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be opened: `load(split)` reads one of `SPLITS`."""
+
+    name: str
+    fingerprint: str  # changes whenever the data would
+    load: Callable[[str], Split]

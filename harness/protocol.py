@@ -1,0 +1,163 @@
+"""What a retrieval model is to this harness: what goes in, what comes out, what it must answer.
+
+Imports torch and nothing of ours, so that `models` and `baselines` can depend on it alone.
+Letters in shapes: B items of a batch, N fragments, R regions, L words, D feature width, d embedding width, K views.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Family = Literal["independent", "interactive"]
+
+
+def _moved(value, device: torch.device | str):
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: _moved(inner, device) for name, inner in value.items()}
+    return value
+
+
+class _Movable:
+    def to(self, device: torch.device | str):
+        """The same value with every tensor on `device`."""
+        return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class ImageBatch(_Movable):
+    """Images as sets of fragments (regions of a detector or cells of a grid)."""
+
+    fragments: Tensor  # (B, R, D) float
+    mask: Tensor  # (B, R) bool, True = a real fragment
+    boxes: Tensor | None = None  # (B, R, 4) x1, y1, x2, y2 in pixels
+    sizes: Tensor | None = None  # (B, 2) width, height in pixels
+
+    def __len__(self) -> int:
+        return len(self.fragments)
+
+
+@dataclass(frozen=True)
+class TextBatch(_Movable):
+    """Captions as word (or word-piece) numbers."""
+
+    tokens: Tensor  # (B, L) int64, 0 where padded
+    mask: Tensor  # (B, L) bool, True = a real word; real words come first
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64 number of real words."""
+        return self.mask.sum(1)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class PairBatch(_Movable):
+    """B matching image-caption pairs, as training sees them."""
+
+    images: ImageBatch
+    texts: TextBatch
+    image_index: Tensor  # (B,) int64 which training image; two pairs may share one
+    epoch: int = 0  # 0-based
+
+
+@dataclass(frozen=True)
+class Encoded(_Movable):
+    """One side, encoded on its own. A model fills what it needs; `None` means it has no such thing."""
+
+    embedding: Tensor | None = None  # (B, d), or (B, K, d) where an image has K views
+    fragments: Tensor | None = None  # (B, N, d) after the first projection, before context modelling
+    contextual: Tensor | None = None  # (B, N, d) after the model's context modelling
+    mask: Tensor | None = None  # (B, N) bool, True = real
+    shared: Tensor | None = None  # (B, c) a block whose inner product is added to every view's score
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # first axis B; whatever else the model's own losses or similarity read
+
+    def __len__(self) -> int:
+        return len(next(t for t in self._tensors().values()))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
+        return {name: t for name, t in own.items() if t is not None} | dict(self.extras)
+
+    def select(self, rows: Tensor | slice) -> Encoded:
+        """The items `rows` names, in that order."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
+        picked = {name: None if t is None else t[rows] for name, t in own.items()}
+        return Encoded(**picked, extras={name: t[rows] for name, t in self.extras.items()})
+
+    def trim(self, length: int) -> Encoded:
+        """Only the first `length` fragments of each item (the others must be padding in all of them)."""
+        if self.mask is not None and self.mask[:, length:].any():
+            raise ValueError(f"trimming to {length} fragments would drop real ones")
+        cut = {n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")}
+        return replace(self, **cut)
+
+
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """Batches after one another; fragment axes are padded with zeros (mask: False) to the longest."""
+    longest = max((p.mask.shape[1] for p in parts if p.mask is not None), default=0)
+
+    def joined(name: str) -> Tensor | None:
+        tensors = [getattr(p, name) for p in parts]
+        if tensors[0] is None:
+            return None
+        if name in ("fragments", "contextual", "mask"):
+            tensors = [F.pad(t, (0, 0) * (t.ndim - 2) + (0, longest - t.shape[1])) for t in tensors]
+        return torch.cat(tensors)
+
+    own = {f.name: joined(f.name) for f in fields(Encoded) if f.name != "extras"}
+    return Encoded(**own, extras={name: torch.cat([p.extras[name] for p in parts]) for name in parts[0].extras})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the data and the shared settings fix for every method before it is built."""
+
+    image_dim: int  # D of the stored fragments
+    regions: int  # most fragments an image has
+    vocabulary: int  # number of word numbers, specials included
+    dim: int  # embedding width d
+    word_dim: int = 300
+    margin: float = 0.2
+    same_image_negatives: bool = True  # captions of one image count as each other's negatives, as in every published code
+    token_states: Callable[[], nn.Module] | None = None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
+
+
+class Retriever(nn.Module, ABC):
+    """A model that scores images against captions.
+
+    `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item and its
+    similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
+    """
+
+    family: ClassVar[Family]
+
+    @abstractmethod
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        """Images alone, no caption in sight."""
+
+    @abstractmethod
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        """Captions alone, no image in sight."""
+
+    @abstractmethod
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        """Scores, (number of images, number of captions). Scoring in blocks must equal scoring at once."""
+
+    @abstractmethod
+    def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
+        """Named scalar terms whose sum is minimised; `images` and `texts` are the encodings of `batch`."""
+
+    def indexed(self, encoded: Encoded) -> Encoded:
+        """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
+        return encoded

@@ -1,0 +1,63 @@
+"""The two families of retrieval models, as far as all members share it: similarity of embeddings, and the ranking loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from harness.protocol import Encoded, Inputs, PairBatch, Retriever
+from models.losses import hinge, other_image
+
+
+def inner_product(images: Encoded, texts: Encoded) -> Tensor:
+    """Scores of embeddings, (N, M): `<v, t>`, or `max_k <v_k, t>` over K views, plus `<c_v, c_t>` of a shared block."""
+    if images.embedding is None or texts.embedding is None:
+        raise ValueError("an independent model must fill `embedding` on both sides")
+    views = images.embedding if images.embedding.ndim == 3 else images.embedding[:, None]  # (N, K, d)
+    count, k, _ = views.shape
+    scores = (views.flatten(0, 1) @ texts.embedding.T).view(count, k, -1).amax(1)  # (N, M)
+    if images.shared is not None and texts.shared is not None:
+        scores = scores + images.shared @ texts.shared.T
+    return scores
+
+
+class Ranked(Retriever):
+    """A retriever trained by the hinge with hardest negatives, plus whatever `own_losses` adds."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+    def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
+        """(): the hinge of a (B, B) block of scores; methods with another schedule override this."""
+        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
+        return hinge(scores, self.inputs.margin, impostors=impostors)
+
+    def own_losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
+        """Terms beside the ranking loss, already weighted."""
+        return {}
+
+    def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
+        ranking = self.ranking_loss(self.similarity(images, texts), batch)
+        return {"hinge": ranking, **self.own_losses(images, texts, batch)}
+
+
+class Independent(Ranked):
+    """Each side becomes an embedding; scores are inner products.
+
+    To serve as a host of SelfAlign a model also fills `fragments` (after the first projection), `contextual` (after its
+    context modelling) and `mask` on both sides, all of width `inputs.dim`.
+    """
+
+    family = "independent"
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return inner_product(images, texts)
+
+    def indexed(self, encoded: Encoded) -> Encoded:
+        return Encoded(embedding=encoded.embedding, shared=encoded.shared)
+
+
+class Interactive(Ranked):
+    """Scores come from the fragments of both sides, pair by pair."""
+
+    family = "interactive"
