@@ -83,9 +83,9 @@ class Encoded(_Movable):
     extras: Mapping[str, Tensor] = field(default_factory=dict)  # first axis B; whatever else the model's own losses or similarity read
 
     def __len__(self) -> int:
-        return len(next(t for t in self._tensors().values()))
+        return len(next(t for t in self.tensors().values()))
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
         return {name: t for name, t in own.items() if t is not None} | dict(self.extras)
 
@@ -129,6 +129,7 @@ class Inputs:
     dim: int  # embedding width d
     word_dim: int = 300
     margin: float = 0.2
+    warmup_epochs: int = 0  # epochs in which the hinge sums over all negatives, not the hardest alone
     same_image_negatives: bool = True  # captions of one image count as each other's negatives, as in every published code
     token_states: Callable[[], nn.Module] | None = None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
 

@@ -1,4 +1,4 @@
-"""The two families of retrieval models, as far as all members share it: similarity of embeddings, and the ranking loss."""
+"""The two families of retrieval models, as far as all members share it: similarity and ranking loss."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ class Ranked(Retriever):
         self.inputs = inputs
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
-        """(): the hinge of a (B, B) block of scores; methods with another schedule override this."""
+        """(): the hinge of a (B, B) block of scores, over all negatives during warm-up, then over the hardest."""
         impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
-        return hinge(scores, self.inputs.margin, impostors=impostors)
+        return hinge(scores.float(), self.inputs.margin, self.hardest(batch), impostors)
+
+    def hardest(self, batch: PairBatch) -> bool:
+        """Whether the hinge looks at the hardest negatives alone at this stage of training."""
+        return batch.epoch >= self.inputs.warmup_epochs
 
     def own_losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """Terms beside the ranking loss, already weighted."""
@@ -49,6 +53,7 @@ class Independent(Ranked):
     """
 
     family = "independent"
+    views: int = 1  # K of an image embedding (B, K, d); 1 = (B, d)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return inner_product(images, texts)

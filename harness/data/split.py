@@ -49,19 +49,26 @@ class Images:
     def take(self, index: np.ndarray | slice) -> Fragments:
         """The fragments of the images `index` names.  Raises DataError where a feature is not finite."""
         rows = self.rows[index]
-        features = np.asarray(self.features[rows], dtype=np.float32)
-        if not np.isfinite(features).all():
-            bad = ~np.isfinite(features)
-            first = int(bad.any((1, 2)).argmax())
-            raise DataError(f"{bad.sum()} features are not finite, first in image {np.asarray(self.ids)[index][first]}")
+        features = np.array(self.features[rows], dtype=np.float32)
+        if not np.isfinite(features.sum()):  # one cheap pass; NaN and infinity survive a sum
+            self._refuse_non_finite(features, rows)
         counts = np.full(len(rows), self.regions) if self.counts is None else self.counts[rows]
         mask = np.arange(self.regions) < counts[:, None]
+        if self.counts is not None:
+            features[~mask] = 0.0
         return Fragments(
-            features=np.where(mask[..., None], features, 0.0).astype(np.float32, copy=False),
+            features=features,
             mask=mask,
             boxes=None if self.boxes is None else np.asarray(self.boxes[rows], dtype=np.float32),
             sizes=None if self.sizes is None else np.asarray(self.sizes[rows], dtype=np.float32),
         )
+
+    def _refuse_non_finite(self, features: np.ndarray, rows: np.ndarray) -> None:
+        """Raises DataError naming the first bad row, unless only the sum overflowed."""
+        bad = ~np.isfinite(features)
+        if bad.any():
+            first = int(rows[bad.any((1, 2)).argmax()])
+            raise DataError(f"{bad.sum()} features are NaN or infinite in this batch, first in feature row {first}")
 
     def first(self, n: int) -> Images:
         return replace(self, rows=self.rows[:n], ids=self.ids[:n])

@@ -1,0 +1,38 @@
+"""Tables from stored records: what `python -m harness.report FOLDER` and the end of a run show.
+
+The parts are imported when they are called: pandas would slow down every command that only lists or refuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.record import Record, Store
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def write(folder: Path) -> list[Path]:
+    """Makes FOLDER/tables anew from the records.  Returns the files written.  Raises RecordError and OSError."""
+    from harness.report import files
+    from harness.report.collect import collect
+
+    return files.write(folder, collect(folder))
+
+
+def console_table(folder: Path) -> Table:
+    """The comparison in short, one table below the other where settings differ.  Raises RecordError."""
+    from harness.report import short
+
+    return short.console_table(folder)
+
+
+def rsum(store: Store, record: Record) -> float | None:
+    """Rsum of one record, None where it has no ranks.  Raises RecordError."""
+    from harness.measure.metrics import summary
+    from harness.report.collect import ranks_of
+
+    ranks = ranks_of(store, record.key)
+    return None if ranks is None else summary(ranks.i2t, ranks.t2i)["rsum"]

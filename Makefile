@@ -1,0 +1,46 @@
+# Every target makes its own .venv from requirements.lock first; nothing but git, make and Python >= 3.11 is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: full smoke test quick bench lint format types report clean
+
+full: $(READY)  ## all methods on the embedded data, then the comparison table
+	$(BIN)/python -m harness.run --suite full
+
+smoke: $(READY)  ## everything end to end, in seconds
+	$(BIN)/python -m harness.run --suite smoke
+
+test: $(READY)  ## all tests
+	$(BIN)/pytest --benchmark-disable -n 2 --dist loadfile
+
+quick: $(READY)  ## tests that take no time
+	$(BIN)/pytest --benchmark-disable -m "not slow"
+
+bench: $(READY)  ## speed, with repeats
+	$(BIN)/pytest tests/perf --benchmark-only --benchmark-sort=name --benchmark-columns=median,iqr,rounds
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)
+	$(BIN)/pyright
+
+report: $(READY)  ## are the committed tables those of the committed records?
+	for folder in results/reference/*/; do $(BIN)/python -m harness.report --check "$$folder" || exit 1; done
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -1,0 +1,108 @@
+"""What a run shows while it works: one live line, one line per finished job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from harness.jobs import registry, suites
+from harness.jobs.spec import Job
+from harness.progress import Progress, Watch
+from harness.record import Record
+
+PERSISTENT_SECONDS = 30.0  # where output is no terminal, a line at most this often
+
+
+def bars(console: Console) -> Bars:
+    """Bars with counts and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Bars(*columns, console=console, transient=True)
+
+
+class RunView:
+    """Progress of a whole suite: jobs done, and inside the current one epochs, loss, Rsum and the time left."""
+
+    def __init__(self, console: Console, shown: Bars, total: int) -> None:
+        self.console, self._bars = console, shown
+        self._all: TaskID = shown.add_task("jobs", total=total)
+        self._one: TaskID = shown.add_task("", total=None, visible=False)
+        self._printed = time.monotonic()
+
+    def start(self, name: str) -> Watch:
+        """A new job (or the timing phase) begins; the watch to hand to it."""
+        self._bars.reset(self._one, description=name, visible=True)
+        return lambda progress: self._show(name, progress)
+
+    def finish(self, line: str) -> None:
+        self._bars.update(self._one, visible=False)
+        self._bars.advance(self._all)
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _show(self, name: str, progress: Progress) -> None:
+        done, total = progress.done, progress.total
+        if progress.stage == "train":
+            done, total = progress.epoch * progress.total + progress.done, progress.epochs * progress.total
+        text = describe(name, progress)
+        self._bars.update(self._one, description=text, completed=done, total=total)
+        if not self.console.is_terminal and time.monotonic() - self._printed > PERSISTENT_SECONDS:
+            self._printed = time.monotonic()
+            self.console.print(f"  {text}: {done} of {total}", highlight=False, soft_wrap=True)
+
+
+def describe(name: str, progress: Progress) -> str:
+    """`vsepp seed 0 · epoch 3/8 · loss 41.2 · dev Rsum 88.1`"""
+    parts = [name, f"epoch {progress.epoch + 1}/{progress.epochs}" if progress.epochs else progress.stage]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.1f}")
+    if progress.rsum is not None:
+        parts.append(f"dev Rsum {progress.rsum:.1f}")
+    return " · ".join(parts)
+
+
+@contextmanager
+def run_view(console: Console, total: int) -> Iterator[RunView]:
+    with bars(console) as shown:
+        yield RunView(console, shown, total)
+
+
+def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> str:
+    """One finished job."""
+    if record.status == "failed":
+        return f"[red]failed[/red]  {job.name}: {record.error}"
+    best = "" if record.best_epoch is None else f", best epoch {record.best_epoch + 1} of {len(record.history)}"
+    score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
+    return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s"
+
+
+def methods_table() -> Table:
+    """`--list`: every row there is."""
+    table = Table("row", "family", "paper", "what", title="Methods", title_justify="left")
+    for method in registry.methods().values():
+        for label in method.labels:
+            table.add_row(label, method.family, method.paper, method.summary)
+    module = registry.selfalign()
+    for label in registry.labels():
+        if label.endswith(f"+{registry.SELFALIGN}"):
+            table.add_row(label, "independent", module.paper, module.summary)
+    return table
+
+
+def suites_table() -> Table:
+    table = Table("suite", "rows", "question", title="Suites", title_justify="left")
+    for name, suite in suites.SUITES.items():
+        table.add_row(name, str(len(suite.labels())), suite.question)
+    return table
+
+
+def plan_table(jobs: Sequence[Job], cached: Sequence[bool]) -> Table:
+    """`--dry-run`: what would be done."""
+    table = Table("job", "key", "state", title="Jobs", title_justify="left")
+    for job, known in zip(jobs, cached, strict=True):
+        table.add_row(job.name, job.key, "cached" if known else "to run")
+    return table

@@ -1,0 +1,356 @@
+"""The field's precomputed layout (SCAN, Lee et al., ECCV 2018, and many since): a folder of arrays and text files.
+
+    {train,dev,test}_ims.npy    (N, R, D) float fragments, or `_feat.npy`; read through a memory map, never whole
+    {train,dev,test}_caps.txt   one caption per line, UTF-8
+    {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption
+    {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
+    {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
+    {..}_counts.npy             optional: (N,) number of real fragments where images are padded to R
+    dataset.json                optional: {"name": ...}; the folder's name otherwise
+
+Folders differ in how captions find their image: N counts images, or captions with the image's row repeated, and images
+need not have equally many captions.  `sharing` infers which it is and checks it; `Split.notes` say what was found.
+`testall_*`, where it exists, is COCO's whole test part: the split `test`, as a whole and in folds of 1,000 images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.split import SPLITS, DataError, Images, Source, Split
+
+STEMS = {split: (split,) for split in SPLITS} | {
+    "test": ("testall", "test")
+}  # split -> file names begin with, best first
+ARRAYS = {  # what it is -> file names end with, best first
+    "ims": ("ims", "feat"),
+    "boxes": ("boxes", "ims_bbx"),
+    "img_sizes": ("img_sizes", "ims_size"),
+    "counts": ("counts",),
+}
+NPY_MAGIC = b"\x93NUMPY"
+COCO_FOLD = 1000  # images per fold of the COCO 1K protocol
+CHECKED_NEIGHBOURS = 512  # rows that are compared with the one before
+SAMPLED_ROWS = 16  # rows of a large file that are looked at before it is used
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def _find(folder: Path, stem: str, kind: str) -> Path | None:
+    paths = (folder / f"{stem}_{ending}.npy" for ending in ARRAYS[kind])
+    return next((path for path in paths if path.exists()), None)
+
+
+def _stem(folder: Path, split: str) -> str | None:
+    """What the split's file names begin with, best with features; None where the folder has nothing of it."""
+    with_features = [stem for stem in STEMS[split] if _find(folder, stem, "ims")]
+    with_captions = [stem for stem in STEMS[split] if (folder / f"{stem}_caps.txt").exists()]
+    return next(iter(with_features + with_captions), None)
+
+
+def read_lines(path: Path) -> tuple[list[str], list[str]]:
+    """The lines of a UTF-8 text file without stray blanks, and notes on what was repaired.
+
+    Only line feeds end a line: captions may hold the other characters that `str.splitlines` breaks at.  Raises
+    DataError for a missing or empty file, invalid UTF-8 and empty lines (at the very end they are dropped).
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is not UTF-8 ({error.reason})") from error
+    raw = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
+    lines = [" ".join(line.split()) for line in raw]
+    trailing = next((n for n, line in enumerate(reversed(lines)) if line), len(lines))
+    lines = lines[: len(lines) - trailing]
+    if not lines:
+        raise DataError(f"{path}: the file is empty")
+    if empty := [number for number, line in enumerate(lines, 1) if not line]:
+        more = ", ..." if len(empty) > 10 else ""
+        raise DataError(f"{path}: {len(empty)} empty lines: {', '.join(map(str, empty[:10]))}{more}")
+    stray = sum(line != before.removesuffix("\r") for line, before in zip(lines, raw, strict=False))
+    notes = {
+        "byte order mark": data.startswith(b"\xef\xbb\xbf"),
+        "CRLF line ends": b"\r\n" in data,
+        f"stray blanks in {stray} lines": stray > 0,
+        f"{trailing} blank lines at the end": trailing > 0,
+    }
+    return lines, [f"{path.name}: {note}" for note, found in notes.items() if found]
+
+
+def open_array(path: Path) -> np.ndarray:
+    """A memory map of a .npy file.  Raises DataError where it is truncated, pickled or no array at all."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    with path.open("rb") as file:
+        magic = file.read(len(NPY_MAGIC))
+    if magic != NPY_MAGIC:
+        reason = "pickle, archive or the like, no .npy" if magic else "the file is empty"
+        raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        objects = "object" in str(error)  # numpy has no error class of its own for it
+        reason = "holds Python objects, which are not read" if objects else f"truncated or damaged ({error})"
+        raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it") from error
+
+
+def _features(path: Path) -> np.ndarray:
+    array = open_array(path)
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"{path}: features have shape {array.shape}, need (images, fragments, width), none of them 0")
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        raise DataError(f"{path}: features are {array.dtype}, need float16, float32 or float64")
+    return array
+
+
+def _beside(folder: Path, stem: str, kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """An optional array of numbers that goes with the features, checked against `shape`."""
+    path = _find(folder, stem, kind)
+    if path is None:
+        return None
+    array = open_array(path)
+    if array.shape != shape:
+        raise DataError(f"{path}: shape {array.shape}, need {shape} to go with the features")
+    if array.dtype.kind not in ("iu" if kind == "counts" else "iuf"):
+        raise DataError(f"{path}: {array.dtype}, need {'whole ' if kind == 'counts' else ''}numbers")
+    return array
+
+
+def _counts(folder: Path, stem: str, rows: int, regions: int) -> np.ndarray | None:
+    counts = _beside(folder, stem, "counts", (rows,))
+    if counts is not None and not ((counts >= 1) & (counts <= regions)).all():
+        raise DataError(
+            f"{_find(folder, stem, 'counts')}: from {counts.min()} to {counts.max()}, need 1 to {regions} fragments"
+        )
+    return counts
+
+
+# Which captions share an image ---------------------------------------------------------------------------------------
+
+
+def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
+    """Up to `most` evenly spaced numbers below n, first and last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def repeats(features: np.ndarray, chunk: int = 4096) -> np.ndarray:
+    """(N,) bool, True where a row is the one before it once more, judged by its first fragment; in bounded memory."""
+    again = np.zeros(len(features), dtype=bool)
+    for start in range(1, len(features), chunk):
+        heads = np.asarray(features[start - 1 : start + chunk, 0])
+        again[start : start + chunk] = (heads[1:] == heads[:-1]).all(1)
+    return again
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Which of M captions belong to which image, and where its features are."""
+
+    caption_to_image: np.ndarray  # (M,) int64, non-decreasing, steps of 0 or 1
+    first: np.ndarray  # (images,) int64 first caption of each image
+    rows: np.ndarray  # (images,) int64 store row of each image
+    notes: tuple[str, ...]
+
+
+def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> Sharing:
+    """Which captions share an image and which row holds it, from the number of captions, the ids and the features.
+
+    Images must have a feature row each, or a row per caption, repeated (looked at in places).  Raises DataError,
+    without a file name, where numbers or rows do not fit.
+    """
+    given = f"{captions} captions, {len(features)} feature rows, {'no' if ids is None else len(ids)} ids"
+    try:
+        new, found = _first_captions(captions, ids, features)
+        first = np.flatnonzero(new)  # (images,) first caption of each
+        if len(features) not in (len(first), captions):
+            raise DataError(f"the features have neither a row for each of {len(first)} images nor one per caption")
+        repeated = len(features) != len(first)
+        _check_rows(features, new, repeated)
+    except DataError as error:
+        raise DataError(f"{error} ({given})") from error
+    caption_to_image = np.cumsum(new) - 1
+    per_image = np.unique(np.bincount(caption_to_image))
+    many = f"{per_image[0]} to {per_image[-1]}" if len(per_image) > 1 else f"{per_image[0]}"
+    notes = [f"{many} caption{'' if many == '1' else 's'} per image", found]
+    if repeated:
+        notes.append("features repeat once per caption")
+    return Sharing(caption_to_image, first, first if repeated else np.arange(len(first)), tuple(notes))
+
+
+def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> tuple[np.ndarray, str]:
+    """(captions,) bool, True where a caption is the first of its image, and how that was found.
+
+    Ids that repeat, one per caption, say it themselves.  With a row per caption and no ids, equal neighbouring rows are
+    one image.  Otherwise captions are spread evenly over the images, of which there are as many as ids or rows.
+    """
+    rows = len(features)
+    distinct = None if ids is None else len(set(ids))
+    if ids is not None and len(ids) == captions != distinct:
+        runs = [name for name, _ in groupby(ids)]
+        if len(runs) != distinct:
+            back = Counter(runs).most_common(1)[0][0]
+            raise DataError(f"id {back} comes back after other ids: the captions of an image must follow one another")
+        return np.array([True, *(before != after for before, after in pairwise(ids))]), "ids per caption"
+    if ids is None and rows == captions:
+        return ~repeats(features), "no ids, images told apart by their features"
+    if ids is None:
+        images, found = rows, "no ids"
+    elif len(ids) == captions:  # and all differ
+        images, found = rows, "ids per caption" if rows == captions else "ids number the captions"
+    elif distinct != len(ids):
+        raise DataError(f"{len(ids) - len(set(ids))} ids are repeated, though there is not one per caption")
+    elif len(ids) != rows != captions:
+        raise DataError("the ids fit neither captions nor feature rows")
+    else:
+        images, found = len(ids), "ids per image"
+    if captions % images:
+        raise DataError(f"captions do not spread evenly over {images} images")
+    return np.arange(captions) % (captions // images) == 0, found
+
+
+def _check_rows(features: np.ndarray, new: np.ndarray, repeated: bool) -> None:
+    """Looks at some rows: equal where captions share an image and rows are repeated, mostly different otherwise."""
+    if not repeated:
+        if repeats(features[:CHECKED_NEIGHBOURS]).mean() > 1 / 3:  # two captions per image would make it a half
+            raise DataError("most feature rows repeat the one before, though each should be an image of its own")
+        return
+    later = np.flatnonzero(~new)  # rows that must be the one before them once more
+    for row in later[_spread(len(later))]:
+        if not np.array_equal(features[row], features[row - 1], equal_nan=True):  # NaN is for `check_finite` to report
+            raise DataError(f"feature rows {row - 1} and {row} differ, though they should be one image")
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+def check_finite(images: Images, index: np.ndarray | None = None, batch: int = 64) -> None:
+    """Raises DataError if a feature of the images `index` names (None = all) is not finite: how many, and where first.
+
+    Holds `batch` images in memory.  A scan of all reads the whole file; `Images.take` checks each batch as it comes.
+    """
+    bad, first = 0, -1
+    index = np.arange(len(images)) if index is None else index
+    for start in range(0, len(index), batch):
+        some = index[start : start + batch]
+        wrong = ~np.isfinite(images.features[images.rows[some]])
+        if wrong.any() and not bad:
+            first = int(some[wrong.any((1, 2)).argmax()])
+        bad += int(wrong.sum())
+    if bad:
+        looked = "" if len(index) == len(images) else f" in the {len(index)} images looked at"
+        raise DataError(
+            f"{bad} features are not finite{looked}, first in row {images.rows[first]} (image {images.ids[first]})"
+        )
+
+
+# Doors ---------------------------------------------------------------------------------------------------------------
+
+
+def load(split: str, folder: Path) -> Split:
+    """One of `SPLITS`.  Raises DataError, a line that names the file, for what is missing, damaged or contradictory."""
+    if split not in SPLITS:
+        raise DataError(f"there is no split {split}; there are {', '.join(SPLITS)}")
+    stem = _stem(_existing(folder), split)
+    if stem is None:
+        raise DataError(f"{folder / STEMS[split][-1]}_ims.npy: no such file")
+    path = _find(folder, stem, "ims") or folder / f"{stem}_ims.npy"
+    features = _features(path)
+    captions, notes = read_lines(folder / f"{stem}_caps.txt")
+    ids_path = folder / f"{stem}_ids.txt"
+    ids, id_notes = read_lines(ids_path) if ids_path.exists() else (None, [])
+    try:
+        shared = sharing(len(captions), ids, features)
+    except DataError as error:
+        raise DataError(f"{folder / stem}_*: {error}") from error
+    if ids is None:
+        ids, id_notes = [f"{stem}-{image}" for image in range(len(shared.rows))], ["ids made from positions"]
+    elif len(ids) == len(captions):
+        ids = [ids[caption] for caption in shared.first]
+    rows, regions, _ = features.shape
+    images = Images(
+        features=features,
+        rows=shared.rows,
+        ids=tuple(ids),
+        counts=_counts(folder, stem, rows, regions),
+        boxes=_beside(folder, stem, "boxes", (rows, regions, 4)),
+        sizes=_beside(folder, stem, "img_sizes", (rows, 2)),
+    )
+    try:
+        check_finite(images, _spread(len(images)))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    folds = stem == "testall" and len(images) > COCO_FOLD and len(images) % COCO_FOLD == 0
+    return Split(
+        images=images,
+        captions=tuple(captions),
+        caption_to_image=shared.caption_to_image,
+        fold_images=COCO_FOLD if folds else 0,
+        notes=(*shared.notes, *(["split testall"] if stem == "testall" else []), *notes, *id_notes),
+    )
+
+
+def source(folder: Path) -> Source:
+    """The folder as a data set.  Raises DataError where it is missing, has no split or a broken `dataset.json`."""
+    present = [stem for split in SPLITS if (stem := _stem(_existing(folder), split))]
+    if not present:
+        raise DataError(f"{folder}: no {', '.join(f'{split}_ims.npy' for split in SPLITS)} or the like in this folder")
+    return Source(name=_name(folder), fingerprint=_fingerprint(folder, present), load=partial(load, folder=folder))
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return folder
+
+
+def _name(folder: Path) -> str:
+    path = folder / "dataset.json"
+    if not path.exists():
+        return folder.resolve().name
+    try:
+        name = json.loads(path.read_text(encoding="utf-8")).get("name", folder.resolve().name)
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a JSON object: {error}") from error
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"{path}: name is {name!r}, need a text")
+    return name
+
+
+def _fingerprint(folder: Path, stems: Sequence[str]) -> str:
+    """sha256 of captions and ids in full and of size, shape, type and some rows of each array; quick at any size."""
+    sha = hashlib.sha256()
+    for stem in stems:
+        for label, content in _contents(folder, stem):
+            sha.update(f"{stem}_{label}:{len(content)}:".encode())
+            sha.update(content)
+    return sha.hexdigest()
+
+
+def _contents(folder: Path, stem: str) -> Iterator[tuple[str, bytes]]:
+    for kind in ("caps", "ids"):
+        path = folder / f"{stem}_{kind}.txt"
+        if path.exists():
+            yield kind, path.read_bytes()
+    for kind in ARRAYS:
+        path = _find(folder, stem, kind)
+        if path is not None:
+            array = open_array(path)
+            sampled = array[_spread(len(array))] if array.ndim and len(array) else array
+            yield (
+                kind,
+                f"{path.stat().st_size} {array.shape} {array.dtype}".encode() + np.ascontiguousarray(sampled).tobytes(),
+            )

@@ -1,0 +1,124 @@
+"""A job's data, ready for a model: splits read, captions turned into numbers, batches as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+
+from harness.data import sources
+from harness.data.split import DataError, Images, Split
+from harness.data.vocabulary import Tokenizer, Tokens, Vocabulary, tokens
+from harness.jobs.spec import Data, Settings
+from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+
+
+@dataclass(frozen=True)
+class Side:
+    """One split with its captions as numbers."""
+
+    split: Split
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a job reads."""
+
+    train: Side
+    dev: Side
+    ranked: Side  # the split whose ranks are reported
+    vocabulary_size: int
+
+    def inputs(self, settings: Settings) -> Inputs:
+        images = self.train.split.images
+        return Inputs(
+            image_dim=images.dim,
+            regions=images.regions,
+            vocabulary=self.vocabulary_size,
+            dim=settings.dim,
+            word_dim=settings.word_dim,
+            margin=settings.margin,
+            warmup_epochs=settings.warmup_epochs,
+            same_image_negatives=settings.same_image_negatives,
+            token_states=_token_states(settings),
+        )
+
+
+def prepare(data: Data, settings: Settings) -> Prepared:
+    """Reads the splits a job needs.  Raises DataError, also where the data are no longer those of the job."""
+    return _prepare(data, settings.min_count, settings.max_words, settings.text_model)
+
+
+@lru_cache(maxsize=1)
+def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Prepared:
+    opened = sources.find(data.path or data.name)
+    if data.fingerprint not in ("", opened.fingerprint):
+        raise DataError(f"data {data.name} changed since the jobs were made")
+    train = opened.load("train").first(data.train_images)
+    dev = opened.load("dev").first(data.dev_images)
+    ranked = dev if data.ranked == "dev" else opened.load(data.ranked).first(data.test_images)
+    for name, split in (("dev", dev), (data.ranked, ranked)):
+        if split.images.dim != train.images.dim:
+            raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
+    tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
+    side = partial(_side, tokenizer=tokenizer, max_words=max_words)
+    return Prepared(side(train), side(dev), side(ranked), tokenizer.size)
+
+
+def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
+    return Side(split, tokens(split.captions, tokenizer, max_words))
+
+
+def _word_pieces(name: str) -> Tokenizer:
+    from harness.data.text_model import WordPieces  # transformers takes seconds to import, few runs need it
+
+    return WordPieces(name)
+
+
+def _token_states(settings: Settings):
+    if not settings.text_model:
+        return None
+    from harness.data.text_model import TokenStates
+
+    return partial(TokenStates, settings.text_model, settings.train_text_model)
+
+
+def image_batch(images: Images, index: np.ndarray | slice) -> ImageBatch:
+    """The images `index` names, as float32 tensors on the CPU."""
+    read = images.take(index)
+    return ImageBatch(
+        fragments=torch.from_numpy(read.features),
+        mask=torch.from_numpy(read.mask),
+        boxes=None if read.boxes is None else torch.from_numpy(read.boxes),
+        sizes=None if read.sizes is None else torch.from_numpy(read.sizes),
+    )
+
+
+def text_batch(captions: Tokens, index: np.ndarray | slice) -> TextBatch:
+    ids, mask = captions.take(index)
+    return TextBatch(torch.from_numpy(ids), torch.from_numpy(mask))
+
+
+def steps_per_epoch(side: Side, batch: int) -> int:
+    return max(1, len(side.split.captions) // batch)
+
+
+def pair_batches(side: Side, batch: int, seed: int, epoch: int) -> Iterator[PairBatch]:
+    """Every caption once with its image, in an order that depends on seed and epoch alone.
+
+    A last batch that is not full is left out (unless it is the only one): losses are sums over a batch.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(side.split.captions))
+    for step in range(steps_per_epoch(side, batch)):
+        captions = order[step * batch : (step + 1) * batch]
+        owner = side.split.caption_to_image[captions]
+        yield PairBatch(
+            images=image_batch(side.split.images, owner),
+            texts=text_batch(side.tokens, captions),
+            image_index=torch.from_numpy(owner.astype(np.int64)),
+            epoch=epoch,
+        )

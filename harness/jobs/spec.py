@@ -1,0 +1,148 @@
+"""What is to be run, as a frozen value: data, model and the settings that all rows of a comparison share.
+
+The identity of a job is a hash of all of it, without where it runs (device, threads, paths).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+
+class SpecError(ValueError):
+    """A job that cannot be: an unknown name or a value that does not fit.  One line for the user."""
+
+
+PLACE: dict[str, bool] = {"identity": False}  # where a job runs, not what it is
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which data, and how much of it."""
+
+    name: str = "scenes"
+    path: str = field(default="", metadata=PLACE)  # folder of the fragments; "" for embedded data
+    fingerprint: str = ""  # changes whenever the data would
+    train_images: int = 0  # only the first so many, 0 = all
+    dev_images: int = 500
+    test_images: int = 0
+    ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model, every option written out."""
+
+    method: str
+    variant: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    selfalign: Mapping[str, Any] | None = None  # None = the host alone
+    recipes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """`file[:variant][+selfalign]`, the row's name everywhere."""
+        return self.method + (f":{self.variant}" if self.variant else "") + ("" if self.selfalign is None else "+selfalign")
+
+    @property
+    def host(self) -> str:
+        """The label without SelfAlign."""
+        return self.label.removesuffix("+selfalign")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every row of a comparison has in common."""
+
+    seed: int = 0
+    epochs: int = 8
+    batch: int = 128  # image-caption pairs
+    optimiser: str = "adam"  # adam | adamw
+    lr: float = 4e-4
+    lr_drop: float = 0.1  # the rate is multiplied by this
+    drop_every: int = 6  # every so many epochs
+    weight_decay: float = 0.0
+    clip: float = 2.0  # largest gradient norm, 0 = no clipping
+    dim: int = 256  # embedding width d
+    word_dim: int = 300
+    margin: float = 0.2
+    warmup_epochs: int = 0  # epochs in which the hinge sums over all negatives, not the hardest alone
+    same_image_negatives: bool = True
+    min_count: int = 4  # a word seen less often in the training captions is unknown
+    max_words: int = 60  # longer captions are cut, and counted
+    text_model: str = ""  # folder or hub name of a BERT-layout model in place of word embeddings
+    train_text_model: bool = False
+    precision: str = "fp32"  # fp32 | bf16
+    tf32: bool = False
+    deterministic: bool = True  # cuDNN and torch algorithms
+    score_memory_mib: int = field(default=1024, metadata=PLACE)  # for the blocks of all-pairs scoring
+    device: str = field(default="cpu", metadata=PLACE)
+    threads: int = field(default=1, metadata=PLACE)
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SpecError(f"settings.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch", "drop_every", "dim", "word_dim", "max_words", "min_count", "threads", "score_memory_mib"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"settings.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "lr_drop"):
+            if not getattr(self, name) > 0:
+                raise SpecError(f"settings.{name} must be positive, got {getattr(self, name)}")
+
+
+CHOICES = {"optimiser": ("adam", "adamw"), "precision": ("fp32", "bf16")}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run and its evaluation."""
+
+    data: Data
+    model: Model
+    settings: Settings
+
+    @cached_property
+    def key(self) -> str:
+        """Identity: sha256 of the job as sorted JSON, without where it runs; the first 16 hex digits."""
+        identity = {
+            "data": _identity(self.data),
+            "model": asdict(self.model),
+            "settings": _identity(self.settings),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """For people: `vsrn+selfalign seed 2`."""
+        return f"{self.model.label} seed {self.settings.seed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record: everything but paths, which mean nothing elsewhere."""
+        whole = asdict(self)
+        del whole["data"]["path"]
+        return whole
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Job:
+        return cls(Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"]))
+
+
+def _identity(value: Data | Settings) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("identity", True)}
+
+
+def parse_value(text: str) -> Any:
+    """`0.5`, `3`, `true` or `word` as written on a command line."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def with_seed(job: Job, seed: int) -> Job:
+    return replace(job, settings=replace(job.settings, seed=seed))

@@ -1,0 +1,123 @@
+"""Named lists of jobs.  Nothing here executes: a suite is methods, seeds and settings that differ from the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from harness.jobs import registry
+from harness.jobs.override import override
+from harness.jobs.spec import Data, Job, Settings, SpecError, with_seed
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A question, and the jobs that answer it."""
+
+    question: str
+    methods: tuple[str, ...]  # labels; "*" stands for any text
+    seeds: Mapping[str, tuple[int, ...]]  # family -> seeds
+    without: tuple[str, ...] = ()  # labels left out
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, for all rows
+    sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
+
+    def labels(self) -> tuple[str, ...]:
+        out = select(self.without) if self.without else ()
+        return tuple(label for label in select(self.methods) if label not in out)
+
+
+THREE = (0, 1, 2)
+
+SUITES: Mapping[str, Suite] = {
+    "smoke": Suite(
+        question="Does everything run from end to end?",
+        methods=("chance", "vsepp", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse"),
+        seeds={"independent": (0,), "interactive": (0,)},
+        changes={
+            "data.train_images": 60,
+            "data.dev_images": 30,
+            "data.test_images": 40,
+            "settings.epochs": 2,
+            "settings.batch": 32,
+            "settings.dim": 32,
+            "settings.word_dim": 32,
+        },
+    ),
+    "full": Suite(
+        question="Which model, how accurate, how fast, how sure?",
+        methods=("*",),
+        seeds={"independent": THREE, "interactive": (0,)},
+    ),
+    "baselines": Suite(
+        question="How do the baselines compare without SelfAlign?",
+        methods=("*",),
+        without=("*+selfalign",),
+        seeds={"independent": THREE, "interactive": (0,)},
+    ),
+    "tune": Suite(
+        question="Which learning rate and warm-up, shared by all rows, are best on the dev split? (never looks at test)",
+        methods=("vsepp", "vsrn", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse"),
+        seeds={"independent": (0,), "interactive": (0,)},
+        changes={"data.ranked": "dev"},
+        sweep=tuple(
+            {"settings.lr": lr, "settings.warmup_epochs": warmup}
+            for lr, warmup in ((2e-4, 1), (4e-4, 1), (8e-4, 1), (4e-4, 0))
+        ),
+    ),
+}
+
+
+def find(name: str) -> Suite:
+    if name not in SUITES:
+        raise SpecError(f"unknown suite {name!r}{registry.nearest(name, SUITES)}")
+    return SUITES[name]
+
+
+def select(patterns: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError."""
+    known = registry.labels() if among is None else tuple(among)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = [label for label in known if _matches(label, pattern)]
+        if not found:
+            registry.parse(pattern)  # says what is wrong with it
+            raise SpecError(f"{pattern!r} names no row of this suite{registry.nearest(pattern, known)}")
+        chosen.update(found)
+    return tuple(label for label in known if label in chosen)
+
+
+def _matches(label: str, pattern: str) -> bool:
+    base, plus, module = label.partition("+")
+    return fnmatch(label, pattern) or fnmatch(base.partition(":")[0] + plus + module, pattern)
+
+
+def jobs(
+    name: str,
+    data: Data,
+    *,
+    only: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> list[Job]:
+    """The jobs of a suite, seeds innermost.  `only` narrows the rows, `seeds` replaces the suite's, `changes` go on top.
+
+    Raises SpecError for unknown names and values.
+    """
+    suite = find(name)
+    chosen = select(only, suite.labels()) if only else suite.labels()
+    found = []
+    for sweep in suite.sweep:
+        for label in chosen:
+            row = Job(data, registry.model(label), settings or Settings())
+            row = override(row, {**suite.changes, **sweep, **_applicable(changes or {}, row)})
+            family = registry.parse(label)[0].family
+            found += [with_seed(row, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
+    return found
+
+
+def _applicable(changes: Mapping[str, Any], row: Job) -> dict[str, Any]:
+    """Changes of shared settings go to every row; those of `selfalign.` only to rows that have the module."""
+    return {path: value for path, value in changes.items() if not path.startswith("selfalign.") or row.model.selfalign is not None}

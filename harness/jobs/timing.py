@@ -1,0 +1,52 @@
+"""The timing phase of a suite: every trained row once, after all training is over, alone on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.data.prepared import Prepared, prepare
+from harness.jobs.execute import load_model
+from harness.jobs.spec import Job
+from harness.learn.checkpoint import CheckpointError, Checkpoints
+from harness.measure.cost import Contender, is_current, measure, workload
+from harness.progress import Watch
+from harness.record import Store
+
+
+def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
+    """Times one trained job per row unless all stored samples are current.  Returns one line for people.
+
+    Methods take turns within one process, so if one row lacks its samples all rows are timed again.
+    """
+    rows = _first_trained(jobs, store)
+    if not rows:
+        return "timing  nothing to time"
+    data = prepare(rows[0].data, rows[0].settings)
+    load = workload(data.ranked)
+    if all(is_current(store.cost(job.key), job, load, rounds) for job in rows):
+        return f"cached  timing of {len(rows)} rows"
+    contenders = [found for job in rows if (found := _contender(job, data, store)) is not None]
+    for cost in measure(contenders, data.ranked, rounds, watch()):
+        store.save_cost(cost)
+    lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
+    missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
+    return f"timed   {len(contenders)} rows, {rounds} rounds{missing}"
+
+
+def _first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """The first job of each row that ended well."""
+    rows: dict[str, Job] = {}
+    for job in jobs:
+        record = store.record(job.key)
+        if record is not None and record.status == "ok":
+            rows.setdefault(job.model.label, job)
+    return list(rows.values())
+
+
+def _contender(job: Job, data: Prepared, store: Store) -> Contender | None:
+    model = load_model(job, data)
+    try:
+        Checkpoints(store.checkpoints(job.key)).load_best(model)
+    except CheckpointError:
+        return None
+    return Contender(job, model)

@@ -1,0 +1,166 @@
+"""One training loop for every model: shared settings in, the weights of the best dev epoch out.
+
+Every epoch ends with a checkpoint; a run that was killed goes on from the last one and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.jobs.spec import Settings
+from harness.precision import autocast
+from harness.learn.checkpoint import Checkpoints
+from harness.data.prepared import Side, pair_batches, steps_per_epoch
+from harness.progress import Progress, Watch, unwatched
+from harness.protocol import PairBatch, Retriever
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss term that is NaN or infinite; names epoch, step and term."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How training went."""
+
+    history: list[dict[str, Any]]  # one entry per epoch
+    best_epoch: int | None  # None where there was nothing to train
+
+
+def trained_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def learning_rate(settings: Settings, epoch: int) -> float:
+    """The rate of an epoch: x `lr_drop` every `drop_every` epochs."""
+    return settings.lr * settings.lr_drop ** (epoch // settings.drop_every)
+
+
+def optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return kind(trained, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def total(losses: dict[str, Tensor], where: str) -> Tensor:
+    """Sum of the terms, ().  Raises NonFiniteLoss."""
+    for term, value in losses.items():
+        if not torch.isfinite(value):
+            raise NonFiniteLoss(f"loss term {term} is {value.item()} at {where}")
+    return torch.stack(list(losses.values())).sum()
+
+
+def train_step(model: Retriever, batch: PairBatch, optimizer: torch.optim.Optimizer, settings: Settings, where: str) -> dict[str, float]:
+    """One update.  Returns the loss terms, their total and the gradient norm before clipping."""
+    with autocast(settings):
+        images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
+        losses = model.losses(images, texts, batch)
+    loss = total(losses, where)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, settings.clip or math.inf)
+    if not torch.isfinite(norm):
+        raise NonFiniteLoss(f"the gradient norm is {norm.item()} at {where}")
+    optimizer.step()
+    return {name: value.item() for name, value in losses.items()} | {"total": loss.item(), "gradient_norm": norm.item()}
+
+
+def fit(
+    model: Retriever,
+    train: Side,
+    dev_rsum: Callable[[], float],
+    settings: Settings,
+    checkpoints: Checkpoints,
+    watch: Watch = unwatched,
+) -> Fit:
+    """Trains `model` in place and leaves it with the weights of the epoch whose dev Rsum was highest (the earlier on a tie).
+
+    Goes on from `checkpoints` where there is one.  Raises NonFiniteLoss.
+    """
+    if not trained_parameters(model):
+        checkpoints.save_best(model)
+        return Fit([], None)
+    optimizer = optimiser(model, settings)
+    history = _resume(model, optimizer, checkpoints, settings)
+    for epoch in range(len(history), settings.epochs):
+        history.append(_epoch(model, train, dev_rsum, optimizer, settings, epoch, history, watch))
+        if _best(history) == epoch:
+            checkpoints.save_best(model)
+        checkpoints.save_last(_state(model, optimizer, history))
+    checkpoints.load_best(model)
+    return Fit(history, _best(history))
+
+
+def _epoch(
+    model: Retriever,
+    train: Side,
+    dev_rsum: Callable[[], float],
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    epoch: int,
+    history: list[dict[str, Any]],
+    watch: Watch,
+) -> dict[str, Any]:
+    rate = learning_rate(settings, epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    steps = steps_per_epoch(train, settings.batch)
+    last_rsum = history[-1]["dev_rsum"] if history else None
+    started, sums = time.perf_counter(), defaultdict[str, float](float)
+    model.train()
+    for step, batch in enumerate(pair_batches(train, settings.batch, settings.seed, epoch)):
+        terms = train_step(model, batch.to(settings.device), optimizer, settings, f"epoch {epoch + 1}, step {step + 1}")
+        for name, value in terms.items():
+            sums[name] += value
+        watch(Progress("train", step + 1, steps, epoch, settings.epochs, terms["total"], last_rsum))
+    means = {name: value / steps for name, value in sums.items()}
+    gradient_norm = means.pop("gradient_norm")
+    trained_s = time.perf_counter() - started
+    return {
+        "epoch": epoch,
+        "lr": rate,
+        "losses": means,
+        "gradient_norm": gradient_norm,
+        "dev_rsum": dev_rsum(),
+        "train_s": trained_s,
+    }
+
+
+def _best(history: list[dict[str, Any]]) -> int:
+    return max(range(len(history)), key=lambda epoch: (history[epoch]["dev_rsum"], -epoch))
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "cpu_random": torch.get_rng_state(),
+        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints, settings: Settings) -> list[dict[str, Any]]:
+    """Puts back model, optimiser and random state; returns the history so far, empty where training starts.
+
+    A fresh run reseeds here, so that extra modules built after the host do not shift its dropout.
+    """
+    state = checkpoints.load_last(settings.device)
+    if state is None:
+        torch.manual_seed(settings.seed)
+        return []
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["cpu_random"].cpu())
+    if state["cuda_random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda_random"]])
+    return list(state["history"])

@@ -1,0 +1,78 @@
+"""Where a number comes from: code, versions and machine, without names of people, hosts or folders."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import ROOT
+from harness.jobs.spec import Settings
+
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "ray")
+
+
+def provenance(settings: Settings) -> dict[str, Any]:
+    return {
+        **_commit(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": machine(settings),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def machine(settings: Settings) -> dict[str, Any]:
+    """What timings depend on: only rows with equal machines share a time column."""
+    cuda = settings.device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name(settings.device) if cuda else processor(),
+        "threads": settings.threads,
+        "precision": settings.precision,
+        "tf32": settings.tf32,
+        "cuda": torch.version.cuda if cuda else None,
+    }
+
+
+def processor() -> str:
+    """The CPU's model name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory_mib(device: str) -> float:
+    """Largest resident size of this process so far, or of CUDA's allocator."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

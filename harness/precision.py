@@ -1,0 +1,39 @@
+"""How torch computes in this process: threads, number formats, determinism; the settings decide, for every row alike."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from harness.jobs.spec import Settings, SpecError
+
+
+def prepare_torch(settings: Settings) -> None:
+    """Applies the settings to this process.  Raises SpecError where the device is not there."""
+    check_device(settings.device)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace only
+    torch.set_num_threads(settings.threads)
+    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
+    torch.backends.cudnn.allow_tf32 = settings.tf32
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard against reads we do not make, at a cost in time
+
+
+def check_device(name: str) -> None:
+    """Raises SpecError, one line, where `name` is no device of this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SpecError(f"unknown device {name!r}; known: cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"device {name!r} is not supported; known: cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SpecError(f"device {name!r} is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
+
+
+def autocast(settings: Settings) -> torch.autocast:
+    """The precision of forward passes; parameters and optimiser stay in float32."""
+    device = torch.device(settings.device).type
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=settings.precision == "bf16")

@@ -1,0 +1,63 @@
+"""Door: stored records -> tables, without running any model.
+
+python -m harness.report results/full-scenes            writes results/full-scenes/tables/
+python -m harness.report --check results/full-scenes    exits 1 where those tables are not the records'
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.record import RecordError
+from harness.report import files
+from harness.report.collect import collect
+from harness.report.tables import left_out_lines
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command(help=(__doc__ or "").partition("\n")[0])
+def main(
+    folder: Annotated[Path, typer.Argument(help="A results folder, such as results/full-scenes.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where the tables are stale.")] = False,
+) -> None:
+    try:
+        fresh = _check(folder) if check else _write(folder)
+    except (RecordError, OSError) as error:
+        err.print(f"error: {error}", style="red")
+        raise typer.Exit(2) from None
+    if not fresh:
+        raise typer.Exit(1)
+
+
+def _write(folder: Path) -> bool:
+    groups = collect(folder)
+    written = files.write(folder, groups)
+    out.print(f"{len(written)} tables in {files.shown(folder)}/tables")
+    if len(groups) > 1:
+        out.print(f"records of {len(groups)} different settings, which never share a table:")
+    for place, group in enumerate(groups, start=1):
+        if group.differs:
+            out.print(f"  comparison-{place}: {files.described(group.differs)}")
+        for line in left_out_lines(group):
+            out.print(line)
+    return True
+
+
+def _check(folder: Path) -> bool:
+    found = files.check(folder)
+    for kind, names in (("stale", found.stale), ("missing", found.missing), ("surplus", found.surplus)):
+        for name in names:
+            out.print(f"{kind}: tables/{name}")
+    return not (found.stale or found.missing or found.surplus)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

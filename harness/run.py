@@ -1,0 +1,173 @@
+"""Door: run a suite of image-text retrieval models under identical settings and print the comparison.
+
+    python -m harness.run --suite full                     the embedded scenes
+    python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
+    python -m harness.run --list                           what there is
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from harness import ROOT, console, report
+from harness.data.split import DataError
+from harness.jobs import suites
+from harness.jobs.override import checked_settings
+from harness.jobs.spec import Data, Job, SpecError, parse_value
+from harness.record import RecordError, Store
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+out = Console()
+err = Console(stderr=True)
+
+
+@app.command(help=(__doc__ or "").partition("\n")[0])
+def main(
+    suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
+    data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
+    only: Annotated[str, typer.Option(help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
+    train_images: Annotated[int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same for every row.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0 = all there are.")] = 0,
+    timing_rounds: Annotated[int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")] = 7,
+    results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT / "results",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
+) -> None:
+    with refusals():
+        if list_:
+            out.print(console.methods_table(), console.suites_table())
+            return
+        changes = _changes(settings or [], epochs, train_images)
+        jobs = suites.jobs(
+            suite,
+            _data(data),
+            only=_words(only),
+            seeds=_seeds(seeds),
+            changes=changes,
+            settings=checked_settings({"device": device, "threads": threads or len(os.sched_getaffinity(0))}),
+        )
+        store = Store(results / f"{suite}-{jobs[0].data.name}")
+        if dry_run:
+            out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
+            return
+        with _exclusive(store.folder):
+            failed = _run(jobs, store, force, timing_rounds)
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Bad input becomes one line and exit 2; Ctrl-C says that nothing is lost."""
+    try:
+        yield
+    except (SpecError, DataError, RecordError, OSError) as error:
+        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print("interrupted: finished records are kept; the same command goes on from the last epoch")
+        raise typer.Exit(130) from None
+
+
+def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> int:
+    """Runs what is not recorded, then times, then reports.  Returns how many jobs failed."""
+    from harness.jobs import timing  # torch takes seconds to import; --list and --dry-run answer at once
+    from harness.jobs.execute import execute
+    from harness.learn.checkpoint import Checkpoints
+    from harness.precision import prepare_torch
+
+    prepare_torch(jobs[0].settings)
+    cached = [not force and _cached(store, job) for job in jobs]
+    if any(cached):
+        out.print(f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False)
+    with console.run_view(out, len(jobs) - sum(cached)) as view:
+        for job, known in zip(jobs, cached, strict=True):
+            if known:
+                continue
+            if force:
+                Checkpoints(store.checkpoints(job.key)).discard()
+            started = time.perf_counter()
+            record = execute(job, store, view.start(job.name))
+            view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
+        if timing_rounds:
+            timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
+            out.print(timed, highlight=False)
+    report.write(store.folder)
+    out.print(report.console_table(store.folder))
+    out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
+    return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
+
+
+def _cached(store: Store, job: Job) -> bool:
+    """A job that failed, or whose ranks are gone, runs again."""
+    record = store.record(job.key)
+    return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()
+
+
+def _data(name: str) -> Data:
+    """Opens the data far enough to know what they are."""
+    from harness.data import sources
+
+    path = "" if name in sources.EMBEDDED else name
+    opened = sources.find(name)
+    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+
+
+def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise SpecError(f"--set takes path=value, got {setting!r}")
+        changes[path] = parse_value(value)
+    named = {"settings.epochs": epochs, "data.train_images": train_images}
+    return changes | {path: value for path, value in named.items() if value is not None}
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _seeds(text: str) -> list[int] | None:
+    try:
+        seeds = [int(word) for word in _words(text)]
+    except ValueError:
+        raise SpecError(f"--seeds takes whole numbers such as 0,1,2, got {text!r}") from None
+    if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
+        raise SpecError(f"--seeds must be different and not negative, got {text!r}")
+    return seeds or None
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One run at a time writes to a results folder.  Raises OSError where it cannot be written at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise OSError(f"another run is writing to {folder}") from None
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

