@@ -16,6 +16,7 @@ from harness.jobs.spec import Job
 from harness.progress import Progress, Watch
 from harness.record import Record
 
+NONE = "—"
 PERSISTENT_SECONDS = 30.0  # where output is no terminal, a line at most this often
 
 
@@ -81,15 +82,13 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
 
 
 def methods_table() -> Table:
-    """`--list`: every row there is."""
-    table = Table("row", "family", "paper", "what", title="Methods", title_justify="left")
+    """`--list`: every method with its rows; a host's rows come with and without SelfAlign."""
+    table = Table("rows", "family", "what", "paper", title="Methods", title_justify="left", show_lines=True)
     for method in registry.methods().values():
-        for label in method.labels:
-            table.add_row(label, method.family, method.paper, method.summary)
+        hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if registry.hosting(method)]
+        table.add_row("\n".join([*method.labels, *hosted]), method.family, method.summary, method.paper or NONE)
     module = registry.selfalign()
-    for label in registry.labels():
-        if label.endswith(f"+{registry.SELFALIGN}"):
-            table.add_row(label, "independent", module.paper, module.summary)
+    table.add_row(f"...+{registry.SELFALIGN}", "on a host", module.summary, module.paper)
     return table
 
 

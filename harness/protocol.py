@@ -132,6 +132,9 @@ class Inputs:
     warmup_epochs: int = 0  # epochs in which the hinge sums over all negatives, not the hardest alone
     same_image_negatives: bool = True  # captions of one image count as each other's negatives, as in every published code
     token_states: Callable[[], nn.Module] | None = None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
+    words: tuple[str, ...] = field(default=(), repr=False)  # spelling of each number, where the vocabulary is of words
+    # (M, L) integers: the training captions as token numbers, 0 where padded; for models that learn word statistics
+    caption_tokens: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 class Retriever(nn.Module, ABC):

@@ -40,17 +40,24 @@ def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
     return encoded.contextual.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask
 
 
-def by_length(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, group: int = 32) -> Tensor:
-    """`score(images, texts)`, (N, M), on `group` captions of about the same length at a time.
+def length_groups(texts: Encoded, group: int = 32) -> tuple[list[Encoded], Tensor | slice]:
+    """The captions, `group` of about the same length at a time, each group trimmed to its longest caption.
 
-    Each group is trimmed to its longest caption: padding costs as much as words do, and can be half of a batch.
+    Padding costs as much as words do, and can be half of a batch.  What comes second puts the captions of all groups, one
+    after another, back in their places (M,).  Where nothing is padded there is one group.
     """
     if texts.mask is None or texts.mask.all():
-        return score(images, texts)
+        return [texts], slice(None)
     lengths = texts.mask.sum(1)  # (M,)
     order = lengths.argsort()
-    blocks = [score(images, texts.select(rows).trim(int(lengths[rows].max()))) for rows in order.split(group)]
-    return torch.cat(blocks, 1)[:, order.argsort()]
+    groups = [texts.select(rows).trim(int(lengths[rows].max())) for rows in order.split(group)]
+    return groups, order.argsort()
+
+
+def by_length(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, group: int = 32) -> Tensor:
+    """`score(images, texts)`, (N, M), on one group of captions at a time (`length_groups`)."""
+    groups, places = length_groups(texts, group)
+    return torch.cat([score(images, some) for some in groups], 1)[:, places]
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:
@@ -114,6 +121,23 @@ def gram(context: Tensor) -> Tensor:
     return context @ context.mT
 
 
+def attended_squares(weights: Tensor, context_gram: Tensor) -> Tensor:
+    """Squared lengths of the attended vectors, which need not be formed for that.
+
+    weights: (X, C, Q, Y), context_gram: (X, C, C) -> (X, Q, Y).
+    """
+    flat = weights.flatten(2)  # (X, C, Q * Y)
+    return (flat * (context_gram @ flat)).sum(1).unflatten(1, weights.shape[2:])
+
+
+def attended(weights: Tensor, context: Tensor) -> Tensor:
+    """The vectors themselves, the mixtures of context fragments by `weights` (SCAN, eq. 2): d numbers per pair and query.
+
+    weights: (X, C, Q, Y), context: (X, C, d) -> (X, Q, Y, d); with weights (X, C, Y, Q) -> (X, Y, Q, d).
+    """
+    return (weights.flatten(2).mT @ context).unflatten(1, weights.shape[2:])
+
+
 def attended_cosine(weights: Tensor, scores: Tensor, context_gram: Tensor, query_squares: Tensor) -> Tensor:
     """Cosine of every query with its attended vector, the mixture of context fragments by `weights` (SCAN, eq. 2, 4).
 
@@ -121,9 +145,7 @@ def attended_cosine(weights: Tensor, scores: Tensor, context_gram: Tensor, query
     query_squares: (Q, Y), squared lengths of the queries -> (X, Q, Y).  The product of both lengths counts as 1e-8 at
     least, so a zero vector has cosine 0 and finite gradients.
     """
-    flat = weights.flatten(2)  # (X, C, Q * Y)
-    attended_squares = (flat * (context_gram @ flat)).sum(1).unflatten(1, query_squares.shape)  # (X, Q, Y)
-    lengths = (attended_squares * query_squares).clamp(min=EPS**2).sqrt()
+    lengths = (attended_squares(weights, context_gram) * query_squares).clamp(min=EPS**2).sqrt()
     return (weights * scores).sum(1) / lengths
 
 

@@ -21,3 +21,9 @@ def above_zero(option: str, given: float) -> None:
     """Raises ValueError unless `given` is a positive number."""
     if not given > 0:
         raise ValueError(f"{option}={given!r} must be above 0")
+
+
+def between(option: str, given: float, least: float, most: float) -> None:
+    """Raises ValueError unless `given` is a number from `least` to `most`, both included."""
+    if not least <= given <= most:
+        raise ValueError(f"{option}={given!r} must be between {least} and {most}")

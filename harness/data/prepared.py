@@ -11,7 +11,7 @@ import torch
 
 from harness.data import sources
 from harness.data.split import DataError, Images, Split
-from harness.data.vocabulary import Tokenizer, Tokens, Vocabulary, tokens
+from harness.data.vocabulary import SPECIALS, Tokenizer, Tokens, Vocabulary, tokens
 from harness.jobs.spec import Data, Settings
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 
@@ -32,6 +32,7 @@ class Prepared:
     dev: Side
     ranked: Side  # the split whose ranks are reported
     vocabulary_size: int
+    words: tuple[str, ...] = ()  # spelling of each token number; none for word pieces
 
     def inputs(self, settings: Settings) -> Inputs:
         images = self.train.split.images
@@ -45,6 +46,8 @@ class Prepared:
             warmup_epochs=settings.warmup_epochs,
             same_image_negatives=settings.same_image_negatives,
             token_states=_token_states(settings),
+            words=self.words,
+            caption_tokens=torch.from_numpy(self.train.tokens.ids),
         )
 
 
@@ -66,7 +69,8 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
     side = partial(_side, tokenizer=tokenizer, max_words=max_words)
-    return Prepared(side(train), side(dev), side(ranked), tokenizer.size)
+    words = (*SPECIALS, *tokenizer.known) if isinstance(tokenizer, Vocabulary) else ()
+    return Prepared(side(train), side(dev), side(ranked), tokenizer.size, words)
 
 
 def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:

@@ -33,7 +33,7 @@ THREE = (0, 1, 2)
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
         question="Does everything run from end to end?",
-        methods=("chance", "vsepp", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse"),
+        methods=("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:t2i-lse"),
         seeds={"independent": (0,), "interactive": (0,)},
         changes={
             "data.train_images": 60,

@@ -106,8 +106,8 @@ PLAIN = {
 }
 LEGEND = (
     "Rsum difference: SelfAlign row minus the other, with its 95% interval over seeds: Student's t of the pairs of "
-    "equal seed for a host, Welch's t (no pairs; seeds a : b) for an interactive row. Better, worse, reaches and falls short "
-    "are said only where that interval leaves zero out (reaches: lies at or above it). Over queries: 95% paired "
+    "equal seed for a host, Welch's t (no pairs; seeds a : b) for an interactive row. Better, worse, reaches and falls "
+    "short are said only where that interval leaves zero out (reaches: lies at or above it). Over queries: 95% paired "
     "bootstrap, 10,000 resamples of the queries of each direction, hits averaged over the seeds compared. "
     "Time per query: scoring and ranking, SelfAlign row over the other."
 )

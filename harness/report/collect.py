@@ -135,7 +135,10 @@ def read(folder: Path) -> list[Run]:
 
 def ranks_of(store: Store, key: str) -> Ranks | None:
     """The stored ranks, None where there are none.  Raises RecordError also where the file is damaged inside."""
-    with _trusted(f"{store.folder.name}/ranks/{key}.npz"):
+    path, where = store.ranks_path(key), f"{store.folder.name}/ranks/{key}.npz"
+    if path.exists() and not zipfile.is_zipfile(path):  # numpy would leave such a file open
+        raise RecordError(f"{where} is cut short or no npz file")
+    with _trusted(where):
         return store.ranks(key)
 
 

@@ -30,6 +30,7 @@ class Column:
     of: Callable[[Row], Estimate | None]
     show: Callable[[float], str]
     better: Literal["higher", "lower"] | None = None  # None where more is neither
+    seeded: bool = True  # a mean over seeds, not a figure of the row
 
 
 def comparison(group: Group) -> Sheet:
@@ -106,16 +107,23 @@ def _group_columns(rows: Sequence[Row]) -> list[Column]:
 
 def _cost_columns(timed: bool) -> list[Column]:
     def time(title: str, stages: Sequence[str], per: str) -> Column:
-        return Column(
-            title, lambda row: _figure(stage_ms(row.cost, stages, per) if timed else None), significant, "lower"
-        )
+        def figure(row: Row) -> Estimate | None:
+            return _figure(stage_ms(row.cost, stages, per) if timed else None)
+
+        return Column(title, figure, significant, "lower", seeded=False)
+
+    def index_bytes(row: Row) -> Estimate | None:
+        return _figure(row.cost and row.cost.index_bytes_per_image)
+
+    def parameters(row: Row) -> Estimate | None:
+        return _figure(row.runs[0].record.parameters if row.runs else None)
 
     return [
         time("encode ms/image", ["encode_images"], "images"),
         time("encode ms/caption", ["encode_texts"], "captions"),
         time("score+rank ms/query", QUERY_STAGES, "queries"),
-        Column("index bytes/image", lambda row: _figure(row.cost and row.cost.index_bytes_per_image), whole, "lower"),
-        Column("parameters", lambda row: _figure(row.runs[0].record.parameters if row.runs else None), whole),
+        Column("index bytes/image", index_bytes, whole, "lower", seeded=False),
+        Column("parameters", parameters, whole, seeded=False),
     ]
 
 
@@ -173,7 +181,7 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
     for column in columns:
         means, sds = zip(*(estimate or (None, None) for estimate in estimates[column.title]), strict=True)
         flat[column.title] = [_plain(mean, column.show) for mean in means]
-        if column.title in ("Rsum",) or any(sd is not None for sd in sds):
+        if column.seeded:
             flat[f"{column.title} sd"] = [_plain(sd, column.show) for sd in sds]
     return Sheet(
         title=title,

@@ -1,0 +1,122 @@
+"""BFAN (Liu et al., ACM MM 2019): cross attention both ways, kept only on the context that matters more than the rest.
+
+Departs from the official code where all weights of a query are equal, as with a caption of one word: it keeps nothing
+there and divides 0 by 0, or keeps what rounding says; here everything is kept.  The comparison that decides what is
+kept has no gradient, and being a step it may fall either way where a weight lies at its edge.  Scores are sums of two
+mean cosines, up to 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from models.attention import (
+    aggregated,
+    attended_cosine,
+    attention_weights,
+    by_length,
+    gram,
+    normalised,
+    products,
+    without_padding,
+)
+from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.options import above_zero, one_of
+from models.retrievers import Interactive
+
+RECIPE = 1
+PAPER = (
+    "Liu et al., Focus Your Attention: A Bidirectional Focal Attention Network for Image-Text Matching, ACM MM 2019, "
+    "arXiv 1909.11416"
+)
+VARIANTS: dict[str, dict] = {"equal": {"focus": "equal"}, "prob": {"focus": "prob"}}
+
+FOCUSES = ("equal", "prob")
+SLACK = 1e-5  # weights that differ by less, relatively, are equal but for rounding
+
+
+@dataclass(frozen=True)
+class Options:
+    """Raises ValueError for a focus that is not known, or a `lam` that is not positive."""
+
+    focus: str = "equal"  # how the others count in the comparison: alike | "prob": by the root of their weight
+    lam: float = 20.0  # multiplies the normalised products before the softmax over the context
+
+    def __post_init__(self) -> None:
+        one_of("focus", self.focus, FOCUSES)
+        above_zero("lam", self.lam)
+
+
+@torch.no_grad()
+def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Tensor:
+    """Which context fragments a query goes on attending to (BFAN).
+
+    A fragment stays if its advantage over the others, `sum_k (p - p_k) g(p_k)`, is positive: g is 1 ("equal") or the
+    root ("prob").  So it is compared with one mean of all weights.  Where no fragment has an advantage all stay.
+
+    weights: (X, C, Q, Y), zero on padded context; context_mask: (X, C) -> (X, C, Q, Y) bool.
+    """
+    if focus == "equal":
+        count = weights.shape[1] if context_mask is None else context_mask.sum(1)[:, None, None, None]
+        mean = weights.sum(1, keepdim=True) / count
+    else:
+        roots = weights.sqrt()
+        mean = (weights * roots).sum(1, keepdim=True) / roots.sum(1, keepdim=True)
+    keep = weights > (1 + SLACK) * mean
+    return keep | ~keep.any(1, keepdim=True)
+
+
+class BFAN(Interactive):
+    """One linear map for regions, a bidirectional GRU for words, focused attention between them in both directions."""
+
+    def __init__(self, inputs: Inputs, options: Options) -> None:
+        super().__init__(inputs)
+        self.options = options
+        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
+        self.words = WordVectors(inputs)
+        self.gru = BiGRU(self.words.width, inputs.dim)
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return by_length(self._scores, images, texts)
+
+    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(N, M), whatever the padding; one product of all fragments serves both directions."""
+        regions, region_mask = without_padding(images)
+        words, word_mask = without_padding(texts)
+        scores = products(regions, words)  # (N, R, L, M)
+        opposite = scores.permute(3, 2, 1, 0).contiguous()  # (M, L, R, N)
+        by_words = self._matched(scores, words, regions, word_mask, region_mask)
+        return by_words + self._matched(opposite, regions, words, region_mask, word_mask).T
+
+    def _matched(
+        self,
+        scores: Tensor,
+        queries: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None,
+        context_mask: Tensor | None,
+    ) -> Tensor:
+        """Mean cosine of the queries with what they focus on.
+
+        scores: (X, C, Q, Y), queries: (Y, Q, d), context: (X, C, d), masks: (Y, Q), (X, C) -> (X, Y).
+        """
+        relevance = normalised(scores, "clipped_l2norm", query_mask)
+        weights = attention_weights(relevance, self.options.lam, context_mask)
+        focused = weights * kept(weights, self.options.focus, context_mask)  # the cosine asks for no new sum of 1
+        cosines = attended_cosine(focused, scores, gram(context), queries.square().sum(-1).T)
+        return aggregated(cosines, "mean", query_mask)
+
+
+def build(inputs: Inputs, options: Options) -> Retriever:
+    """An untrained model for these inputs."""
+    return BFAN(inputs, options)

@@ -1,0 +1,158 @@
+"""CAMP (Wang et al., ICCV 2019): regions and words send each other messages, gated by how well they agree.
+
+Departs from the published training: one stage where the authors have three (a plain cross-attention model, then the new
+layers on top of it with the rest fixed, both by another optimiser, then everything), the shared optimiser, captions as
+long as the shared settings say, one epoch = every caption once.  The loss is theirs, a cross entropy on the hardest
+negatives, and has no margin.  During the shared warm-up a query's negatives all count, by their mean, so that they weigh
+as much as the one negative afterwards.
+
+Fragments are not of unit length.  The bias of the last map of a pooling adds a constant under a softmax and is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from models.attention import EPS, attention_weights, by_length, gram, products, without_padding
+from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.losses import other_image
+from models.options import at_least
+from models.retrievers import Interactive
+
+RECIPE = 1
+PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
+VARIANTS: dict[str, dict] = {"": {}}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Raises ValueError where there is no pooling head."""
+
+    heads: int = 4  # softmaxes of a pooling, averaged
+
+    def __post_init__(self) -> None:
+        at_least("heads", self.heads, 1)
+
+
+def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of a block of scores, summed over its queries in both directions.
+
+    `-sum_i (2 log s_ii + log(1 - max_j s_ij) + log(1 - max_j s_ji))` over negatives j, scores kept 1e-6 away from 0 and 1.
+    scores: (B, B) in [0, 1], matching pairs on the diagonal.  impostors: (B, B) bool, True where a pair may serve as a
+    negative; None = everything off the diagonal.  `hardest=False` takes the mean of log(1 - s) over the negatives of a
+    query.  A query without a negative has the cost of its match alone.  Returns ().
+    """
+    scores = scores.clamp(1e-6, 1 - 1e-6)
+    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    allowed = ~own if impostors is None else impostors & ~own
+    matched = -scores.diagonal().log()
+    taken = -(1 - scores).log() * allowed  # (B, B) what a pair costs as a negative, never below 0
+    if hardest:
+        return 2 * matched.sum() + taken.amax(1).sum() + taken.amax(0).sum()
+    return 2 * matched.sum() + sum((taken.sum(axis) / allowed.sum(axis).clamp(min=1)).sum() for axis in (0, 1))
+
+
+class Gathering(nn.Module):
+    """One side of a pair after it has heard from the other: messages, gate, fusion and pooling.
+
+    What is linear in the other side's fragments X is computed on them, once per item.  With first-hop attention A over the
+    context and second-hop attention B over the queries, messages are M X with M = B A, mixtures of context fragments, so
+    neither the second hop nor the gate needs a d-dimensional vector per query of a pair:
+
+        logits of B = A (X U_q^T) (X U_k^T)^T A^T        |(M X)_q|^2 = (M X X^T M^T)_qq        <q, (M X)_q> = (M X q^T)_qq
+
+    Fusion and the hidden layer of the pooling are formed for every query of every pair; their linear maps of messages and
+    queries are not.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.hop_query = nn.Linear(dim, dim, bias=False)
+        self.hop_key = nn.Linear(dim, dim, bias=False)
+        self.fusion = nn.Linear(2 * dim, dim, bias=False)  # of [query ; message]
+        self.hidden = nn.Linear(dim, dim)
+        self.heads = nn.Linear(dim, heads, bias=False)
+
+    def forward(self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None) -> Tensor:
+        """queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Y, d) unit."""
+        mixtures = self._messages(queries, context, query_mask, context_mask)  # (X, Y, Q, C)
+        gates = self._gates(mixtures, queries, context)[..., None]  # (X, Y, Q, 1)
+        own_map, message_map = self.fusion.weight.chunk(2, 1)
+        messages = ((gates * mixtures).flatten(1, 2) @ (context @ message_map.T)).unflatten(1, queries.shape[:2])
+        heard = (messages + gates * (queries @ own_map.T)).relu()  # (X, Y, Q, d); a gate is positive, so it may come first
+        hidden = (F.linear(heard, self.hidden.weight) + self.hidden(queries)).relu()
+        logits = self.heads(hidden)  # (X, Y, Q, heads)
+        if query_mask is not None:
+            logits = logits.masked_fill(~query_mask[..., None], float("-inf"))
+        shares = logits.softmax(2).mean(3)  # (X, Y, Q)
+        return l2((shares[:, :, None] @ heard).squeeze(2) + torch.einsum("xyq,yqd->xyd", shares, queries))
+
+    def _messages(
+        self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
+    ) -> Tensor:
+        """The unit messages as mixtures of context fragments, (X, Y, Q, C)."""
+        scale = context.shape[-1] ** -0.5
+        first = attention_weights(products(self.key(context), self.query(queries)), scale, context_mask)  # (X, C, Q, Y)
+        first = first.permute(0, 3, 2, 1).contiguous()  # (X, Y, Q, C)
+        between = scale * self.hop_query(context) @ self.hop_key(context).mT  # (X, C, C)
+        logits = (first.flatten(1, 2) @ between).view_as(first) @ first.mT  # (X, Y, Q, Q)
+        if query_mask is not None:
+            logits = logits.masked_fill(~query_mask[:, None], float("-inf"))
+        mixtures = logits.softmax(3) @ first
+        squares = (mixtures * (mixtures.flatten(1, 2) @ gram(context)).view_as(mixtures)).sum(3, keepdim=True)
+        return mixtures / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
+
+    def _gates(self, mixtures: Tensor, queries: Tensor, context: Tensor) -> Tensor:
+        """How well every query agrees with its message, (X, Y, Q) in (0, 1)."""
+        return (mixtures * products(context, queries).permute(0, 3, 2, 1)).sum(3).sigmoid()
+
+
+class CAMP(Interactive):
+    """A vector per side and pair, both put to a small network that says how likely it is a match."""
+
+    def __init__(self, inputs: Inputs, options: Options) -> None:
+        super().__init__(inputs)
+        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
+        self.words = WordVectors(inputs)
+        self.gru = BiGRU(self.words.width, inputs.dim)
+        self.region_side = Gathering(inputs.dim, options.heads)
+        self.word_side = Gathering(inputs.dim, options.heads)
+        self.match = nn.Sequential(nn.Linear(2 * inputs.dim, inputs.dim), nn.ReLU(), nn.Linear(inputs.dim, 1))
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        return Encoded(contextual=self.regions(images.fragments), mask=images.mask)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return by_length(self._scores, images, texts)
+
+    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y) in (0, 1)."""
+        regions, region_mask = without_padding(images)
+        words, word_mask = without_padding(texts)
+        image = self.region_side(regions, words, region_mask, word_mask).transpose(0, 1)  # (X, Y, d)
+        text = self.word_side(words, regions, word_mask, region_mask)  # (X, Y, d)
+        logits = self.match(torch.cat([image, text], 2)).squeeze(2)
+        return logits.float().sigmoid()  # in half precision it would saturate
+
+    def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
+        """(): the cross entropy of a (B, B) block of scores, over all negatives during warm-up, then over the hardest."""
+        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
+        return matching_bce(scores, self.hardest(batch), impostors)
+
+    def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
+        return {"bce": self.ranking_loss(self.similarity(images, texts), batch)}
+
+
+def build(inputs: Inputs, options: Options) -> Retriever:
+    """An untrained model for these inputs."""
+    return CAMP(inputs, options)

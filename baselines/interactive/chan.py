@@ -1,0 +1,136 @@
+"""CHAN (Pan et al., CVPR 2023): each word keeps its best region alone; the best products pooled into a score.
+
+The default is the published model with a GRU: LogSumExp with temperature 0.1, which the score is not multiplied back
+by.  A score is then about ten times a cosine, plus the log of the caption's length, and longer captions score higher;
+the published margin for it is 0.05.  "mean" is the published pooling with BERT.
+
+Departs from the paper: no size augmentation (regions and words dropped in training); regions do not attend to one
+another before they are matched, unless `self_attention_heads` (published: 8) says so.  Departs from the official code:
+padding is masked everywhere, in that self-attention too, where the code marks it by the product -1, which a real pair
+may have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from models.attention import AGGREGATIONS, aggregated, by_length, cross_attention, products, without_padding
+from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.options import above_zero, at_least, one_of
+from models.retrievers import Interactive
+
+RECIPE = 1
+PAPER = "Pan et al., Fine-Grained Image-Text Matching by Cross-Modal Hard Aligning Network, CVPR 2023"
+VARIANTS: dict[str, dict] = {"": {}}
+
+ASSIGNMENTS = ("vha", "tha", "vsa")
+POOLINGS = (*AGGREGATIONS, "softmax")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Raises ValueError for a name that is not known, a temperature that is not positive, or negative heads."""
+
+    assignment: str = "vha"  # best region per word | tha: best word per region | vsa: mixture of words per region
+    pooling: str = "lse"  # of a pair's values: lse | mean | max | sum | softmax (their mean, weighted by it)
+    temperature: float = 0.1  # of the poolings lse and softmax
+    mixture_temperature: float = 0.1  # of the mixture of words in vsa
+    self_attention_heads: int = 0  # of a residual self-attention over regions, 0 = none
+
+    def __post_init__(self) -> None:
+        one_of("assignment", self.assignment, ASSIGNMENTS)
+        one_of("pooling", self.pooling, POOLINGS)
+        above_zero("temperature", self.temperature)
+        above_zero("mixture_temperature", self.mixture_temperature)
+        at_least("self_attention_heads", self.self_attention_heads, 0)
+
+
+def best(queries: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
+    """The largest product of every query with a context fragment (CHAN, hard assignment).
+
+    queries: (Y, Q, d), context: (X, C, d), context_mask: (X, C) -> (X, Q, Y).
+    """
+    scores = products(context, queries)  # (X, C, Q, Y)
+    if context_mask is not None:
+        scores = scores.masked_fill(~context_mask[:, :, None, None], float("-inf"))
+    return scores.amax(1)
+
+
+def pooled(values: Tensor, how: str, temperature: float, query_mask: Tensor | None = None) -> Tensor:
+    """One score per pair from one value per query; "lse" is `log sum exp(x / temperature)`.
+
+    values: (X, Q, Y), query_mask: (Y, Q) -> (X, Y).
+    """
+    if how == "softmax":
+        logits = values / temperature
+        if query_mask is not None:
+            logits = logits.masked_fill(~query_mask.T, float("-inf"))
+        return (logits.softmax(1) * values).sum(1)
+    score = aggregated(values, how, query_mask, mu=1 / temperature)
+    return score / temperature if how == "lse" else score
+
+
+class RegionAttention(nn.Module):
+    """`X + MHA(LayerNorm(X))` among the real regions of an image."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"self_attention_heads={heads} must divide the embedding width {dim}")
+        self.norm = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, regions: Tensor, mask: Tensor) -> Tensor:
+        """regions: (B, R, d), mask: (B, R) -> (B, R, d)."""
+        x = self.norm(regions)
+        return regions + self.attention(x, x, x, key_padding_mask=~mask, need_weights=False)[0]
+
+
+class CHAN(Interactive):
+    """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
+
+    def __init__(self, inputs: Inputs, options: Options) -> None:
+        super().__init__(inputs)
+        self.options = options
+        heads = options.self_attention_heads
+        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
+        self.region_attention = RegionAttention(inputs.dim, heads) if heads else None
+        self.words = WordVectors(inputs)
+        self.gru = BiGRU(self.words.width, inputs.dim)
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        regions = self.regions(images.fragments)
+        if self.region_attention is not None:
+            regions = self.region_attention(regions, images.mask)
+        return Encoded(contextual=l2(regions), mask=images.mask)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return by_length(self._scores, images, texts)
+
+    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(N, M), whatever the padding."""
+        if self.options.assignment == "vha":
+            return self._matched(queries=texts, context=images)
+        return self._matched(queries=images, context=texts).T
+
+    def _matched(self, queries: Encoded, context: Encoded) -> Tensor:
+        """(items of the context side, items of the query side)."""
+        query_fragments, query_mask = without_padding(queries)
+        fragments, context_mask = without_padding(context)
+        if self.options.assignment == "vsa":
+            sharpness = 1 / self.options.mixture_temperature
+            values = cross_attention(query_fragments, fragments, sharpness, "no_norm", query_mask, context_mask)
+        else:
+            values = best(query_fragments, fragments, context_mask)
+        return pooled(values, self.options.pooling, self.options.temperature, query_mask)
+
+
+def build(inputs: Inputs, options: Options) -> Retriever:
+    """An untrained model for these inputs.  Raises ValueError where the heads do not divide the embedding width."""
+    return CHAN(inputs, options)

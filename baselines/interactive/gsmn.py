@@ -1,0 +1,206 @@
+"""GSMN, dense (Liu et al., CVPR 2020): cosines of blocks of features, passed along a graph of regions and one of words.
+
+Every fragment is compared, block by block, with what it attends to on the other side; a graph convolution mixes these
+comparisons among the fragments of one side, and a small network makes a number of each.  The score is the mean over the
+regions plus the mean over the words.
+
+In the official code both convolutions read the node's own comparison where its neighbours' are meant, so nothing travels
+along the edges: `propagate="official"`; the published numbers were most likely produced that way.  It also divides the
+boxes by the image size in place whenever an image is read; here they stay as they are.  Its scalar weight per kernel of
+the text graph cancels in the normalisation that follows and is left out.  The quotient that makes the kernels of an edge
+sum to 1 is a softmax of their logarithms here: the same numbers, without 0 / 0 where all kernels underflow.
+
+Published: batch 64 (Flickr30K) and 32 (COCO), lam 20 and 10.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from models.attention import (
+    EPS,
+    aggregated,
+    attended,
+    attention_weights,
+    by_length,
+    gram,
+    normalised,
+    products,
+    without_padding,
+)
+from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.options import above_zero, at_least, one_of
+from models.retrievers import Interactive
+
+RECIPE = 1
+PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
+VARIANTS: dict[str, dict] = {"": {}}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Raises ValueError for a name that is not known, or a number out of its range."""
+
+    propagate: str = "neighbours"  # what a graph convolution reads: neighbours | official, the node alone
+    boxes: str = "stored"  # places of the regions: stored | grid, cells of a square grid, row by row
+    lam: float = 20.0  # multiplies products before a softmax: over the context, and over the words of the text graph
+    blocks: int = 16  # of features, compared one by one
+    kernels: int = 8  # Gaussians over the place of a region as seen from another
+    hidden: int = 32  # width after a graph convolution, shared out among the kernels
+
+    def __post_init__(self) -> None:
+        one_of("propagate", self.propagate, ("neighbours", "official"))
+        one_of("boxes", self.boxes, ("stored", "grid"))
+        above_zero("lam", self.lam)
+        at_least("blocks", self.blocks, 1)
+        at_least("kernels", self.kernels, 1)
+        if self.hidden < 1 or self.hidden % self.kernels:
+            raise ValueError(f"hidden={self.hidden!r} must be a multiple of kernels={self.kernels!r}")
+
+
+def box_centres(images: ImageBatch) -> Tensor:
+    """Centres of the boxes as shares of width and height, (B, R, 2), 0 where padded.
+
+    Raises ValueError where boxes or image sizes are missing, naming the files they come from.
+    """
+    if images.boxes is None or images.sizes is None:
+        wanted = (("_boxes.npy", images.boxes), ("_img_sizes.npy", images.sizes))
+        missing = " and ".join(file for file, given in wanted if given is None)
+        raise ValueError(f"gsmn needs boxes, and {missing} is missing; boxes='grid' takes regions as cells of a square grid")
+    centres = (images.boxes[..., :2] + images.boxes[..., 2:]) / 2 / images.sizes[:, None]
+    return centres.masked_fill(~images.mask[..., None], 0.0)
+
+
+def grid_centres(cells: int) -> Tensor:
+    """Centres of the cells of a square grid, row by row, as shares of width and height, (cells, 2).
+
+    Raises ValueError where the cells fill no square.
+    """
+    side = math.isqrt(cells)
+    if side * side != cells:
+        raise ValueError(f"boxes='grid' needs a square number of regions, got {cells}")
+    along = (torch.arange(side) + 0.5) / side
+    return torch.cartesian_prod(along, along).flip(1)  # the row changes slowest and is y
+
+
+class PolarKernels(nn.Module):
+    """Gaussian kernels over distance and direction between regions, whose weights sum to 1 for every ordered pair."""
+
+    def __init__(self, kernels: int) -> None:
+        super().__init__()
+        self.distance = nn.Parameter(torch.rand(kernels))
+        self.distance_width = nn.Parameter(torch.rand(kernels))
+        self.angle = nn.Parameter((2 * torch.rand(kernels) - 1) * math.pi)
+        self.angle_width = nn.Parameter(torch.rand(kernels))
+
+    def forward(self, centres: Tensor) -> Tensor:
+        """centres: (X, R, 2) -> (X, R, R, K), how far each kernel answers for region j as seen from region i."""
+        x, y = (centres[:, :, None] - centres[:, None]).unbind(-1)  # (X, R, R)
+        distance, angle = torch.hypot(x, y)[..., None], torch.atan2(x, y)[..., None]
+        turn = (angle - self.angle).abs()
+        turn = torch.minimum(turn, (2 * math.pi - turn).abs())
+        exponent = (distance - self.distance).square() / (1e-14 + self.distance_width.square())
+        exponent = exponent + turn.square() / (1e-14 + self.angle_width.square())
+        return (-exponent / 2).softmax(-1)
+
+
+class GraphConvolution(nn.Module):
+    """`concat_k(H_k sum_j e_ijk m_j)`, then a weight-normalised two-layer network: one number per fragment."""
+
+    def __init__(self, options: Options, kernels: int, bias: bool) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.alone = options.propagate == "official"
+        self.project = nn.Linear(options.blocks, options.hidden, bias=bias)  # all H_k in one
+        self.hidden = weight_norm(nn.Linear(options.hidden, options.hidden))
+        self.out = weight_norm(nn.Linear(options.hidden, 1))
+
+    def forward(self, matches: Tensor, edges: Tensor) -> Tensor:
+        """matches: (C, Q, Y, blocks) of Y items with Q fragments, edges: (Y, Q, Q, K) -> (C, Q, Y)."""
+        projected = self.project(matches).unflatten(-1, (self.kernels, -1))  # (C, Q, Y, K, hidden / K)
+        if self.alone:  # weighs a node's own comparison by the sum of its edges
+            mixed = projected * edges.sum(2).transpose(0, 1)[..., None]
+        else:
+            mixed = torch.einsum("yijk,cjykh->ciykh", edges, projected)
+        return self.out(self.hidden(mixed.flatten(3)).tanh()).squeeze(-1)
+
+
+def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
+    """Cosines of the blocks of features of two tensors that broadcast.  (..., d) -> (..., blocks); 0 for a zero block."""
+    a, b = a.unflatten(-1, (blocks, -1)), b.unflatten(-1, (blocks, -1))
+    lengths = (a.square().sum(-1) * b.square().sum(-1)).clamp(min=EPS**2).sqrt()
+    return (a * b).sum(-1) / lengths
+
+
+class GSMN(Interactive):
+    """Node matching by cross attention in both directions, then a graph convolution per side."""
+
+    def __init__(self, inputs: Inputs, options: Options) -> None:
+        super().__init__(inputs)
+        if inputs.dim % options.blocks:
+            raise ValueError(f"dim={inputs.dim} cannot be cut into blocks={options.blocks} of equal size")
+        self.options = options
+        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
+        self.words = WordVectors(inputs)
+        self.gru = BiGRU(self.words.width, inputs.dim)
+        self.kernels = PolarKernels(options.kernels)
+        self.image_graph = GraphConvolution(options, options.kernels, bias=False)
+        self.text_graph = GraphConvolution(options, 1, bias=True)  # its kernels would all weigh alike
+        grid = grid_centres(inputs.regions) if options.boxes == "grid" else None
+        self.register_buffer("grid", grid, persistent=False)
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        """`extras["centres"]`, (B, R, 2), says where the regions are."""
+        contextual = l2(self.regions(images.fragments))
+        return Encoded(contextual=contextual, mask=images.mask, extras={"centres": self._centres(images)})
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        regions, mask = without_padding(images)
+        edges = self.kernels(images.extras["centres"][:, : regions.shape[1]])  # (X, R, R, K)
+        if mask is not None:
+            edges = edges.masked_fill(~mask[:, None, :, None], 0.0)
+        return by_length(lambda images, texts: self._scores(images, texts, edges), images, texts)
+
+    def _centres(self, images: ImageBatch) -> Tensor:
+        if self.options.boxes == "stored":
+            return box_centres(images)
+        count = images.mask.shape[1]
+        if count != len(self.grid):
+            raise ValueError(f"boxes='grid' was made for {len(self.grid)} regions, got {count}")
+        return self.grid.expand(len(images), -1, -1)
+
+    def _scores(self, images: Encoded, texts: Encoded, edges: Tensor) -> Tensor:
+        """(X, Y).  edges: (X, R, R, K), 0 towards padding."""
+        regions, region_mask = without_padding(images)
+        words, word_mask = without_padding(texts)
+        relations = self.options.lam * gram(words)  # (Y, L, L)
+        if word_mask is not None:
+            relations = relations.masked_fill(~word_mask[:, None], float("-inf"))
+        scores = products(regions, words)  # (X, R, L, Y)
+        of_words = self._matches(words, regions, scores, region_mask)  # (X, L, Y, blocks)
+        of_regions = self._matches(regions, words, scores.permute(3, 2, 1, 0), word_mask)  # (Y, R, X, blocks)
+        text = self.text_graph(of_words, relations.softmax(2)[..., None])
+        image = self.image_graph(of_regions, edges)
+        return aggregated(image, "mean", region_mask).T + aggregated(text, "mean", word_mask)
+
+    def _matches(self, queries: Tensor, context: Tensor, scores: Tensor, context_mask: Tensor | None) -> Tensor:
+        """Block cosines of every query with what it attends to.
+
+        queries: (Y, Q, d), context: (X, C, d), scores: their products (X, C, Q, Y) -> (X, Q, Y, blocks).
+        """
+        weights = attention_weights(normalised(scores, "clipped_l2norm"), self.options.lam, context_mask)
+        return block_cosines(attended(weights, context), queries.transpose(0, 1), self.options.blocks)
+
+
+def build(inputs: Inputs, options: Options) -> Retriever:
+    """An untrained model for these inputs."""
+    return GSMN(inputs, options)

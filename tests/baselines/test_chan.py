@@ -1,0 +1,212 @@
+"""CHAN: one partner per fragment, and how the partners become a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.interactive.chan import ASSIGNMENTS, CHAN, POOLINGS, VARIANTS, Options, build, pooled
+from harness.jobs import registry
+from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
+
+INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=14, word_dim=7)
+REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
+
+
+def mask_of(lengths: Sequence[int], width: int) -> Tensor:
+    return torch.arange(width) < torch.tensor(lengths)[:, None]
+
+
+def batch(width: int = 7) -> PairBatch:
+    """Three pairs, one image with a single region and one caption of a single word."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 17, (3, 7), generator=generator)
+    words = mask_of(WORDS, 7)
+    return PairBatch(
+        ImageBatch(torch.randn(3, 5, 13, generator=generator), mask_of(REGIONS, 5)),
+        TextBatch(F.pad(tokens * words, (0, width - 7)), F.pad(words, (0, width - 7))),
+        image_index=torch.arange(3),
+    )
+
+
+def encoded(options: Options, width: int = 7) -> tuple[CHAN, Encoded, Encoded]:
+    """An untrained model, and the three pairs as it encodes them."""
+    torch.manual_seed(0)
+    model = CHAN(INPUTS, options)
+    pairs = batch(width)
+    return model, model.encode_images(pairs.images), model.encode_texts(pairs.texts)
+
+
+def fragments(side: Encoded, item: int) -> Tensor:
+    """(n, d), the real ones of an item."""
+    return side.contextual[item][side.mask[item]]
+
+
+EVERY_WAY = [Options(assignment, pooling) for assignment in ASSIGNMENTS for pooling in POOLINGS]
+EVERY_WAY += [Options(temperature=0.5), Options("vsa", mixture_temperature=0.5), Options(self_attention_heads=7)]
+
+
+def slow_pooled(values: list[float], how: str, temperature: float) -> float:
+    if how in ("max", "sum"):
+        return max(values) if how == "max" else sum(values)
+    if how == "mean":
+        return sum(values) / len(values)
+    weights = [math.exp(v / temperature) for v in values]
+    if how == "lse":
+        return math.log(sum(weights))
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+
+def slow_score(regions: Tensor, words: Tensor, options: Options) -> float:
+    if options.assignment == "vha":
+        values = [max(region.dot(word).item() for region in regions) for word in words]
+    elif options.assignment == "tha":
+        values = [max(region.dot(word).item() for word in words) for region in regions]
+    else:
+        values = []
+        for region in regions:
+            attended = (words @ region / options.mixture_temperature).softmax(0) @ words
+            values.append((region.dot(attended) / (attended.norm() + 1e-8)).item())
+    return slow_pooled(values, options.pooling, options.temperature)
+
+
+def test_a_word_counts_with_its_best_region():
+    regions = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    words = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]])  # best products 0.8, 1 and -0.6
+    sides = [Encoded(contextual=x[None], mask=torch.ones(1, len(x), dtype=torch.bool)) for x in (regions, words)]
+    by_words = CHAN(INPUTS, Options("vha", "sum")).similarity(*sides)
+    torch.testing.assert_close(by_words, torch.tensor([[1.2]]))
+    by_regions = CHAN(INPUTS, Options("tha", "sum")).similarity(*sides)
+    torch.testing.assert_close(by_regions, torch.tensor([[1.8]]))  # 1 and 0.8
+
+
+def test_logsumexp_is_not_multiplied_back_and_favours_longer_captions():
+    values = torch.full((1, 4, 1), 0.5)
+    torch.testing.assert_close(pooled(values, "lse", 0.1), torch.tensor([[5.0 + math.log(4)]]))
+
+
+def test_a_mixture_of_words_falls_back_on_their_mean():
+    """At a temperature without end all words count alike."""
+    region, words = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    sides = [Encoded(contextual=x[None], mask=torch.ones(1, len(x), dtype=torch.bool)) for x in (region, words)]
+    for temperature, cosine in ((1e4, math.sqrt(0.5)), (1e-2, 1.0)):
+        options = Options("vsa", "mean", mixture_temperature=temperature)
+        torch.testing.assert_close(
+            CHAN(INPUTS, options).similarity(*sides), torch.tensor([[cosine]]), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_regions_attend_to_real_regions_only(training):
+    torch.manual_seed(0)
+    model, images = CHAN(INPUTS, Options(self_attention_heads=2)).train(training), batch().images
+    whole = model.encode_images(images)
+    filled = torch.where(images.mask[..., None], images.fragments, 7.0)
+    torch.testing.assert_close(
+        model.encode_images(replace(images, fragments=filled)).contextual[whole.mask], whole.contextual[whole.mask]
+    )
+    for row, count in enumerate(REGIONS):
+        alone = ImageBatch(images.fragments[row : row + 1, :count], images.mask[row : row + 1, :count])
+        torch.testing.assert_close(model.encode_images(alone).contextual[0], fragments(whole, row))
+    plain = CHAN(INPUTS, Options())
+    plain.load_state_dict(model.state_dict(), strict=False)
+    assert not torch.allclose(plain.encode_images(images).contextual, whole.contextual)
+
+
+def test_heads_have_to_divide_the_width():
+    with pytest.raises(ValueError, match="self_attention_heads=3 must divide the embedding width 14"):
+        build(INPUTS, Options(self_attention_heads=3))
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+def test_every_pair_scores_as_it_does_alone(options):
+    model, images, texts = encoded(options)
+    scores = model.similarity(images, texts)
+    slow = [[slow_score(fragments(images, i), fragments(texts, j), options) for j in range(3)] for i in range(3)]
+    torch.testing.assert_close(scores, torch.tensor(slow))
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+def test_blocks_equal_the_whole(options):
+    model, images, texts = encoded(options)
+    whole = model.similarity(images, texts)
+    blocks = [model.similarity(images.select(slice(i, i + 2)), texts.select(slice(1, None))) for i in (0, 2)]
+    torch.testing.assert_close(torch.cat(blocks), whole[:, 1:])
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+@pytest.mark.parametrize("rubbish", [1e6, torch.nan])
+def test_padding_neither_matters_nor_learns(options, rubbish):
+    model, images, texts = encoded(options)
+    whole = model.similarity(images, texts)
+    _, _, wider = encoded(options, width=11)
+    torch.testing.assert_close(model.similarity(images, wider), whole)
+    spoilt = [s.contextual.detach().masked_fill(~s.mask[..., None], rubbish).requires_grad_() for s in (images, texts)]
+    scores = model.similarity(*(replace(s, contextual=c) for s, c in zip((images, texts), spoilt, strict=True)))
+    torch.testing.assert_close(scores, whole)
+    scores.sum().backward()
+    for side, leaf in zip((images, texts), spoilt, strict=True):
+        assert leaf.grad.isfinite().all()
+        assert not leaf.grad[~side.mask].any()
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+def test_gradients_reach_every_parameter(options):
+    torch.manual_seed(0)
+    model, pairs = build(INPUTS, options), batch()
+    losses = model.losses(model.encode_images(pairs.images), model.encode_texts(pairs.texts), pairs)
+    assert list(losses) == ["hinge"]
+    losses["hinge"].backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()] == []
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+def test_a_batch_of_one_word_and_one_region_is_finite(options):
+    model, one = build(INPUTS, options), torch.ones(1, 1, dtype=torch.bool)
+    pair = PairBatch(
+        ImageBatch(torch.ones(1, 1, 13), one), TextBatch(one.long(), one), torch.zeros(1, dtype=torch.long)
+    )
+    images, texts = model.encode_images(pair.images), model.encode_texts(pair.texts)
+    assert model.similarity(images, texts).isfinite().all()
+    model.losses(images, texts, pair)["hinge"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_learn_eight_pairs_by_heart(variant):
+    torch.manual_seed(0)
+    options = Options(**registry.model(f"chan:{variant}" if variant else "chan").options)
+    model = build(replace(INPUTS, dim=16), options)
+    regions, words = torch.full((8, 3), True), torch.full((8, 5), True)
+    images, texts = ImageBatch(torch.randn(8, 3, 13), regions), TextBatch(torch.randint(1, 17, (8, 5)), words)
+    pairs = PairBatch(images, texts, torch.arange(8))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        loss = model.losses(model.encode_images(images), model.encode_texts(texts), pairs)["hinge"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scores = model.eval().similarity(model.encode_images(images), model.encode_texts(texts))
+    assert scores.argmax(0).tolist() == scores.argmax(1).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"assignment": "vta"}, r"assignment='vta'.*vha, tha, vsa"),
+        ({"pooling": "avg"}, r"pooling='avg'.*lse, mean, max, sum, softmax"),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ({"mixture_temperature": -1.0}, "mixture_temperature=-1.0 must be above 0"),
+        ({"self_attention_heads": -1}, "self_attention_heads=-1 must be at least 0"),
+    ],
+)
+def test_impossible_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**changes)

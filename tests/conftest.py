@@ -1,0 +1,46 @@
+"""Data small enough to train on within a test, and torch left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+IMAGES = {"train": 13, "dev": 5, "test": 7}
+REGIONS, DIM = 3, 11  # of every image; the last region is padding in some
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """A folder in the precomp layout, two captions an image; images show things, captions name them."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    looks = rng.standard_normal((len(WORDS), DIM))
+    for split, images in IMAGES.items():
+        shown = rng.integers(len(WORDS), size=(images, REGIONS))
+        features = looks[shown] + 0.1 * rng.standard_normal((images, REGIONS, DIM))
+        captions = [" and ".join(f"a {WORDS[thing]}" for thing in row) for row in shown for _ in "ab"]
+        corner = rng.uniform(0, 50, (images, REGIONS, 2))
+        np.save(folder / f"{split}_ims.npy", features.astype(np.float32))
+        np.save(folder / f"{split}_boxes.npy", np.concatenate([corner, corner + 10], 2).astype(np.float32))
+        np.save(folder / f"{split}_img_sizes.npy", np.full((images, 2), 100, np.float32))
+        np.save(folder / f"{split}_counts.npy", REGIONS - np.arange(images) % 2)
+        (folder / f"{split}_caps.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def same_torch_after() -> Iterator[None]:
+    """Threads and determinism are set for the whole process by a job; the next test gets them back as they were."""
+    import torch  # most tests need none
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filling

@@ -1,0 +1,108 @@
+"""Made-up results folders, small enough to work out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.jobs import registry
+from harness.jobs.spec import Data, Job, Model, Settings
+from harness.record import CostRecord, Ranks, Record, Store
+
+IMAGES, CAPTIONS = 2, 5
+MACHINE = {"device": "abacus", "threads": 2}
+SIZES = {"images": 2, "captions": 5, "queries": 5, "gallery": 2}
+
+
+def made_ranks(
+    i2t: Sequence[int], t2i: Sequence[int], folds: bool = False, groups: Mapping[str, Sequence[bool]] | None = None
+) -> Ranks:
+    none = np.zeros(0, np.int32)
+    return Ranks(
+        i2t=np.array(i2t, np.int32),
+        t2i=np.array(t2i, np.int32),
+        i2t_top=np.zeros((len(i2t), 1), np.int32),
+        t2i_top=np.zeros((len(t2i), 1), np.int32),
+        fold_i2t=np.zeros(len(i2t), np.int32) if folds else none,
+        fold_t2i=np.zeros(len(t2i), np.int32) if folds else none,
+        fold_of_image=np.arange(len(i2t), dtype=np.int32) if folds else none,
+        fold_of_caption=np.arange(len(t2i), dtype=np.int32) % len(i2t) if folds else none,
+        groups={name: np.array(mask) for name, mask in (groups or {}).items()},
+    )
+
+
+class Maker:
+    """Fills a results folder record by record."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, Store(folder)
+
+    ranks = staticmethod(made_ranks)
+
+    def job(self, row: str | Model, seed: int = 0, data: Mapping[str, Any] | None = None, **settings: Any) -> Job:
+        model = registry.model(row) if isinstance(row, str) else row
+        return Job(replace(Data(), **(data or {})), model, Settings(seed=seed, **settings))
+
+    def add(self, job: Job, ranks: Ranks | None, **fields: Any) -> str:
+        counts = {job.data.ranked: {"images": IMAGES, "captions": CAPTIONS, "notes": []}}
+        described = {"parameters": 1234, "data": counts, "provenance": {"commit": "abc"}} | fields
+        family = (
+            registry.methods()[job.model.method].family if job.model.method in registry.methods() else "independent"
+        )
+        record = Record(
+            key=job.key,
+            label=job.model.label,
+            status=described.pop("status", "ok"),
+            job=job.as_dict(),
+            family=family,
+            **described,
+        )
+        self.store.save(record, ranks)
+        return job.key
+
+    def time(
+        self, job: Job, score: float, machine: Mapping[str, Any] = MACHINE, sizes: Mapping[str, int] = SIZES
+    ) -> None:
+        """Three samples a stage; the middle one of `score` is as given, in seconds."""
+        samples = {
+            "encode_images": [0.2, 0.1, 0.3],
+            "encode_texts": [0.05] * 3,
+            "score": [score, 0, 9],
+            "rank": [0.01] * 3,
+        }
+        cost = CostRecord(
+            job.key, job.model.label, machine, sizes, samples, index_bytes_per_image=1024, index_bytes_per_caption=512
+        )
+        self.store.save_cost(cost)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Maker:
+    return Maker(tmp_path / "full-scenes")
+
+
+@pytest.fixture
+def stored(make: Maker) -> Maker:
+    """Chance, a host with and without SelfAlign (two seeds), an interactive model (one seed) and a host that failed."""
+    groups = {"binding": [True, True, False, False, False]}
+    outcomes = {
+        ("chance", 0): ([9, 10], [9, 10, 10, 10, 10]),
+        ("vsepp", 0): ([4, 9], [0, 4, 9, 10, 10]),
+        ("vsepp", 1): ([4, 10], [0, 4, 9, 10, 10]),
+        ("vsepp+selfalign", 0): ([0, 9], [0, 0, 9, 10, 10]),
+        ("vsepp+selfalign", 1): ([0, 9], [0, 0, 4, 10, 10]),
+        ("scan:t2i-lse", 0): ([0, 0], [0, 0, 0, 0, 10]),
+    }
+    for (label, seed), (i2t, t2i) in outcomes.items():
+        make.add(
+            make.job(label, seed), made_ranks(i2t, t2i, groups=groups), parameters=0 if label == "chance" else 1234
+        )
+    for label, score in {"chance": 0.04, "vsepp": 0.04, "vsepp+selfalign": 0.09, "scan:t2i-lse": 4.99}.items():
+        make.time(make.job(label), score)
+    make.add(make.job("vsrn"), None, status="failed", error="LossError: hinge is nan in step 7", parameters=None)
+    return make
