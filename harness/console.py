@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -75,7 +76,7 @@ def run_view(console: Console, total: int) -> Iterator[RunView]:
 def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> str:
     """One finished job."""
     if record.status == "failed":
-        return f"[red]failed[/red]  {job.name}: {record.error}"
+        return f"[red]failed[/red]  {job.name}: {escape(record.error or '')}"
     best = "" if record.best_epoch is None else f", best epoch {record.best_epoch + 1} of {len(record.history)}"
     score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
     return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s"

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -34,9 +36,11 @@ class _Stored:
         return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"  # type: ignore[call-overload]
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Self:
+    def from_json(cls, text: str | bytes, where: str) -> Self:
         try:
             stored = json.loads(text)
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{where} cannot be read: {error}") from None
         except json.JSONDecodeError as error:
             raise RecordError(f"{where} is not JSON: {error}") from None
         if not isinstance(stored, dict) or not isinstance(stored.get("schema"), int):
@@ -121,22 +125,22 @@ class Store:
     def record(self, key: str) -> Record | None:
         """None where there is none.  Raises RecordError."""
         path = self.record_path(key)
-        return Record.from_json(path.read_text(encoding="utf-8"), _short(path)) if path.exists() else None
+        return Record.from_json(path.read_bytes(), _short(path)) if path.exists() else None
 
     def cost(self, key: str) -> CostRecord | None:
         path = self.cost_path(key)
-        return CostRecord.from_json(path.read_text(encoding="utf-8"), _short(path)) if path.exists() else None
+        return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
 
     def ranks(self, key: str) -> Ranks | None:
         path = self.ranks_path(key)
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             groups = {n.removeprefix("group_"): arrays.pop(n) for n in list(arrays) if n.startswith("group_")}
             return Ranks(**arrays, groups=groups)
-        except (ValueError, TypeError, OSError, EOFError, KeyError) as error:
+        except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise RecordError(f"{_short(path)} cannot be read: {error}") from None
 
     def records(self) -> list[Record]:
@@ -146,8 +150,10 @@ class Store:
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
     def save(self, record: Record, ranks: Ranks | None = None) -> None:
-        """Ranks first, so that a record on disk always has its ranks."""
-        if ranks is not None:
+        """Ranks first, so that a record on disk always has its ranks; one without keeps none of an earlier run."""
+        if ranks is None:
+            self.ranks_path(record.key).unlink(missing_ok=True)
+        else:
             arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **arrays))

@@ -81,7 +81,8 @@ def refusals() -> Iterator[None]:
         err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        err.print("interrupted: finished records are kept; the same command goes on from the last epoch")
+        kept = "finished records are kept; the same command goes on from the last epoch"
+        err.print(f"interrupted: {kept}", soft_wrap=True)
         raise typer.Exit(130) from None
 
 

@@ -43,8 +43,8 @@ def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
 def length_groups(texts: Encoded, group: int = 32) -> tuple[list[Encoded], Tensor | slice]:
     """The captions, `group` of about the same length at a time, each group trimmed to its longest caption.
 
-    Padding costs as much as words do, and can be half of a batch.  What comes second puts the captions of all groups, one
-    after another, back in their places (M,).  Where nothing is padded there is one group.
+    Padding costs as much as words do, and can be half of a batch.  What comes second puts the captions of all groups,
+    one after another, back in their places (M,).  Where nothing is padded there is one group.
     """
     if texts.mask is None or texts.mask.all():
         return [texts], slice(None)
@@ -131,7 +131,7 @@ def attended_squares(weights: Tensor, context_gram: Tensor) -> Tensor:
 
 
 def attended(weights: Tensor, context: Tensor) -> Tensor:
-    """The vectors themselves, the mixtures of context fragments by `weights` (SCAN, eq. 2): d numbers per pair and query.
+    """The vectors that the queries of all pairs attend to, mixtures of context fragments by `weights` (SCAN, eq. 2).
 
     weights: (X, C, Q, Y), context: (X, C, d) -> (X, Q, Y, d); with weights (X, C, Y, Q) -> (X, Y, Q, d).
     """

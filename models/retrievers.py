@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
+import torch
 from torch import Tensor
 
 from harness.protocol import Encoded, Inputs, PairBatch, Retriever
@@ -12,9 +15,8 @@ def inner_product(images: Encoded, texts: Encoded) -> Tensor:
     """Scores of embeddings, (N, M): `<v, t>`, or `max_k <v_k, t>` over K views, plus `<c_v, c_t>` of a shared block."""
     if images.embedding is None or texts.embedding is None:
         raise ValueError("an independent model must fill `embedding` on both sides")
-    views = images.embedding if images.embedding.ndim == 3 else images.embedding[:, None]  # (N, K, d)
-    count, k, _ = views.shape
-    scores = (views.flatten(0, 1) @ texts.embedding.T).view(count, k, -1).amax(1)  # (N, M)
+    views = images.embedding.unbind(1) if images.embedding.ndim == 3 else [images.embedding]  # K of (N, d)
+    scores = reduce(torch.maximum, (view @ texts.embedding.T for view in views))  # (N, M), never (N, K, M)
     if images.shared is not None and texts.shared is not None:
         scores = scores + images.shared @ texts.shared.T
     return scores

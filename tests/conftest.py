@@ -39,8 +39,8 @@ def same_torch_after() -> Iterator[None]:
     import torch  # most tests need none
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = filling
+    torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]

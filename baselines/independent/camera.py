@@ -25,7 +25,7 @@ from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, 
 from models.agsa import GatedSelfAttention
 from models.encoders import RegionProjection, WordVectors, unit
 from models.norm import MaskedBatchNorm
-from models.options import at_least, one_of
+from models.options import at_least, between, one_of
 from models.pooling import masked_mean
 from models.retrievers import Independent
 
@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict] = {"": {}}
 
 AXES = {"feature": 2, "region": 1}
 BOXES = ("stored", "grid")
+# channels, kernel and dilation of the convolutions over the regions
 BRANCHES = ((256, 1, 1), (128, 3, 1), (128, 3, 2), (128, 3, 3), (128, 5, 1), (128, 5, 2), (128, 5, 3))
 
 
@@ -54,7 +55,7 @@ class Options:
         at_least("heads", self.heads, 1)
         at_least("views", self.views, 1)
         at_least("diversity_weight", self.diversity_weight, 0)
-        at_least("dropout", self.dropout, 0)
+        between("dropout", self.dropout, 0, 1)
         one_of("norm_axis", self.norm_axis, tuple(AXES))
         one_of("boxes", self.boxes, BOXES)
 

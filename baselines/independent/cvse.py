@@ -42,13 +42,13 @@ FUNCTION_WORDS = """
     such same own half one two three four five six seven eight nine ten i me my mine you your yours he him his she her
     hers it its we us our ours they them their theirs himself herself itself themselves oneself something someone
     anything anyone nothing everyone everything who whom whose which what where when why how there here and or but nor
-    so yet if then than as because while although though until unless whether of in on at by for with without within
-    about above across after against along alongside amid among amongst around away back before behind below beneath
-    beside besides between beyond down during except from inside into like near next off onto out outside over past
-    per through throughout to together toward towards under underneath up upon via is are was were be been being am
-    has have had having do does did doing done can could may might must shall should will would not only just also
-    very too again once still already now ever never even almost quite rather really well it's there's that's he's
-    she's they're don't doesn't isn't aren't
+    so yet if then than as because while although though whilst until unless whether of in on at by for with without
+    within about above across after against along alongside amid among amongst around away back before behind below
+    beneath beside besides between beyond down during except from inside into like near next off onto out outside over
+    past per through throughout to together toward towards under underneath up upon via is are was were be been being am
+    has have had having do does did doing done can could may might must shall should will would not only just also very
+    too again once still already now ever never even almost quite rather really well it's there's that's he's she's
+    they're don't doesn't isn't aren't s t d m re ll ve
 """
 STOP_WORDS = frozenset(FUNCTION_WORDS.split())
 EPS = 1e-6  # added to the column sums of the graph

@@ -1,12 +1,11 @@
 """CAMP (Wang et al., ICCV 2019): regions and words send each other messages, gated by how well they agree.
 
 Departs from the published training: one stage where the authors have three (a plain cross-attention model, then the new
-layers on top of it with the rest fixed, both by another optimiser, then everything), the shared optimiser, captions as
-long as the shared settings say, one epoch = every caption once.  The loss is theirs, a cross entropy on the hardest
-negatives, and has no margin.  During the shared warm-up a query's negatives all count, by their mean, so that they weigh
-as much as the one negative afterwards.
+layers on top of it with the rest fixed, then everything, the last two by SGD), and an epoch visits every caption where
+theirs visits every image with one.  The loss is theirs, a cross entropy on the hardest negatives, and has no margin.
+During the shared warm-up all negatives of a query count, by their mean: they weigh as much as the one does afterwards.
 
-Fragments are not of unit length.  The bias of the last map of a pooling adds a constant under a softmax and is left out.
+Fragments are not of unit length.  The last map of a pooling has no bias, for it would cancel in the softmax.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
 from models.attention import EPS, attention_weights, by_length, gram, products, without_padding
@@ -42,7 +42,7 @@ class Options:
 def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None = None) -> Tensor:
     """Binary cross entropy of a block of scores, summed over its queries in both directions.
 
-    `-sum_i (2 log s_ii + log(1 - max_j s_ij) + log(1 - max_j s_ji))` over negatives j, scores kept 1e-6 away from 0 and 1.
+    `-sum_i (2 log s_ii + log(1 - max_j s_ij) + log(1 - max_j s_ji))` over negatives j, scores kept 1e-6 from 0 and 1.
     scores: (B, B) in [0, 1], matching pairs on the diagonal.  impostors: (B, B) bool, True where a pair may serve as a
     negative; None = everything off the diagonal.  `hardest=False` takes the mean of log(1 - s) over the negatives of a
     query.  A query without a negative has the cost of its match alone.  Returns ().
@@ -50,24 +50,21 @@ def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None 
     scores = scores.clamp(1e-6, 1 - 1e-6)
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     allowed = ~own if impostors is None else impostors & ~own
-    matched = -scores.diagonal().log()
+    matched = -2 * scores.diagonal().log().sum()
     taken = -(1 - scores).log() * allowed  # (B, B) what a pair costs as a negative, never below 0
     if hardest:
-        return 2 * matched.sum() + taken.amax(1).sum() + taken.amax(0).sum()
-    return 2 * matched.sum() + sum((taken.sum(axis) / allowed.sum(axis).clamp(min=1)).sum() for axis in (0, 1))
+        return matched + taken.amax(1).sum() + taken.amax(0).sum()
+    captions, images = (taken.sum(axis) / allowed.sum(axis).clamp(min=1) for axis in (1, 0))  # (B,) each
+    return matched + captions.sum() + images.sum()
 
 
 class Gathering(nn.Module):
     """One side of a pair after it has heard from the other: messages, gate, fusion and pooling.
 
-    What is linear in the other side's fragments X is computed on them, once per item.  With first-hop attention A over the
-    context and second-hop attention B over the queries, messages are M X with M = B A, mixtures of context fragments, so
-    neither the second hop nor the gate needs a d-dimensional vector per query of a pair:
-
-        logits of B = A (X U_q^T) (X U_k^T)^T A^T        |(M X)_q|^2 = (M X X^T M^T)_qq        <q, (M X)_q> = (M X q^T)_qq
-
-    Fusion and the hidden layer of the pooling are formed for every query of every pair; their linear maps of messages and
-    queries are not.
+    What is linear in the other side's fragments X is computed on them, once per item.  With the attention A over them
+    and the second attention B over the queries, the messages are M X with M = B A.  These need no d-dimensional vector
+    per query of a pair: the logits of B, A (X U_q^T) (X U_k^T)^T A^T; the lengths of the messages, by M (X X^T) M^T;
+    their products with the queries, by M and the products of all fragments.  Fusion and the pooling's hidden layer do.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -80,13 +77,16 @@ class Gathering(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.heads = nn.Linear(dim, heads, bias=False)
 
-    def forward(self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None) -> Tensor:
+    def forward(
+        self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
+    ) -> Tensor:
         """queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Y, d) unit."""
-        mixtures = self._messages(queries, context, query_mask, context_mask)  # (X, Y, Q, C)
-        gates = self._gates(mixtures, queries, context)[..., None]  # (X, Y, Q, 1)
+        mixtures, gates = checkpoint(  # little work and much to keep for the backward pass: computed again there
+            self._messages, queries, context, query_mask, context_mask, use_reentrant=False, preserve_rng_state=False
+        )
         own_map, message_map = self.fusion.weight.chunk(2, 1)
         messages = ((gates * mixtures).flatten(1, 2) @ (context @ message_map.T)).unflatten(1, queries.shape[:2])
-        heard = (messages + gates * (queries @ own_map.T)).relu()  # (X, Y, Q, d); a gate is positive, so it may come first
+        heard = (messages + gates * (queries @ own_map.T)).relu()  # (X, Y, Q, d), gated, for g relu(u) = relu(g u)
         hidden = (F.linear(heard, self.hidden.weight) + self.hidden(queries)).relu()
         logits = self.heads(hidden)  # (X, Y, Q, heads)
         if query_mask is not None:
@@ -96,8 +96,8 @@ class Gathering(nn.Module):
 
     def _messages(
         self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
-    ) -> Tensor:
-        """The unit messages as mixtures of context fragments, (X, Y, Q, C)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Unit messages as mixtures of context fragments (X, Y, Q, C), and gates (X, Y, Q, 1) in (0, 1)."""
         scale = context.shape[-1] ** -0.5
         first = attention_weights(products(self.key(context), self.query(queries)), scale, context_mask)  # (X, C, Q, Y)
         first = first.permute(0, 3, 2, 1).contiguous()  # (X, Y, Q, C)
@@ -107,11 +107,9 @@ class Gathering(nn.Module):
             logits = logits.masked_fill(~query_mask[:, None], float("-inf"))
         mixtures = logits.softmax(3) @ first
         squares = (mixtures * (mixtures.flatten(1, 2) @ gram(context)).view_as(mixtures)).sum(3, keepdim=True)
-        return mixtures / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
-
-    def _gates(self, mixtures: Tensor, queries: Tensor, context: Tensor) -> Tensor:
-        """How well every query agrees with its message, (X, Y, Q) in (0, 1)."""
-        return (mixtures * products(context, queries).permute(0, 3, 2, 1)).sum(3).sigmoid()
+        mixtures = mixtures / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
+        agreement = (mixtures * products(context, queries).permute(0, 3, 2, 1)).sum(3, keepdim=True)
+        return mixtures, agreement.sigmoid()
 
 
 class CAMP(Interactive):
@@ -133,7 +131,7 @@ class CAMP(Interactive):
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
+        return by_length(self._scores, images, texts, group=16)  # of pairs with hidden layers per fragment
 
     def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y) in (0, 1)."""
@@ -145,7 +143,7 @@ class CAMP(Interactive):
         return logits.float().sigmoid()  # in half precision it would saturate
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
-        """(): the cross entropy of a (B, B) block of scores, over all negatives during warm-up, then over the hardest."""
+        """(): the cross entropy of a (B, B) block of scores, all negatives during warm-up, then the hardest."""
         impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
         return matching_bce(scores, self.hardest(batch), impostors)
 

@@ -2,7 +2,8 @@
 
 The default is the published model with a GRU: LogSumExp with temperature 0.1, which the score is not multiplied back
 by.  A score is then about ten times a cosine, plus the log of the caption's length, and longer captions score higher;
-the published margin for it is 0.05.  "mean" is the published pooling with BERT.
+the published margin for it is 0.05, and the first epoch sums over all negatives.  "mean" is the published pooling with
+BERT.
 
 Departs from the paper: no size augmentation (regions and words dropped in training); regions do not attend to one
 another before they are matched, unless `self_attention_heads` (published: 8) says so.  Departs from the official code:

@@ -4,11 +4,11 @@ Every fragment is compared, block by block, with what it attends to on the other
 comparisons among the fragments of one side, and a small network makes a number of each.  The score is the mean over the
 regions plus the mean over the words.
 
-In the official code both convolutions read the node's own comparison where its neighbours' are meant, so nothing travels
-along the edges: `propagate="official"`; the published numbers were most likely produced that way.  It also divides the
-boxes by the image size in place whenever an image is read; here they stay as they are.  Its scalar weight per kernel of
-the text graph cancels in the normalisation that follows and is left out.  The quotient that makes the kernels of an edge
-sum to 1 is a softmax of their logarithms here: the same numbers, without 0 / 0 where all kernels underflow.
+In the official code both convolutions read the node's own comparison where its neighbours' are meant, so nothing
+travels along the edges: `propagate="official"`; the published numbers were most likely produced that way.  It divides
+the boxes by the image size in place whenever an image is read; here they stay as they are.  Its scalar weight per
+kernel of the text graph cancels in the normalisation that follows and is left out.  What makes the kernels of an edge
+sum to 1 is a softmax of their logarithms here: the same quotient, without 0 / 0 where all kernels underflow.
 
 Published: batch 64 (Flickr30K) and 32 (COCO), lam 20 and 10.
 """
@@ -72,7 +72,7 @@ def box_centres(images: ImageBatch) -> Tensor:
     if images.boxes is None or images.sizes is None:
         wanted = (("_boxes.npy", images.boxes), ("_img_sizes.npy", images.sizes))
         missing = " and ".join(file for file, given in wanted if given is None)
-        raise ValueError(f"gsmn needs boxes, and {missing} is missing; boxes='grid' takes regions as cells of a square grid")
+        raise ValueError(f"gsmn needs the place of every region: no {missing}; boxes='grid' takes the cells of a grid")
     centres = (images.boxes[..., :2] + images.boxes[..., 2:]) / 2 / images.sizes[:, None]
     return centres.masked_fill(~images.mask[..., None], 0.0)
 
@@ -132,7 +132,7 @@ class GraphConvolution(nn.Module):
 
 
 def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
-    """Cosines of the blocks of features of two tensors that broadcast.  (..., d) -> (..., blocks); 0 for a zero block."""
+    """Cosines of the blocks of features of a and b, 0 for a zero block.  (..., d), which broadcast -> (..., blocks)."""
     a, b = a.unflatten(-1, (blocks, -1)), b.unflatten(-1, (blocks, -1))
     lengths = (a.square().sum(-1) * b.square().sum(-1)).clamp(min=EPS**2).sqrt()
     return (a * b).sum(-1) / lengths
@@ -140,6 +140,8 @@ def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
 
 class GSMN(Interactive):
     """Node matching by cross attention in both directions, then a graph convolution per side."""
+
+    grid: Tensor | None  # (R, 2) where the cells of a grid stand in for boxes
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
@@ -171,7 +173,7 @@ class GSMN(Interactive):
         return by_length(lambda images, texts: self._scores(images, texts, edges), images, texts)
 
     def _centres(self, images: ImageBatch) -> Tensor:
-        if self.options.boxes == "stored":
+        if self.grid is None:
             return box_centres(images)
         count = images.mask.shape[1]
         if count != len(self.grid):

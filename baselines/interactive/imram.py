@@ -39,6 +39,7 @@ PAPER = (
 VARIANTS: dict[str, dict] = {"text": {"mode": "text"}, "image": {"mode": "image"}, "full": {"mode": "full"}}
 
 MODES = ("text", "image", "full")
+BLOCK = 8  # captions scored at once: every pair has a memory of its own, more of them outgrow the cache
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,17 @@ class IMRAM(Interactive):
 
     def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(N, M), whatever the padding."""
-        steps = []  # (K, N, M) each
+        blocks = [texts.select(slice(start, start + BLOCK)) for start in range(0, len(texts), BLOCK)]
+        return torch.cat([self._steps(images, block).sum(0) for block in blocks], 1)
+
+    def _steps(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(K or 2K, N, M), the score of each step, in the full mode of both directions."""
+        steps = []
         if "text" in self.matching:
             steps.append(self.matching["text"](queries=texts, context=images))
         if "image" in self.matching:
             steps.append(self.matching["image"](queries=images, context=texts).mT)
-        return torch.cat(steps).sum(0)
+        return torch.cat(steps)
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

@@ -1,12 +1,12 @@
-"""SGRAF (Diao et al., AAAI 2021): similarity vectors of words and pair, reasoned over by a graph (sgr) or filtered (saf).
+"""SGRAF (Diao et al., AAAI 2021): similarity vectors of words and pair, reasoned over in a graph (sgr) or gated (saf).
 
-The published model is the mean of the score matrices of two models trained apart, one per variant.
+The published model is the mean of the score matrices of two models trained apart, one of each kind.
 
-Departs from the official code in training only.  That code scores one caption at a time: the filter's batch norm
+Departs from the official code in training only.  That code scores one caption at a time, so the batch norm of saf
 normalises over all images and the nodes of one caption, and its running statistics move once per caption.  Here it
-normalises over the nodes of all pairs of a batch; evaluation agrees.  Biases without any effect are left out: those that
-add a constant under a softmax (the keys of the graph, the last map of a global pooling) and those before a batch norm.
-A batch norm over region slots ties the image side to the order and number of regions; slots that are padding do not count.
+normalises over the nodes of all pairs of a batch; evaluation agrees.  Biases without effect are left out: those that
+cancel in a softmax (of the graph's keys, of the last map of a global pooling) and those before a batch norm.  A batch
+norm over region slots ties the image side to the order of the regions; slots that are padding do not count.
 
 Published: learning rate 2e-4; Flickr30K 40 epochs (x0.1 at 30) for sgr and 30 (at 20) for saf, COCO 20 (at 10).
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
 from models.attention import (
@@ -77,11 +78,13 @@ class SlotNorm(nn.BatchNorm1d):
     Only real regions count.  A slot that no image of a training batch fills keeps its running statistics and uses them.
     """
 
-    def forward(self, input: Tensor, mask: Tensor) -> Tensor:
-        """input: (B, R, d), mask: (B, R) bool -> (B, R, d), of no meaning where padded.
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """input: (B, R, d), mask: (B, R) bool or None = all real -> (B, R, d), of no meaning where padded.
 
         Raises ValueError where a region is real beyond the last slot.
         """
+        if mask is None:
+            return super().forward(input)
         width = input.shape[1]
         if mask[:, self.num_features :].any():
             raise ValueError(f"image with more than {self.num_features} regions, one slot is known for each")
@@ -109,9 +112,9 @@ class SlotNorm(nn.BatchNorm1d):
 
 
 class GlobalPooling(nn.Module):
-    """Fragments weighed by how they agree with their mean (eq. 3): `l2(sum_n softmax_n(w . tanh(A x_n) tanh(B mean)) x_n)`.
+    """Fragments weighed by how they agree with their mean: `l2(sum_n softmax_n(w . (tanh(A x_n) * tanh(B mean))) x_n)`.
 
-    With `slots` both maps pass a batch norm, the local one over region slots: the image side.
+    With `slots`, on the image side, both maps pass a batch norm, the local one over region slots.
     """
 
     def __init__(self, dim: int, dropout: float, slots: int = 0) -> None:
@@ -134,7 +137,7 @@ class GlobalPooling(nn.Module):
 
 
 class GraphStep(nn.Module):
-    """One step of similarity graph reasoning (eq. 6 and 7): `relu(W_r (softmax((W_q x)(W_k x)^T) x))`.
+    """One step of similarity graph reasoning: `relu(W_r (softmax((W_q x)(W_k x)^T) x))`.
 
     `(W_q x + b) . W_k y = (x M + u) . y` with `M = W_q^T W_k` and `u = W_k^T b`: one product per node instead of two.
     """
@@ -170,7 +173,7 @@ class SGR(nn.Module):
 
 
 class SAF(nn.Module):
-    """Similarity attention filtration (eq. 8 and 9): `l2(sum_n b_n x_n)`, gates `b = l1(sigmoid(BN(w . x)))`."""
+    """Similarity attention filtration: `l2(sum_n b_n x_n)`, gates `b = l1(sigmoid(BN(w . x)))`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -222,21 +225,26 @@ class SGRAF(Interactive):
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         groups, places = length_groups(texts)
-        nodes = [self._nodes(images, group) for group in groups]
+        graph = isinstance(self.reasoning, SGR)  # its steps keep much for the backward pass: rather compute nodes again
+        nodes = [self._recomputed(images, group) if graph else self._nodes(images, group) for group in groups]
         masks = [F.pad(_mask(group), (1, 0), value=True) for group in groups]
         reasoned = self.reasoning(nodes, masks)  # (N, M, s), captions by length
         return self.score(reasoned).squeeze(2).float().sigmoid()[:, places]  # sigmoid saturates in half precision
 
+    def _recomputed(self, images: Encoded, texts: Encoded) -> Tensor:
+        """`_nodes` that keeps nothing but its result for the backward pass, which computes them once more."""
+        return checkpoint(self._nodes, images, texts, use_reentrant=False, preserve_rng_state=False)
+
     def _nodes(self, images: Encoded, texts: Encoded) -> Tensor:
-        """Similarity vectors of every pair, the global one first, (X, Y, 1 + L, s) unit (eq. 4 and 5)."""
+        """Similarity vectors of every pair, the global one first, (X, Y, 1 + L, s) unit: `l2(W (x - y)^2)`."""
         assert images.embedding is not None
         assert texts.embedding is not None
         regions, region_mask = without_padding(images)
         words, _ = without_padding(texts)
-        weights = attention_weights(
-            normalised(products(regions, words), "clipped_l2norm"), self.options.lam, region_mask
-        )  # (X, R, L, Y)
-        lengths = attended_squares(weights, gram(regions)).clamp(min=1e-30).sqrt()  # clamped: the root has no slope at 0
+        relevance = normalised(products(regions, words), "clipped_l2norm")  # (X, R, L, Y)
+        weights = attention_weights(relevance, self.options.lam, region_mask)
+        squares = attended_squares(weights, gram(regions))  # (X, L, Y)
+        lengths = squares.clamp(min=1e-30).sqrt()  # clamped, for the root has no slope at zero
         unit_weights = weights / (lengths + EPS)[:, None]
         local = (attended(unit_weights.transpose(2, 3), regions) - words).square()  # (X, Y, L, d)
         whole = (images.embedding[:, None] - texts.embedding).square()  # (X, Y, d)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -31,6 +32,16 @@ class Data:
     dev_images: int = 500
     test_images: int = 0
     ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
+
+    def __post_init__(self) -> None:
+        if self.ranked not in RANKED:
+            raise SpecError(f"data.ranked must be one of {', '.join(RANKED)}, got {self.ranked!r}")
+        for name in ("train_images", "dev_images", "test_images"):
+            if getattr(self, name) < 0:
+                raise SpecError(f"data.{name} must be at least 0, got {getattr(self, name)}")
+
+
+RANKED = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,11 @@ class Settings:
             if getattr(self, name) < 1:
                 raise SpecError(f"settings.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "lr_drop"):
-            if not getattr(self, name) > 0:
-                raise SpecError(f"settings.{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise SpecError(f"settings.{name} must be positive and finite, got {getattr(self, name)}")
+        for name in ("seed", "weight_decay", "clip", "margin", "warmup_epochs"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SpecError(f"settings.{name} must be at least 0 and finite, got {getattr(self, name)}")
 
 
 CHOICES = {"optimiser": ("adam", "adamw"), "precision": ("fp32", "bf16")}

@@ -63,7 +63,7 @@ SUITES: Mapping[str, Suite] = {
         changes={"data.ranked": "dev"},
         sweep=tuple(
             {"settings.lr": lr, "settings.warmup_epochs": warmup}
-            for lr, warmup in ((2e-4, 1), (4e-4, 1), (8e-4, 1), (4e-4, 0))
+            for lr, warmup in ((2e-4, 1), (4e-4, 1), (4e-4, 2), (4e-4, 5), (8e-4, 1), (8e-4, 2))
         ),
     ),
 }

@@ -11,47 +11,57 @@ from collections.abc import Iterator
 import numpy as np
 
 RECALL_AT = (1, 5, 10)
+BLOCK_ROWS = 128  # rows of a score matrix looked at together: their copies stay small whatever its size
 
 
-def image_to_text_ranks(scores: np.ndarray, caption_to_image: np.ndarray, first_image: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of image queries, and which of them tie.
-
-    scores: (n, M), rows = images `first_image`, `first_image + 1`, ...  caption_to_image: (M,).
-    Returns (n,) int32 rank of the best of the image's captions, (n,) bool whether a negative ties with it.
-    """
-    own = caption_to_image[None, :] == np.arange(first_image, first_image + len(scores))[:, None]  # (n, M)
-    best = np.where(own, scores, -np.inf).max(1, keepdims=True)
-    return (
-        ((scores >= best) & ~own).sum(1, dtype=np.int32),
-        ((scores == best) & ~own).any(1),
-    )
-
-
-def text_to_image_ranks(scores: np.ndarray, image_of_caption: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def text_to_image_ranks(
+    scores: np.ndarray, image_of_caption: np.ndarray, block_rows: int = BLOCK_ROWS
+) -> tuple[np.ndarray, np.ndarray]:
     """Ranks of caption queries, and which of them tie.  scores: (N, m).  image_of_caption: (m,) row of the one positive."""
-    positive = scores[image_of_caption, np.arange(scores.shape[1])]  # taken from the block itself: another product rounds differently
-    at_least = (scores >= positive).sum(0, dtype=np.int32)
-    return at_least - 1, (scores == positive).sum(0) > 1
+    positive = scores[image_of_caption, np.arange(scores.shape[1])]  # from the matrix itself: another product rounds differently
+    at_least, above = np.zeros((2, scores.shape[1]), np.int32)
+    for rows in blocks(len(scores), block_rows):
+        block = np.asarray(scores[rows])
+        at_least += (block >= positive).sum(0, dtype=np.int32)
+        above += (block > positive).sum(0, dtype=np.int32)
+    return at_least - 1, at_least - above > 1  # the positive itself is no rival
 
 
-def ranks(scores: np.ndarray, caption_to_image: np.ndarray, block_rows: int = 256) -> tuple[np.ndarray, np.ndarray, int]:
+def image_to_text_ranks(
+    scores: np.ndarray, caption_to_image: np.ndarray, block_rows: int = BLOCK_ROWS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of image queries by the best of their captions, and which of them tie.
+
+    scores: (N, M).  caption_to_image: (M,).  Returns (N,) int32 and (N,) bool.
+    """
+    positives = scores[caption_to_image, np.arange(scores.shape[1])]  # (M,)
+    best = np.full(len(scores), -np.inf, scores.dtype)
+    np.maximum.at(best, caption_to_image, positives)
+    own_best = np.bincount(caption_to_image, positives == best[caption_to_image], len(scores)).astype(np.int32)
+    at_least, above = np.empty((2, len(scores)), np.int32)
+    for rows in blocks(len(scores), block_rows):
+        block, bar = np.asarray(scores[rows]), best[rows, None]
+        at_least[rows] = np.count_nonzero(block >= bar, axis=1)
+        above[rows] = np.count_nonzero(block > bar, axis=1)
+    return at_least - own_best, at_least - above > own_best
+
+
+def ranks(
+    scores: np.ndarray, caption_to_image: np.ndarray, block_rows: int = BLOCK_ROWS
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Both directions of a whole (N, M) matrix, which may be memory-mapped.
 
     Returns (N,) int32 ranks of image queries, (M,) int32 ranks of caption queries, and the number of queries that tie.
     Raises ValueError where a score is not finite.
     """
-    i2t, tied_images = np.empty(scores.shape[0], np.int32), 0
-    for rows in blocks(scores.shape[0], block_rows):
+    for rows in blocks(len(scores), block_rows):
         block = np.asarray(scores[rows])
         if not np.isfinite(block).all():
-            raise ValueError(f"{(~np.isfinite(block)).sum()} of {block.size} scores of images {rows.start} to {rows.stop} are not finite")
-        i2t[rows], ties = image_to_text_ranks(block, caption_to_image, rows.start)
-        tied_images += int(ties.sum())
-    t2i, tied_captions = np.empty(scores.shape[1], np.int32), 0
-    for columns in blocks(scores.shape[1], block_rows * 4):
-        t2i[columns], ties = text_to_image_ranks(np.asarray(scores[:, columns]), caption_to_image[columns])
-        tied_captions += int(ties.sum())
-    return i2t, t2i, tied_images + tied_captions
+            bad = np.count_nonzero(~np.isfinite(block))
+            raise ValueError(f"{bad} of {block.size} scores of images {rows.start} to {rows.stop} are not finite")
+    i2t, tied_images = image_to_text_ranks(scores, caption_to_image, block_rows)
+    t2i, tied_captions = text_to_image_ranks(scores, caption_to_image, block_rows)
+    return i2t, t2i, int(tied_images.sum() + tied_captions.sum())
 
 
 def blocks(length: int, size: int) -> Iterator[slice]:
@@ -65,9 +75,9 @@ def top(scores: np.ndarray, k: int, axis: int) -> np.ndarray:
     by_query = scores if axis == 1 else scores.T
     k = min(k, by_query.shape[1])
     found = np.empty((by_query.shape[0], k), np.int32)
-    for rows in blocks(by_query.shape[0], 256):
-        block = np.asarray(by_query[rows])
-        some = np.argpartition(-block, k - 1, axis=1)[:, :k]
+    for rows in blocks(by_query.shape[0], BLOCK_ROWS):
+        block = np.ascontiguousarray(by_query[rows])
+        some = np.argpartition(block, -k, axis=1)[:, -k:]
         order = np.argsort(-np.take_along_axis(block, some, 1), axis=1, kind="stable")
         found[rows] = np.take_along_axis(some, order, 1)
     return found

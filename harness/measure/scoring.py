@@ -35,7 +35,7 @@ class ScoreError(ValueError):
 def all_pairs(model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched) -> np.ndarray:
     """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError."""
     if model.family == "independent":
-        groups = [Group(np.concatenate([g.rows for g in groups]), concatenate([g.encoded for g in groups]))]
+        groups = [_in_order(groups)]
     captions = sum(len(group.rows) for group in groups)
     scores = np.empty((len(images), captions), np.float32)
     done = 0
@@ -45,17 +45,29 @@ def all_pairs(model: Retriever, images: Encoded, groups: Sequence[Group], memory
             texts = group.encoded.select(columns)
             for rows in blocks(len(images), image_block):
                 block = _checked(model, images.select(rows), texts, rows)
-                scores[rows, group.rows[columns]] = block.float().cpu().numpy()
+                scores[rows, _as_slice(group.rows[columns])] = block.float().cpu().numpy()
             done += len(group.rows[columns])
             watch(Progress("score", done, captions))
     return scores
 
 
+def _in_order(groups: Sequence[Group]) -> Group:
+    """All captions as one group, in their own order: embeddings have no length."""
+    rows = np.concatenate([group.rows for group in groups])
+    order = torch.from_numpy(np.argsort(rows))
+    return Group(np.arange(len(rows)), concatenate([group.encoded for group in groups]).select(order))
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Consecutive rows as a slice, which writes without a scatter."""
+    consecutive = len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all()
+    return slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
+
+
 def block_shape(model: Retriever, images: Encoded, texts: Encoded, memory_mib: int) -> tuple[int, int]:
     """Images and captions of one block.  Raises ScoreError where the budget does not hold a single pair."""
     if model.family == "independent" or images.mask is None or texts.mask is None:
-        pair_bytes = 4
-        wanted = memory_mib * 2**20 // 4
+        pair_bytes, wanted = 4, CACHE_BYTES
     else:
         pair_bytes = 4 * images.mask.shape[1] * texts.mask.shape[1] * PAIR_ARRAYS
         wanted = CACHE_BYTES * PAIR_ARRAYS // pair_bytes

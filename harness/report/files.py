@@ -44,6 +44,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                     f"{name}{number}{kind}": made(sheet)
                     for kind, made in zip(KINDS, (markdown, csv, latex), strict=True)
                 }
+        found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         shared = replace(tables.conditions(group), header=header)

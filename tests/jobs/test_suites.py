@@ -55,7 +55,7 @@ def test_selfalign_settings_reach_the_rows_that_have_it():
     [
         (lambda: suites.jobs("ful", Data()), "unknown suite 'ful'; did you mean full"),
         (lambda: suites.jobs("full", Data(), only=["vsren"]), "unknown method 'vsren'; did you mean vsrn"),
-        (lambda: suites.jobs("smoke", Data(), only=["vsrn"]), "'vsrn' names no row of this suite"),
+        (lambda: suites.jobs("smoke", Data(), only=["scan:i2t-avg"]), "'scan:i2t-avg' names no row of this suite"),
         (lambda: suites.jobs("full", Data(), changes={"settings.lrr": 1.0}), "settings has no field 'lrr'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The one training loop: its schedule, the epoch it keeps, and that a run cut short ends with the numbers of one that was not."""
+"""The one training loop: its schedule, the epoch it keeps, and that a run cut short ends with the same numbers."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ def test_progress_counts_steps_and_epochs(data_folder, tmp_path):
 # The epoch that is kept ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rsums", "best"), [([1, 3, 2, 0], 1), ([5, 5, 5, 5], 0), ([1, 2, 4, 4], 2), ([0, 1, 2, 3], 3)])
+@pytest.mark.parametrize(
+    ("rsums", "best"), [([1, 3, 2, 0], 1), ([5, 5, 5, 5], 0), ([1, 2, 4, 4], 2), ([0, 1, 2, 3], 3)]
+)
 def test_the_first_of_the_best_epochs_is_kept(data_folder, tmp_path, rsums, best):
     model, data, settings = ready(data_folder)
     weights: list[torch.Tensor] = []
@@ -234,9 +236,10 @@ def test_two_interruptions_are_as_good_as_none(data_folder, tmp_path):
 @pytest.mark.slow
 def test_a_process_killed_by_the_system_can_go_on(data_folder, tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from harness.jobs.execute import execute; from harness.record import Store;"
-        "from harness.jobs import registry; from harness.jobs.spec import Data, Job, Settings;"
-        f"job = Job(Data(name='zoo', path={str(data_folder)!r}), registry.model('vsrn'), Settings(**{vars(SETTINGS)!r}));"
+        "import sys, time; from pathlib import Path; from harness.jobs.execute import execute;"
+        "from harness.record import Store; from harness.jobs import registry; from harness.jobs.spec import *;"
+        f"data, settings = Data(name='zoo', path={str(data_folder)!r}), Settings(**{vars(SETTINGS)!r});"
+        "job = Job(data, registry.model('vsrn'), settings);"
         "execute(job, Store(Path(sys.argv[1])), lambda p: time.sleep(0.2))"
     )
     job = job_of(data_folder, "vsrn")
@@ -280,7 +283,9 @@ def test_a_loss_that_is_no_number_names_epoch_step_and_term(data_folder, tmp_pat
 def test_a_gradient_that_is_no_number_is_no_update(data_folder, tmp_path, monkeypatch):
     model, data, settings = ready(data_folder)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    monkeypatch.setattr(trainer, "total", lambda losses, _: (losses["hinge"] * 0).sqrt() + losses["hinge"])  # slope: inf * 0
+    monkeypatch.setattr(
+        trainer, "total", lambda losses, _: (losses["hinge"] * 0).sqrt() + losses["hinge"]
+    )  # slope: inf * 0
     with pytest.raises(NonFiniteLoss, match=r"^the gradient norm is nan at epoch 1, step 1$"):
         fit(model, data.train, lambda: 0.0, settings, Checkpoints(tmp_path / "c"))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -298,8 +303,10 @@ def test_a_job_that_breaks_leaves_a_record_that_says_how(data_folder, tmp_path, 
 
 def test_scores_that_are_no_numbers_leave_a_record_too(data_folder, tmp_path, monkeypatch):
     job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
-    monkeypatch.setattr("models.retrievers.Independent.similarity", lambda _, i, t: torch.full((len(i), len(t)), torch.nan))
-    monkeypatch.setattr("models.retrievers.Ranked.losses", lambda self, i, t, _: {"x": (i.embedding + t.embedding).sum()})
+    monkeypatch.setattr(
+        "models.retrievers.Independent.similarity", lambda _, i, t: torch.full((len(i), len(t)), torch.nan)
+    )
+    monkeypatch.setattr("models.retrievers.Ranked.losses", lambda _, i, t, __: {"x": (i.embedding + t.embedding).sum()})
     record = execution.execute(job, store)
     assert record.status == "failed"
     assert record.error == "ScoreError: VSEpp, images 0 to 5: 50 of 50 scores are not finite"

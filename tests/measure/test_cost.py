@@ -87,8 +87,8 @@ def test_methods_take_turns(monkeypatch):
     monkeypatch.setattr(cost, "_Bench", Bench)
     first, second = measure([contender("vsepp"), contender("chance")], side(), 2)
     assert turns == ["vsepp", "chance"] * 3
-    assert first == dict.fromkeys(STAGES, [3.0, 5.0])  # the first round warmed up
-    assert second == dict.fromkeys(STAGES, [4.0, 6.0])
+    assert first == {stage: [3.0, 5.0] for stage in STAGES}  # the first round warmed up
+    assert second == {stage: [4.0, 6.0] for stage in STAGES}
 
 
 def test_models_are_timed_in_eval_mode_and_without_gradients(monkeypatch):

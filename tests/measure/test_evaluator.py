@@ -124,7 +124,9 @@ def test_bfloat16_encodes_but_scores_stay_in_single_precision():
 def test_masks_stay_masks_in_single_precision():
     data = side(3)
     with torch.inference_mode():
-        encoded = evaluator.in_float32(evaluator.encode_images(model_of("scan:t2i-lse").eval(), data.split.images, SETTINGS))
+        encoded = evaluator.in_float32(
+            evaluator.encode_images(model_of("scan:t2i-lse").eval(), data.split.images, SETTINGS)
+        )
     assert encoded.mask is not None
     assert encoded.mask.dtype == torch.bool
 

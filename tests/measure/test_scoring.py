@@ -1,4 +1,4 @@
-"""Blocks are a matter of memory: whatever the budget, the scores are those of scoring at once, and they are finite numbers."""
+"""Blocks are a matter of memory: whatever the budget, scores are those of scoring at once, and finite."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_of(label: str) -> Retriever:
 
 
 def sides(model: Retriever, lengths: list[int]) -> tuple[Encoded, list[Group], Encoded]:
-    """Encoded images of 1 to 5 regions, captions of these lengths in groups, and the same captions all together, padded."""
+    """Encoded images of 1 to 5 regions, captions of these lengths in groups, and the same captions together, padded."""
     generator = torch.Generator().manual_seed(0)
     regions = torch.arange(5) < torch.arange(IMAGES)[:, None] % 5 + 1
     tokens = torch.randint(1, 17, (len(lengths), max(lengths)), generator=generator)
@@ -85,7 +85,9 @@ def scored(label: str, similarity) -> np.ndarray:
     return all_pairs(model, images, groups, 64)
 
 
-@pytest.mark.parametrize(("label", "name"), [("vsepp", "VSEpp"), ("scan:t2i-lse", "SCAN"), ("vsepp+selfalign", "SelfAlign")])
+@pytest.mark.parametrize(
+    ("label", "name"), [("vsepp", "VSEpp"), ("scan:t2i-lse", "SCAN"), ("vsepp+selfalign", "SelfAlign")]
+)
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
 def test_scores_that_are_no_numbers_name_the_method_and_the_images(label, name, wrong):
     def similarity(images: Encoded, texts: Encoded) -> Tensor:
@@ -98,7 +100,9 @@ def test_scores_that_are_no_numbers_name_the_method_and_the_images(label, name, 
 
 
 def test_scores_of_the_wrong_shape_are_refused():
-    with pytest.raises(ScoreError, match=r"^VSEpp, images 0 to 11: similarity has shape \(3, 11\), expected \(11, 3\)$"):
+    with pytest.raises(
+        ScoreError, match=r"^VSEpp, images 0 to 11: similarity has shape \(3, 11\), expected \(11, 3\)$"
+    ):
         scored("vsepp", lambda images, texts: torch.zeros(len(texts), len(images)))
 
 
@@ -116,7 +120,12 @@ def test_every_pair_is_scored_once_and_lands_in_its_place():
     model.similarity = similarity  # type: ignore[method-assign]
     images = Encoded(contextual=torch.arange(11.0).view(11, 1, 1), mask=torch.ones(11, 1, dtype=torch.bool))
     rows = [np.array([4, 0, 2]), np.array([1, 3])]
-    groups = [Group(r, Encoded(contextual=torch.tensor(r).float().view(-1, 1, 1), mask=torch.ones(len(r), 1, dtype=torch.bool))) for r in rows]
+    groups = [
+        Group(
+            r, Encoded(contextual=torch.tensor(r).float().view(-1, 1, 1), mask=torch.ones(len(r), 1, dtype=torch.bool))
+        )
+        for r in rows
+    ]
     seen: list[Progress] = []
     found = all_pairs(model, images, groups, 1, seen.append)
     np.testing.assert_array_equal(found, 100 * np.arange(11)[:, None] + np.arange(5))

@@ -15,7 +15,9 @@ from models.attention import (
     AGGREGATIONS,
     NORMS,
     aggregated,
+    attended,
     attended_cosine,
+    attended_squares,
     attention_weights,
     by_length,
     cross_attention,
@@ -138,6 +140,15 @@ def test_weights_sum_to_one_over_the_real_context():
 
 def test_a_sharp_softmax_does_not_overflow():
     assert attention_weights(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1), 1e4).flatten().tolist() == [1.0, 0.0]
+
+
+def test_attended_vectors_are_mixtures_of_the_context():
+    context, weights = torch.randn(3, 5, 11), torch.rand(3, 5, 7, 2)
+    vectors = attended(weights, context)
+    assert vectors.shape == (3, 7, 2, 11)
+    torch.testing.assert_close(vectors[2, 6, 1], sum(weights[2, c, 6, 1] * context[2, c] for c in range(5)))
+    torch.testing.assert_close(attended(weights.transpose(2, 3), context), vectors.transpose(1, 2))
+    torch.testing.assert_close(attended_squares(weights, gram(context)), vectors.square().sum(-1))
 
 
 def test_the_scale_of_the_weights_does_not_matter():

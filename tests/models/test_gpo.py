@@ -21,6 +21,7 @@ def pooling():
     return GPO(position_dim=7, hidden=3)
 
 
+@torch.no_grad()
 def slow_gpo(model, fragments):
     """One set at a time.  fragments: (n, d) -> (d,)."""
     codes = [

@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 from harness import report
 from harness.report.__main__ import app
 
-TABLES = ["claims.csv", "claims.md", "comparison.csv", "comparison.md", "comparison.tex", "settings.md"]
+TABLES = [
+    "claims.csv",
+    "claims.md",
+    "comparison.csv",
+    "comparison.md",
+    "comparison.tex",
+    "settings.md",
+    "summary.md",
+]
 
 
 def call(*arguments):

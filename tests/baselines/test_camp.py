@@ -1,0 +1,153 @@
+"""CAMP: one pair at a time from the formulas, and its loss by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.interactive.camp import CAMP, Gathering, Options, build, matching_bce
+from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+
+INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
+COUNTS, LENGTHS = [5, 1, 3], [2, 7, 1]
+
+
+def mask_of(lengths: list[int], width: int) -> Tensor:
+    return torch.arange(width) < torch.tensor(lengths)[:, None]
+
+
+def sides() -> tuple[ImageBatch, TextBatch]:
+    """Images of 5, 1 and 3 regions, captions of 2, 7 and 1 words."""
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.randn(3, 5, 13, generator=generator, dtype=torch.float64)
+    tokens = torch.randint(1, 17, (3, 7), generator=generator)
+    return ImageBatch(regions, mask_of(COUNTS, 5)), TextBatch(tokens, mask_of(LENGTHS, 7))
+
+
+def model_of(heads: int = 4) -> CAMP:
+    torch.manual_seed(0)
+    return CAMP(INPUTS, Options(heads)).double().eval()
+
+
+def l2(x: Tensor) -> Tensor:
+    return x / (x.square().sum(-1, keepdim=True).sqrt() + 1e-8)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return (query @ key.T / key.shape[1] ** 0.5).softmax(1) @ value
+
+
+def slow_side(side: Gathering, queries: Tensor, context: Tensor) -> Tensor:
+    """One pair, with every message formed.  queries: (Q, d), context: (C, d) -> (d,)."""
+    messages = attend(side.query(queries), side.key(context), context)
+    messages = l2(attend(side.hop_query(messages), side.hop_key(messages), messages))
+    rows = []
+    for own, message in zip(queries, messages, strict=True):
+        gate = own.dot(message).sigmoid()
+        rows.append(own + (side.fusion(torch.cat([own, message])) * gate).relu())
+    fused = torch.stack(rows)
+    weights = side.heads(side.hidden(fused).relu()).softmax(0)  # (Q, heads)
+    return l2((weights.T @ fused).mean(0))
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_all_pairs_at_once_equal_each_pair_alone(heads):
+    model = model_of(heads)
+    images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
+    scores = model.similarity(images, texts)
+    assert scores.std() > 1e-3  # else any wrong score would pass
+    for i, r in enumerate(COUNTS):
+        for j, n in enumerate(LENGTHS):
+            regions, words = images.contextual[i, :r], texts.contextual[j, :n]
+            pair = slow_side(model.region_side, regions, words), slow_side(model.word_side, words, regions)
+            torch.testing.assert_close(
+                scores[i, j], model.match(torch.cat(pair)).sigmoid()[0].float(), atol=2e-7, rtol=0
+            )
+
+
+def test_gradients_equal_those_of_each_pair_alone():
+    model = model_of()
+    sums = []
+    for fast in (True, False):
+        images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
+        fragments = (images.contextual, images.mask), (texts.contextual, texts.mask)
+        (v, v_mask), (t, t_mask) = fragments
+        if fast:
+            pooled = model.region_side(v, t * t_mask[..., None], v_mask, t_mask)  # (captions, images, d)
+        else:
+            rows = [
+                [slow_side(model.region_side, v[i, :r], t[j, :n]) for i, r in enumerate(COUNTS)]
+                for j, n in enumerate(LENGTHS)
+            ]
+            pooled = torch.stack([torch.stack(row) for row in rows])
+        parameters = [*model.region_side.parameters(), *model.regions.parameters()]
+        sums.append(torch.autograd.grad((pooled * torch.arange(11)).sum(), parameters))
+    for ours, twins in zip(*sums, strict=True):
+        torch.testing.assert_close(ours, twins, atol=1e-9, rtol=1e-8)
+
+
+def test_rubbish_in_padding_does_not_matter():
+    model = model_of()
+    encoded = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
+    spoilt = [replace(s, contextual=s.contextual.masked_fill(~s.mask[..., None], torch.nan)) for s in encoded]
+    torch.testing.assert_close(model.similarity(*spoilt), model.similarity(*encoded))
+
+
+SCORES = torch.tensor([[0.9, 0.2, 0.3], [0.4, 0.8, 0.1], [0.6, 0.5, 0.7]])
+MATCHED = -2 * (log(0.9) + log(0.8) + log(0.7))
+
+
+def test_the_loss_on_the_hardest_negatives():
+    rows, columns = -(log(0.7) + log(0.6) + log(0.4)), -(log(0.4) + log(0.5) + log(0.7))
+    assert matching_bce(SCORES).item() == pytest.approx(MATCHED + rows + columns, abs=1e-5)
+
+
+def test_the_loss_on_all_negatives_takes_their_mean():
+    every = log(0.8) + log(0.7) + log(0.6) + log(0.9) + log(0.4) + log(0.5)  # once in a row, once in a column
+    assert matching_bce(SCORES, hardest=False).item() == pytest.approx(MATCHED - 2 * every / 2, abs=1e-5)
+
+
+def test_pairs_of_one_image_are_no_negatives_if_asked():
+    """The first two pairs show the same image."""
+    apart = torch.tensor([[False, False, True], [False, False, True], [True, True, False]])
+    hardest = log(0.7) + log(0.9) + log(0.4) + log(0.4) + log(0.5) + log(0.7)  # rows .3 .1 .6, columns .6 .5 .3
+    assert matching_bce(SCORES, True, apart).item() == pytest.approx(MATCHED - hardest, abs=1e-5)
+    rows, columns = log(0.7) + log(0.9) + log(0.4 * 0.5) / 2, log(0.4) + log(0.5) + log(0.7 * 0.9) / 2
+    assert matching_bce(SCORES, False, apart).item() == pytest.approx(MATCHED - rows - columns, abs=1e-5)
+
+
+@pytest.mark.parametrize("hardest", [True, False])
+def test_certain_scores_and_a_lonely_pair_cost_something_finite(hardest):
+    certain = torch.tensor([[0.0, 1.0], [1.0, 0.0]], requires_grad=True)
+    loss = matching_bce(certain, hardest)
+    assert loss.item() == pytest.approx(-8 * log(1e-6), rel=1e-2)
+    loss.backward()
+    assert certain.grad.isfinite().all()
+    assert matching_bce(torch.tensor([[0.5]]), hardest).item() == pytest.approx(2 * log(2))
+
+
+def test_warm_up_and_same_image_settings_reach_the_loss():
+    batch = PairBatch(*sides(), image_index=torch.tensor([0, 0, 1]))
+    apart = batch.image_index[:, None] != batch.image_index
+    model = build(replace(INPUTS, warmup_epochs=1, same_image_negatives=False), Options())
+    assert isinstance(model, CAMP)
+    torch.testing.assert_close(model.ranking_loss(SCORES, batch), matching_bce(SCORES, False, apart))
+    torch.testing.assert_close(model.ranking_loss(SCORES, replace(batch, epoch=1)), matching_bce(SCORES, True, apart))
+    plain = build(INPUTS, Options())
+    assert isinstance(plain, CAMP)
+    torch.testing.assert_close(plain.ranking_loss(SCORES, batch), matching_bce(SCORES))
+    terms = plain.losses(
+        plain.encode_images(ImageBatch(batch.images.fragments.float(), batch.images.mask)),
+        plain.encode_texts(batch.texts),
+        batch,
+    )
+    assert list(terms) == ["bce"]
+
+
+def test_no_pooling_head_is_refused():
+    with pytest.raises(ValueError, match="heads=0"):
+        Options(heads=0)

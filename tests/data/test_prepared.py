@@ -1,0 +1,152 @@
+"""What a model is fed: words known from training alone, pairs that belong together, in an order that the seed fixes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.prepared import Prepared, image_batch, pair_batches, prepare, steps_per_epoch, text_batch
+from harness.data.split import DataError
+from harness.data.vocabulary import UNKNOWN
+from harness.jobs.spec import Data, Settings
+
+SETTINGS = Settings(min_count=1)
+
+
+def prepared(folder: Path, settings: Settings = SETTINGS, **data) -> Prepared:
+    return prepare(Data(**{"name": "zoo", "path": str(folder), **data}), settings)
+
+
+def rewritten(folder: Path, split: str, line: int, caption: str) -> None:
+    path = folder / f"{split}_caps.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[line] = caption
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_words_are_known_from_the_training_captions_alone(data_folder, split):
+    known = prepared(data_folder).vocabulary_size
+    rewritten(data_folder, split, 0, "a quokka and a cat")
+    data = prepared(data_folder, dev_images=0)  # no other job has these data
+    side = data.dev if split == "dev" else data.ranked
+    assert data.vocabulary_size == known
+    assert side.tokens.ids[0, :7].tolist().count(UNKNOWN) == 1
+    assert side.tokens.ids[0, 2] == UNKNOWN
+    rewritten(data_folder, "train", 0, "a quokka and a cat")
+    assert prepared(data_folder).vocabulary_size == known + 1
+
+
+def test_words_too_rare_in_training_are_unknown(data_folder):
+    rewritten(data_folder, "train", 0, "a quokka")
+    assert prepared(data_folder).train.tokens.ids[0, 2] != UNKNOWN
+    assert prepared(data_folder, Settings(min_count=2)).train.tokens.ids[0, 2] == UNKNOWN
+
+
+def test_only_as_many_images_as_the_job_asks_for(data_folder):
+    data = prepared(data_folder, train_images=3, dev_images=2, test_images=4)
+    assert [len(side.split.images) for side in (data.train, data.dev, data.ranked)] == [3, 2, 4]
+    assert [len(side.tokens.lengths) for side in (data.train, data.dev, data.ranked)] == [6, 4, 8]
+
+
+def test_settings_may_be_chosen_on_dev(data_folder):
+    data = prepared(data_folder, ranked="dev")
+    assert data.ranked is data.dev or data.ranked.split is data.dev.split
+
+
+def test_long_captions_are_cut_and_counted(data_folder):
+    data = prepared(data_folder, Settings(min_count=1, max_words=4))
+    assert data.train.tokens.cut == 26
+    assert data.train.tokens.lengths.max() == 4
+
+
+def test_a_model_is_told_what_data_and_settings_fix(data_folder):
+    settings = Settings(min_count=1, dim=17, word_dim=19, margin=0.3, warmup_epochs=2, same_image_negatives=False)
+    data = prepared(data_folder, settings)
+    inputs = data.inputs(settings)
+    assert (inputs.image_dim, inputs.regions, inputs.vocabulary) == (11, 3, data.vocabulary_size)
+    assert (inputs.dim, inputs.word_dim, inputs.margin, inputs.warmup_epochs) == (17, 19, 0.3, 2)
+    assert not inputs.same_image_negatives
+    assert inputs.token_states is None
+    assert inputs.words[:4] == ("<pad>", "<start>", "<end>", "<unk>")
+    assert set(inputs.words[4:]) == {word for caption in data.train.split.captions for word in caption.split()}
+    assert inputs.caption_tokens is not None
+    spelt = [[inputs.words[token] for token in row] for row in inputs.caption_tokens.tolist()]
+    assert [" ".join(row[1:-1]) for row in spelt] == list(data.train.split.captions)
+
+
+def test_data_that_changed_since_the_job_was_made_are_refused(data_folder):
+    with pytest.raises(DataError, match=r"^data zoo changed since the jobs were made$"):
+        prepared(data_folder, fingerprint="of other data")
+
+
+def test_splits_of_other_width_are_refused(data_folder):
+    np.save(data_folder / "test_ims.npy", np.ones((7, 3, 13), np.float32) * np.arange(7)[:, None, None])
+    with pytest.raises(DataError, match=r"^test has features of width 13, train has 11$"):
+        prepared(data_folder)
+
+
+# Batches -------------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_tensors_of_the_right_kind(data_folder):
+    data = prepared(data_folder)
+    images = image_batch(data.train.split.images, np.array([3, 0]))
+    assert images.fragments.shape == (2, 3, 11)
+    assert images.boxes is not None
+    assert images.sizes is not None
+    assert (images.boxes.shape, images.sizes.shape) == ((2, 3, 4), (2, 2))
+    assert [t.dtype for t in (images.fragments, images.mask, images.boxes)] == [
+        torch.float32,
+        torch.bool,
+        torch.float32,
+    ]
+    assert images.mask.sum(1).tolist() == [2, 3]
+    texts = text_batch(data.train.tokens, slice(0, 2))
+    assert [t.dtype for t in (texts.tokens, texts.mask)] == [torch.int64, torch.bool]
+    assert texts.lengths.tolist() == data.train.tokens.lengths[:2].tolist()
+
+
+def test_an_epoch_shows_every_caption_once_with_its_image(data_folder):
+    side = prepared(data_folder).train  # 26 captions
+    batches = list(pair_batches(side, batch=2, seed=0, epoch=0))
+    assert len(batches) == steps_per_epoch(side, 2) == 13
+    pictures = image_batch(side.split.images, slice(0, None)).fragments
+    found = []
+    for batch in batches:
+        assert torch.equal(batch.images.fragments, pictures[batch.image_index])
+        for row, image in enumerate(batch.image_index.tolist()):
+            length = int(batch.texts.lengths[row])
+            found.append((image, tuple(batch.texts.tokens[row, :length].tolist())))
+    ids, lengths = side.tokens.ids, side.tokens.lengths
+    wanted = [(int(i), tuple(ids[n, : lengths[n]].tolist())) for n, i in enumerate(side.split.caption_to_image)]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(data_folder):
+    side = prepared(data_folder).train
+    assert [len(batch.image_index) for batch in pair_batches(side, 7, 0, 0)] == [7, 7, 7]
+    assert [len(batch.image_index) for batch in pair_batches(side, 100, 0, 0)] == [26]
+    assert (steps_per_epoch(side, 7), steps_per_epoch(side, 100)) == (3, 1)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(data_folder):
+    side = prepared(data_folder).train
+
+    def order(seed: int, epoch: int) -> list[int]:
+        torch.manual_seed(len(str(seed)))
+        np.random.default_rng(3).random()
+        batches = list(pair_batches(side, 26, seed, epoch))
+        assert batches[0].epoch == epoch
+        return batches[0].image_index.tolist()
+
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_features_are_mapped_and_not_read_whole(data_folder):
+    features = prepared(data_folder).train.split.images.features
+    assert isinstance(features, np.memmap)

@@ -1,0 +1,187 @@
+"""A pretrained text model from a local folder in place of word vectors: its word pieces and states, frozen or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from harness.data.prepared import prepare
+from harness.data.split import DataError
+from harness.data.text_model import TokenStates, WordPieces
+from harness.jobs import registry
+from harness.jobs.build import build
+from harness.jobs.execute import execute
+from harness.jobs.spec import Data, Job, Settings
+from harness.learn.trainer import trained_parameters
+from harness.progress import Progress
+from harness.record import Store
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "and", "ant", "bee", "cat", "dog", "eel", "fox", "##es"]
+WIDTH = 12
+
+pytestmark = pytest.mark.usefixtures("same_torch_after")
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a BERT of two tiny layers (with dropout) and its word pieces."""
+    folder = tmp_path_factory.mktemp("bert")
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(PIECES),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return str(folder)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = torch.tensor([[2, 5, 7, 3, 0, 0], [2, 5, 8, 6, 9, 3]])
+    return tokens, tokens != 0
+
+
+# Word pieces ---------------------------------------------------------------------------------------------------------
+
+
+def test_captions_become_word_pieces_between_their_marks(text_model):
+    pieces = WordPieces(text_model)
+    assert pieces.size == len(PIECES)
+    assert [PIECES[n] for n in pieces.encode("A fox and foxes!")] == [
+        "[CLS]",
+        "a",
+        "fox",
+        "and",
+        "fox",
+        "##es",
+        "[UNK]",
+        "[SEP]",
+    ]
+
+
+def test_a_model_that_does_not_pad_with_zero_is_refused(text_model, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES[1:] + PIECES[:1]), encoding="utf-8")
+    (tmp_path / "config.json").write_text(Path(text_model, "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"pads with token 13, a BERT layout pads with 0$"):
+        WordPieces(str(tmp_path))
+
+
+# Hidden states -------------------------------------------------------------------------------------------------------
+
+
+def test_states_are_those_of_each_caption_alone(text_model):
+    states = TokenStates(text_model, train_weights=False)
+    assert states.width == WIDTH
+    tokens, mask = batch()
+    found = states(tokens, mask)
+    assert found.shape == (2, 6, WIDTH)
+    torch.testing.assert_close(found[:1, :4], states(tokens[:1, :4], mask[:1, :4]))
+    torch.testing.assert_close(states(torch.where(mask, tokens, 9), mask)[mask], found[mask])
+
+
+def test_a_frozen_model_stays_in_eval_mode_and_gets_no_gradient(text_model):
+    states = TokenStates(text_model, train_weights=False)
+    assert trained_parameters(states) == 0
+    assert not states.train().model.training
+    torch.nn.Sequential(states).train()
+    assert not states.model.training
+    found = states(*batch())
+    assert not found.requires_grad
+    assert torch.equal(found, states(*batch()))  # no dropout
+
+
+def test_a_fine_tuned_model_learns_and_drops(text_model):
+    states = TokenStates(text_model, train_weights=True).train()
+    assert trained_parameters(states) == sum(p.numel() for p in states.parameters())
+    found = states(*batch())
+    assert not torch.equal(found, states(*batch()))
+    found.sum().backward()
+    assert states.model.embeddings.word_embeddings.weight.grad is not None
+    assert not states.eval().model.training
+    with torch.no_grad():
+        assert not states(*batch()).requires_grad
+
+
+# Bad folders ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(call) -> str:
+    with pytest.raises(DataError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("load", [WordPieces, lambda name: TokenStates(name, False)], ids=["pieces", "states"])
+def test_a_folder_without_a_model_is_refused_in_one_line(load, tmp_path):
+    assert refusal(lambda: load(str(tmp_path))) == f"text model folder {tmp_path} has no config.json"
+
+
+@pytest.mark.parametrize("config", ["{}", "no json", json.dumps({"model_type": "unheard-of"})])
+def test_a_folder_with_a_strange_config_is_refused_in_one_line(config, tmp_path):
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    assert refusal(lambda: TokenStates(str(tmp_path), False)).startswith(f"text model {tmp_path} cannot be loaded: ")
+
+
+def test_a_folder_without_weights_or_words_is_refused_in_one_line(text_model, tmp_path):
+    (tmp_path / "config.json").write_text(Path(text_model, "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    assert refusal(lambda: TokenStates(str(tmp_path), False)).startswith(f"text model {tmp_path} cannot be loaded: ")
+    assert refusal(lambda: WordPieces(str(tmp_path))).startswith(f"text model {tmp_path} cannot be loaded: ")
+
+
+# As a front end ------------------------------------------------------------------------------------------------------
+
+
+def job_of(folder: Path, label: str, text_model: str, train: bool) -> Job:
+    settings = Settings(epochs=2, batch=13, dim=8, lr=5e-3, max_words=10, text_model=text_model, train_text_model=train)
+    return Job(Data(name="zoo", path=str(folder)), registry.model(label), settings)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["frozen", "fine-tuned"])
+@pytest.mark.parametrize("label", ["vsepp+selfalign", "scan:t2i-lse"])
+def test_a_text_model_reads_for_a_method(label, train, data_folder, text_model):
+    job = job_of(data_folder, label, text_model, train)
+    data = prepare(job.data, job.settings)
+    assert data.vocabulary_size == len(PIECES)
+    assert data.train.tokens.cut == 0
+    model = build(job.model, data.inputs(job.settings), 0)
+    alone = [m for m in model.modules() if isinstance(m, TokenStates)]
+    assert len(alone) == 1
+    before = {name: value.clone() for name, value in alone[0].state_dict().items()}
+    assert before
+    own = sum(p.numel() for p in alone[0].parameters())
+    whole = sum(p.numel() for p in model.parameters())
+    assert trained_parameters(model) == (whole if train else whole - own)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["frozen", "fine-tuned"])
+@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
+def test_a_run_with_a_text_model_can_be_gone_on_with(label, train, data_folder, text_model, tmp_path):
+    job = job_of(data_folder, label, text_model, train)
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    record = execute(job, whole)
+    assert record.error is None
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, cut, kill)
+    again = execute(job, cut)
+    keep = ("epoch", "losses", "dev_rsum", "gradient_norm")
+    assert [[e[k] for k in keep] for e in again.history] == [[e[k] for k in keep] for e in record.history]
+    found, wanted = cut.ranks(job.key), whole.ranks(job.key)
+    assert found is not None
+    assert wanted is not None
+    assert (found.i2t.tolist(), found.t2i.tolist()) == (wanted.i2t.tolist(), wanted.t2i.tolist())

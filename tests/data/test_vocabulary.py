@@ -1,0 +1,77 @@
+"""Captions as numbers: which words are known, where a caption is cut, what a batch of them looks like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary, tokens, words
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A man's dog.", ["a", "man's", "dog"]),
+        ("Two cats, a T-shirt!", ["two", "cats", "a", "t", "shirt"]),
+        ("'quoted' words'", ["quoted", "words"]),
+        ("Ein Hündchen, 3 m", ["ein", "hündchen", "3", "m"]),
+        ("don't_ask", ["don't_ask"]),
+        ("...", []),
+    ],
+)
+def test_words(caption, expected):
+    assert words(caption) == expected
+
+
+def test_frequent_words_come_first_and_ties_by_the_alphabet():
+    vocabulary = Vocabulary.build(["b a", "c a", "a b", "d"], min_count=1)
+    assert vocabulary.known == ("a", "b", "c", "d")
+    assert vocabulary.size == 8
+    assert vocabulary.encode("A d b") == [START, 4, 7, 5, END]
+
+
+@pytest.mark.parametrize(("least", "known"), [(1, ("a", "b", "c")), (2, ("a", "b")), (3, ("a",)), (4, ())])
+def test_rare_words_are_unknown(least, known):
+    vocabulary = Vocabulary.build(["a b", "a b", "a c"], least)
+    assert vocabulary.known == known
+    assert vocabulary.encode("c")[1] == (6 if least == 1 else UNKNOWN)
+
+
+def test_a_word_that_is_not_known_is_no_padding():
+    assert Vocabulary(("ant",)).encode("bee") == [START, UNKNOWN, END]
+    assert len({PAD, START, END, UNKNOWN}) == len(SPECIALS) == 4
+    assert PAD == 0
+
+
+def test_a_caption_without_words_still_has_two_tokens():
+    found = tokens(["!", "ant"], Vocabulary(("ant",)), 60)
+    assert found.lengths.tolist() == [2, 3]
+
+
+def test_long_captions_are_cut_before_their_end_and_counted():
+    vocabulary = Vocabulary(("a", "b", "c", "d"))
+    found = tokens(["a b c d", "a b", "a b c"], vocabulary, max_words=4)
+    assert found.cut == 2
+    assert found.ids.tolist() == [[START, 4, 5, END], [START, 4, 5, END], [START, 4, 5, END]]
+    assert tokens(["a b c d"], vocabulary, max_words=6).cut == 0
+    assert tokens(["a b c d"], vocabulary, max_words=1).ids.tolist() == [[END]]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=7), st.data())
+def test_a_batch_is_as_wide_as_its_longest_caption(counts, data):
+    found = tokens([" ".join(["ant"] * count) for count in counts], Vocabulary(("ant",)), 60)
+    rows = data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=5))
+    ids, mask = found.take(np.array(rows))
+    lengths = [counts[row] + 2 for row in rows]
+    assert ids.dtype == np.int64
+    assert ids.shape == mask.shape == (len(rows), max(lengths))
+    assert mask.sum(1).tolist() == lengths
+    for row, length in zip(ids.tolist(), lengths, strict=True):
+        assert row == [START, *[4] * (length - 2), END, *[PAD] * (max(lengths) - length)]
+
+
+def test_no_captions_make_an_empty_table():
+    found = tokens([], Vocabulary(()), 60)
+    assert (len(found.ids), len(found.lengths), found.cut) == (0, 0, 0)

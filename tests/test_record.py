@@ -1,0 +1,238 @@
+"""What is stored comes back as it was or not at all, and is on disk whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from harness.record import SCHEMA, CostRecord, Ranks, Record, RecordError, Store, atomic_path, write_atomically
+
+RECORD = Record(
+    key="0123",
+    label="vsepp",
+    status="ok",
+    job={"settings": {"seed": 3}},
+    family="independent",
+    parameters=7,
+    best_epoch=0,
+    history=[{"epoch": 0, "dev_rsum": 1.25}],
+    data={"test": {"notes": ["größer"]}},
+)
+COST = CostRecord("0123", "vsepp", {"device": "abacus"}, {"images": 2}, {"rank": [0.1, 0.2]}, 8.0, 4.0)
+
+
+def ranks(**changes) -> Ranks:
+    arrays = {f.name: np.arange(n, dtype=np.int32) for n, f in enumerate(fields(Ranks)) if f.name != "groups"}
+    return replace(Ranks(**arrays, groups={"some": np.array([True, False])}), **changes)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(RecordError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "smoke-zoo")
+
+
+# Records -------------------------------------------------------------------------------------------------------------
+
+
+def test_records_and_costs_come_back_as_they_were(store):
+    store.save(RECORD, ranks())
+    store.save_cost(COST)
+    assert store.record("0123") == RECORD
+    assert store.cost("0123") == COST
+
+
+def test_what_is_not_there_is_none(store):
+    assert (store.record("0123"), store.cost("0123"), store.ranks("0123"), store.records()) == (None, None, None, [])
+
+
+def changed(text: str, **changes: object) -> str:
+    stored = {**json.loads(text), **changes}
+    return json.dumps({name: value for name, value in stored.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "records/0123.json is not JSON"),
+        (RECORD.to_json()[:40], "records/0123.json is not JSON"),
+        ("[1]", "records/0123.json has no schema number"),
+        ("{}", "records/0123.json has no schema number"),
+        (changed(RECORD.to_json(), schema="1"), "has no schema number"),
+        (changed(RECORD.to_json(), schema=SCHEMA + 1), f"has schema {SCHEMA + 1}, this version reads up to {SCHEMA}"),
+        (changed(RECORD.to_json(), colour="red", smell="none"), "unknown or missing fields: colour, smell"),
+        (changed(RECORD.to_json(), label=...), "unknown or missing fields: label"),
+    ],
+)
+def test_records_that_cannot_be_trusted_are_refused_by_name(store, content, says):
+    store.save(RECORD)
+    store.record_path("0123").write_text(content, encoding="utf-8")
+    assert says in refusal(lambda: store.record("0123"))
+    assert "smoke-zoo/records/0123.json" in refusal(store.records)
+
+
+def test_a_record_that_is_no_text_is_refused(store):
+    store.save(RECORD)
+    store.record_path("0123").write_bytes(b"\xff\xfe{}")
+    assert "records/0123.json" in refusal(lambda: store.record("0123"))
+
+
+def test_a_newer_record_is_refused_even_if_its_fields_are_new(store):
+    store.save(RECORD)
+    store.record_path("0123").write_text(changed(RECORD.to_json(), schema=SCHEMA + 1, new_field=1), encoding="utf-8")
+    assert "update the harness" in refusal(lambda: store.record("0123"))
+
+
+def test_optional_fields_may_be_missing(store):
+    store.save(RECORD)
+    store.record_path("0123").write_text(changed(RECORD.to_json(), notes=..., tied_queries=...), encoding="utf-8")
+    assert store.record("0123") == RECORD
+
+
+def test_no_number_that_json_does_not_have_is_written(store):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.save(replace(RECORD, seconds={"train": float("nan")}))
+    assert store.record("0123") is None
+
+
+def test_records_are_listed_by_label_and_seed(store):
+    for number, (label, seed) in enumerate([("vsrn", 0), ("chance", 2), ("chance", 1)]):
+        store.save(replace(RECORD, key=str(number), label=label, job={"settings": {"seed": seed}}))
+    assert [record.key for record in store.records()] == ["2", "1", "0"]
+
+
+def test_stored_files_are_text_that_git_can_compare(store):
+    store.save(RECORD)
+    text = store.record_path("0123").read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+# Ranks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_come_back_as_they_were(store):
+    kept = ranks(
+        i2t_top=np.arange(6, dtype=np.int32).reshape(2, 3), groups={"a_b": np.array([True]), "c": np.array([False])}
+    )
+    store.save(RECORD, kept)
+    found = store.ranks("0123")
+    assert found is not None
+    for field in fields(Ranks):
+        if field.name != "groups":
+            wanted, got = getattr(kept, field.name), getattr(found, field.name)
+            np.testing.assert_array_equal(got, wanted)
+            assert got.dtype == wanted.dtype
+    assert {name: mask.tolist() for name, mask in found.groups.items()} == {"a_b": [True], "c": [False]}
+
+
+def flipped(data: bytes) -> bytes:
+    """One byte in the middle of the file is another."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda data: data[:50],
+        lambda data: data[: len(data) // 2],
+        lambda data: b"x" * len(data),
+        flipped,
+    ],
+    ids=["empty", "start", "half", "other", "flipped"],
+)
+def test_damaged_ranks_are_refused_by_name(store, damage):
+    store.save(RECORD, ranks(i2t=np.random.default_rng(0).integers(0, 9999, 4999).astype(np.int32)))
+    path = store.ranks_path("0123")
+    path.write_bytes(damage(path.read_bytes()))
+    assert "smoke-zoo/ranks/0123.npz cannot be read" in refusal(lambda: store.ranks("0123"))
+
+
+def test_ranks_with_missing_or_unknown_arrays_are_refused(store):
+    store.save(RECORD, ranks())
+    with np.load(store.ranks_path("0123")) as stored:
+        arrays = dict(stored)
+    for wrong in ({n: a for n, a in arrays.items() if n != "t2i"}, arrays | {"colour": np.zeros(1)}):
+        np.savez(store.ranks_path("0123"), allow_pickle=False, **wrong)
+        assert "cannot be read" in refusal(lambda: store.ranks("0123"))
+
+
+def test_ranks_hold_no_objects(store):
+    store.ranks_path("0123").parent.mkdir(parents=True)
+    np.savez(store.ranks_path("0123"), i2t=np.array([print], dtype=object))
+    assert "cannot be read" in refusal(lambda: store.ranks("0123"))
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+def half(file: BinaryIO) -> None:
+    file.write(b"half")
+    raise Killed
+
+
+def test_a_crash_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_atomically(path, lambda file: file.write(b"whole"))
+    with pytest.raises(Killed):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_crash_in_the_first_write_leaves_nothing(tmp_path):
+    with pytest.raises(Killed):
+        write_atomically(tmp_path / "file", half)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_never_see_a_part_of_a_file(tmp_path):
+    path, stop, seen = tmp_path / "file", threading.Event(), set()
+    write_atomically(path, lambda file: file.write(b"0" * 9973))
+
+    def read() -> None:
+        while not stop.is_set():
+            content = path.read_bytes()
+            seen.add((len(content), len(set(content))))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(50):
+        write_atomically(path, lambda file, digit=b"%d" % (number % 10): file.write(digit * 9973))
+    stop.set()
+    reader.join()
+    assert seen == {(9973, 1)}
+
+
+def test_ranks_are_on_disk_before_their_record(store, monkeypatch):
+    order: list[str] = []
+    monkeypatch.setattr("harness.record.write_atomically", lambda path, _: order.append(path.parent.name))
+    store.save(RECORD, ranks())
+    assert order == ["ranks", "records"]
+
+
+def test_a_path_is_renamed_only_when_all_went_well(tmp_path):
+    with atomic_path(tmp_path / "new" / "file") as temporary:
+        temporary.write_text("x")
+        assert not (tmp_path / "new" / "file").exists()
+    assert (tmp_path / "new" / "file").read_text() == "x"
+    assert not temporary.exists()
