@@ -23,7 +23,13 @@ PERSISTENT_SECONDS = 30.0  # where output is no terminal, a line at most this of
 
 def bars(console: Console) -> Bars:
     """Bars with counts and the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Bars(*columns, console=console, transient=True)
 
 

@@ -18,7 +18,9 @@ def prepare_torch(settings: Settings) -> None:
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard against reads we do not make, at a cost in time
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # a guard against reads we do not make, at a cost in time
+    )
 
 
 def check_device(name: str) -> None:
@@ -30,7 +32,9 @@ def check_device(name: str) -> None:
     if device.type not in ("cpu", "cuda"):
         raise SpecError(f"device {name!r} is not supported; known: cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SpecError(f"device {name!r} is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
+        raise SpecError(
+            f"device {name!r} is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+        )
 
 
 def autocast(settings: Settings) -> torch.autocast:

@@ -80,7 +80,9 @@ class Encoded(_Movable):
     contextual: Tensor | None = None  # (B, N, d) after the model's context modelling
     mask: Tensor | None = None  # (B, N) bool, True = real
     shared: Tensor | None = None  # (B, c) a block whose inner product is added to every view's score
-    extras: Mapping[str, Tensor] = field(default_factory=dict)  # first axis B; whatever else the model's own losses or similarity read
+    extras: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # first axis B; whatever else the model's own losses or similarity read
 
     def __len__(self) -> int:
         return len(next(t for t in self.tensors().values()))
@@ -99,7 +101,9 @@ class Encoded(_Movable):
         """Only the first `length` fragments of each item (the others must be padding in all of them)."""
         if self.mask is not None and self.mask[:, length:].any():
             raise ValueError(f"trimming to {length} fragments would drop real ones")
-        cut = {n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")}
+        cut = {
+            n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")
+        }
         return replace(self, **cut)
 
 
@@ -130,8 +134,12 @@ class Inputs:
     word_dim: int = 300
     margin: float = 0.2
     warmup_epochs: int = 0  # epochs in which the hinge sums over all negatives, not the hardest alone
-    same_image_negatives: bool = True  # captions of one image count as each other's negatives, as in every published code
-    token_states: Callable[[], nn.Module] | None = None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
+    same_image_negatives: bool = (
+        True  # captions of one image count as each other's negatives, as in every published code
+    )
+    token_states: Callable[[], nn.Module] | None = (
+        None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
+    )
     words: tuple[str, ...] = field(default=(), repr=False)  # spelling of each number, where the vocabulary is of words
     # (M, L) integers: the training captions as token numbers, 0 where padded; for models that learn word statistics
     caption_tokens: Tensor | None = field(default=None, repr=False, compare=False)

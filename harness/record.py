@@ -1,9 +1,9 @@
 """Records: what a run found, one immutable JSON file per job, with per-query ranks beside it.  No torch here.
 
-    FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
-    FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
-    FOLDER/costs/KEY.json     time and memory samples of the timing phase
-    FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
+FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
+FOLDER/costs/KEY.json     time and memory samples of the timing phase
+FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class _Stored:
         if not isinstance(stored, dict) or not isinstance(stored.get("schema"), int):
             raise RecordError(f"{where} has no schema number")
         if stored["schema"] > SCHEMA:
-            raise RecordError(f"{where} has schema {stored['schema']}, this version reads up to {SCHEMA}: update the harness")
+            raise RecordError(
+                f"{where} has schema {stored['schema']}, this version reads up to {SCHEMA}: update the harness"
+            )
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
         if wrong := (stored.keys() - known) | (needed - stored.keys()):
@@ -68,7 +70,9 @@ class Record(_Stored):
     best_epoch: int | None = None  # 0-based, None where nothing was trained
     history: list[Mapping[str, Any]] = field(default_factory=list)  # one entry per epoch
     data: Mapping[str, Any] = field(default_factory=dict)  # counts and notes of the splits
-    seconds: Mapping[str, float] = field(default_factory=dict)  # wall time of train, encode, score, rank (not for comparison)
+    seconds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Door: run a suite of image-text retrieval models under identical settings and print the comparison.
 
-    python -m harness.run --suite full                     the embedded scenes
-    python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
-    python -m harness.run --list                           what there is
+python -m harness.run --suite full                     the embedded scenes
+python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
+python -m harness.run --list                           what there is
 """
 
 from __future__ import annotations
@@ -36,15 +36,24 @@ err = Console(stderr=True)
 def main(
     suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
     data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
-    only: Annotated[str, typer.Option(help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants.")
+    ] = "",
     seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
-    train_images: Annotated[int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")] = None,
+    train_images: Annotated[
+        int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same for every row.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0 = all there are.")] = 0,
-    timing_rounds: Annotated[int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")] = 7,
-    results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT / "results",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")] = None,
+    timing_rounds: Annotated[
+        int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
+    ] = 7,
+    results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
+    / "results",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
@@ -60,7 +69,7 @@ def main(
             only=_words(only),
             seeds=_seeds(seeds),
             changes=changes,
-            settings=checked_settings({"device": device, "threads": threads or len(os.sched_getaffinity(0))}),
+            settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
         )
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         if dry_run:
@@ -96,7 +105,9 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
     prepare_torch(jobs[0].settings)
     cached = [not force and _cached(store, job) for job in jobs]
     if any(cached):
-        out.print(f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False)
+        out.print(
+            f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
+        )
     with console.run_view(out, len(jobs) - sum(cached)) as view:
         for job, known in zip(jobs, cached, strict=True):
             if known:
@@ -128,6 +139,10 @@ def _data(name: str) -> Data:
     path = "" if name in sources.EMBEDDED else name
     opened = sources.find(name)
     return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+
+
+def _available_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:

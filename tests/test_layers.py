@@ -21,7 +21,15 @@ MAY_IMPORT = {
     "ablations": {"baselines", "models"},
     "harness/precision.py": {"harness.jobs.spec"},
     "harness/data": {"harness.data", "harness.protocol", "harness.jobs.spec"},
-    "harness/learn": {"harness.learn", "harness.data", "harness.precision", "harness.progress", "harness.protocol", "harness.record", "harness.jobs.spec"},
+    "harness/learn": {
+        "harness.learn",
+        "harness.data",
+        "harness.precision",
+        "harness.progress",
+        "harness.protocol",
+        "harness.record",
+        "harness.jobs.spec",
+    },
     "harness/measure": {
         "harness",
         "harness.measure",
@@ -74,7 +82,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             for name in node.names:
                 inner = ROOT / node.module.replace(".", "/") / name.name
-                found.add(f"{node.module}.{name.name}" if inner.with_suffix(".py").exists() or inner.is_dir() else node.module)
+                found.add(
+                    f"{node.module}.{name.name}" if inner.with_suffix(".py").exists() or inner.is_dir() else node.module
+                )
     return found
 
 

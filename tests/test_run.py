@@ -381,6 +381,18 @@ def test_ctrl_c_keeps_what_is_finished(door, monkeypatch):
     assert "cached  1 of 2" in door().output
 
 
+def test_force_starts_anew_where_a_checkpoint_is_of_no_use(door, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.learn.checkpoint.Checkpoints.load_best", interrupted)  # all epochs are over by then
+        door("--only", "vsepp", code=130)
+    (last,) = door.store.folder.glob("checkpoints/*/last.pt")
+    last.write_bytes(b"damaged")
+    door("--only", "vsepp", code=1)
+    assert "last.pt" in str(door.records()["vsepp"].error)
+    door("--only", "vsepp", "--force")
+    assert door.records()["vsepp"].status == "ok"
+
+
 @pytest.mark.slow
 def test_ctrl_c_of_a_process_leaves_valid_records_and_a_way_on(door):
     command = [sys.executable, "-c", INTERRUPTIBLE, *door.arguments("--epochs", "100000")]

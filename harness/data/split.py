@@ -99,7 +99,9 @@ class Split:
         if len(counts) > len(self.images):
             raise DataError(f"a caption names image {len(counts) - 1}, there are only {len(self.images)}")
         if (counts == 0).any():
-            raise DataError(f"{(counts == 0).sum()} images have no caption, first {self.images.ids[int(counts.argmin())]}")
+            raise DataError(
+                f"{(counts == 0).sum()} images have no caption, first {self.images.ids[int(counts.argmin())]}"
+            )
 
     def first(self, images: int) -> Split:
         """The first `images` images with all their captions; 0 or more than there are = everything."""

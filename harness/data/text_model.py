@@ -23,7 +23,9 @@ class WordPieces:
         if self.size <= len(self._tokenizer.all_special_ids):  # without its files the library makes an empty one
             raise DataError(f"text model {name} cannot be loaded: its tokenizer has no words, are its files missing?")
         if self._tokenizer.pad_token_id != 0:
-            raise DataError(f"text model {name} pads with token {self._tokenizer.pad_token_id}, a BERT layout pads with 0")
+            raise DataError(
+                f"text model {name} pads with token {self._tokenizer.pad_token_id}, a BERT layout pads with 0"
+            )
 
     @property
     def size(self) -> int:

@@ -61,7 +61,8 @@ def _common(job: Job, data: Prepared) -> dict[str, Any]:
         "label": job.model.label,
         "job": job.as_dict(),
         "family": registry.methods()[job.model.method].family,
-        "data": {"vocabulary": data.vocabulary_size} | {name: _described(side) for name, side in _sides(job, data).items()},
+        "data": {"vocabulary": data.vocabulary_size}
+        | {name: _described(side) for name, side in _sides(job, data).items()},
         "provenance": provenance(job.settings),
     }
 
@@ -91,7 +92,9 @@ def _failed(job: Job, data: Prepared, error: Exception) -> Record:
     return Record(**common, status="failed", error=reason)
 
 
-def _succeeded(job: Job, data: Prepared, model: Retriever, found: Fit, evaluation: Evaluation, seconds: dict[str, float]) -> Record:
+def _succeeded(
+    job: Job, data: Prepared, model: Retriever, found: Fit, evaluation: Evaluation, seconds: dict[str, float]
+) -> Record:
     return Record(
         **_common(job, data),
         status="ok",

@@ -50,4 +50,6 @@ def _replaced(value: Any, changes: Mapping[str, Any], where: str) -> Any:
     for name in changes:
         if name not in known:
             raise SpecError(f"{where} has no field {name!r}{registry.nearest(name, known)}")
-    return replace(value, **{name: registry.fitted(new, known[name], f"{where}.{name}") for name, new in changes.items()})
+    return replace(
+        value, **{name: registry.fitted(new, known[name], f"{where}.{name}") for name, new in changes.items()}
+    )

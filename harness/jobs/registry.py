@@ -148,11 +148,15 @@ def fitted(value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def model(label: str, options: Mapping[str, Any] | None = None, selfalign_options: Mapping[str, Any] | None = None) -> Model:
+def model(
+    label: str, options: Mapping[str, Any] | None = None, selfalign_options: Mapping[str, Any] | None = None
+) -> Model:
     """The resolved model of a row: every option written out, with the recipes it was built by."""
     method, variant, with_module = parse(label)
     if selfalign_options and not with_module:
-        raise SpecError(f"{label} has no SelfAlign module to set {', '.join(selfalign_options)} on; use {label}+{SELFALIGN}")
+        raise SpecError(
+            f"{label} has no SelfAlign module to set {', '.join(selfalign_options)} on; use {label}+{SELFALIGN}"
+        )
     recipes = {method.name: method.recipe} | ({SELFALIGN: selfalign().recipe} if with_module else {})
     changes = {**method.variants[variant], **(options or {})}
     return Model(

@@ -28,13 +28,24 @@ class Suite:
         return tuple(label for label in select(self.methods) if label not in out)
 
 
-THREE = (0, 1, 2)
+ONE = {"independent": (0,), "interactive": (0,)}
+THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
+SPINE = ("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:*")  # rows with reference results
+
+EMBEDDED: Mapping[str, Mapping[str, Any]] = {  # data made here are small: a suite on them should take minutes
+    "scenes": {
+        "settings.dim": 128,
+        "settings.word_dim": 64,
+        "settings.epochs": 8,
+        "settings.drop_every": 6,
+    },
+}
 
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
         question="Does everything run from end to end?",
         methods=("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:t2i-lse"),
-        seeds={"independent": (0,), "interactive": (0,)},
+        seeds=ONE,
         changes={
             "data.train_images": 60,
             "data.dev_images": 30,
@@ -47,19 +58,24 @@ SUITES: Mapping[str, Suite] = {
     ),
     "full": Suite(
         question="Which model, how accurate, how fast, how sure?",
+        methods=SPINE,
+        seeds=THREE,
+    ),
+    "zoo": Suite(
+        question="The same of every method there is; some interactive ones need minutes an epoch on a CPU.",
         methods=("*",),
-        seeds={"independent": THREE, "interactive": (0,)},
+        seeds=THREE,
     ),
     "baselines": Suite(
         question="How do the baselines compare without SelfAlign?",
         methods=("*",),
         without=("*+selfalign",),
-        seeds={"independent": THREE, "interactive": (0,)},
+        seeds=THREE,
     ),
     "tune": Suite(
         question="Which learning rate and warm-up, shared by all rows, are best on the dev split? (never looks at test)",
         methods=("vsepp", "vsrn", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse"),
-        seeds={"independent": (0,), "interactive": (0,)},
+        seeds=ONE,
         changes={"data.ranked": "dev"},
         sweep=tuple(
             {"settings.lr": lr, "settings.warmup_epochs": warmup}
@@ -112,7 +128,8 @@ def jobs(
     for sweep in suite.sweep:
         for label in chosen:
             row = Job(data, registry.model(label), settings or Settings())
-            row = override(row, {**suite.changes, **sweep, **_applicable(changes or {}, row)})
+            here = EMBEDDED.get(data.name, {})
+            row = override(row, {**here, **suite.changes, **sweep, **_applicable(changes or {}, row)})
             family = registry.parse(label)[0].family
             found += [with_seed(row, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
     return found
@@ -120,4 +137,8 @@ def jobs(
 
 def _applicable(changes: Mapping[str, Any], row: Job) -> dict[str, Any]:
     """Changes of shared settings go to every row; those of `selfalign.` only to rows that have the module."""
-    return {path: value for path, value in changes.items() if not path.startswith("selfalign.") or row.model.selfalign is not None}
+    return {
+        path: value
+        for path, value in changes.items()
+        if not path.startswith("selfalign.") or row.model.selfalign is not None
+    }

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.jobs.spec import Settings
-from harness.precision import autocast
-from harness.learn.checkpoint import Checkpoints
 from harness.data.prepared import Side, pair_batches, steps_per_epoch
+from harness.jobs.spec import Settings
+from harness.learn.checkpoint import Checkpoints
+from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import PairBatch, Retriever
 
@@ -58,7 +58,9 @@ def total(losses: dict[str, Tensor], where: str) -> Tensor:
     return torch.stack(list(losses.values())).sum()
 
 
-def train_step(model: Retriever, batch: PairBatch, optimizer: torch.optim.Optimizer, settings: Settings, where: str) -> dict[str, float]:
+def train_step(
+    model: Retriever, batch: PairBatch, optimizer: torch.optim.Optimizer, settings: Settings, where: str
+) -> dict[str, float]:
     """One update.  Returns the loss terms, their total and the gradient norm before clipping."""
     with autocast(settings):
         images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
@@ -149,7 +151,9 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dic
     }
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints, settings: Settings) -> list[dict[str, Any]]:
+def _resume(
+    model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints, settings: Settings
+) -> list[dict[str, Any]]:
     """Puts back model, optimiser and random state; returns the history so far, empty where training starts.
 
     A fresh run reseeds here, so that extra modules built after the host do not shift its dropout.

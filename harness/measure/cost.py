@@ -106,7 +106,9 @@ class _Bench:
             "encode_texts": lambda: encode_texts(self.model, load.tokens, settings),
         }
         seconds = {stage: timed(call)[1] for stage, call in calls.items()}
-        scores, seconds["score"] = timed(lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib))
+        scores, seconds["score"] = timed(
+            lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib)
+        )
         _, seconds["rank"] = timed(lambda: metrics.text_to_image_ranks(scores, load.query_images))
         return seconds
 
@@ -135,5 +137,3 @@ def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int) -
         and cost.sizes == load.sizes
         and all(len(cost.samples_s.get(stage, ())) == rounds for stage in STAGES)
     )
-
-

@@ -10,13 +10,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
 from harness.jobs.spec import Settings
-from harness.precision import autocast
-from harness.data.prepared import Side, image_batch, text_batch
 from harness.measure import metrics
 from harness.measure.scoring import Group, all_pairs
+from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever, concatenate
 from harness.record import Ranks
@@ -74,18 +74,24 @@ def in_float32(encoded: Encoded) -> Encoded:
         fragments=cast(encoded.fragments),
         contextual=cast(encoded.contextual),
         shared=cast(encoded.shared),
-        extras={name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in encoded.extras.items()},
+        extras={
+            name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in encoded.extras.items()
+        },
     )
 
 
-def scores(model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched) -> tuple[np.ndarray, dict[str, float]]:
+def scores(
+    model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched
+) -> tuple[np.ndarray, dict[str, float]]:
     """The (N, M) matrix of a split and the seconds each stage took."""
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             images, images_s = timed(lambda: in_float32(encode_images(model, side.split.images, settings, watch)))
-            groups, texts_s = timed(lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)])
+            groups, texts_s = timed(
+                lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)]
+            )
             matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
     finally:
         model.train(was_training)

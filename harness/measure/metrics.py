@@ -18,7 +18,9 @@ def text_to_image_ranks(
     scores: np.ndarray, image_of_caption: np.ndarray, block_rows: int = BLOCK_ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ranks of caption queries, and which of them tie.  scores: (N, m).  image_of_caption: (m,) row of the one positive."""
-    positive = scores[image_of_caption, np.arange(scores.shape[1])]  # from the matrix itself: another product rounds differently
+    positive = scores[
+        image_of_caption, np.arange(scores.shape[1])
+    ]  # from the matrix itself: another product rounds differently
     at_least, above = np.zeros((2, scores.shape[1]), np.int32)
     for rows in blocks(len(scores), block_rows):
         block = np.asarray(scores[rows])
@@ -101,11 +103,17 @@ def mean_rank(ranks: np.ndarray) -> float:
 def summary(i2t: np.ndarray, t2i: np.ndarray) -> dict[str, float]:
     """R@K both ways in percent, their sum (Rsum), median and mean ranks (1-based)."""
     recalls = {f"{way}_r{k}": recall_at(r, k) for way, r in (("i2t", i2t), ("t2i", t2i)) for k in RECALL_AT}
-    places = {f"{way}_{name}": f(r) for way, r in (("i2t", i2t), ("t2i", t2i)) for name, f in (("medr", median_rank), ("meanr", mean_rank))}
+    places = {
+        f"{way}_{name}": f(r)
+        for way, r in (("i2t", i2t), ("t2i", t2i))
+        for name, f in (("medr", median_rank), ("meanr", mean_rank))
+    }
     return recalls | {"rsum": sum(recalls.values())} | places
 
 
-def fold_summary(i2t: np.ndarray, t2i: np.ndarray, fold_of_image: np.ndarray, fold_of_caption: np.ndarray) -> dict[str, float]:
+def fold_summary(
+    i2t: np.ndarray, t2i: np.ndarray, fold_of_image: np.ndarray, fold_of_caption: np.ndarray
+) -> dict[str, float]:
     """`summary` averaged over folds (COCO 1K: five folds of 1,000 images).  Ranks are within folds."""
     folds = [summary(i2t[fold_of_image == f], t2i[fold_of_caption == f]) for f in np.unique(fold_of_image)]
     return {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}

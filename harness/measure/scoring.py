@@ -32,7 +32,9 @@ class ScoreError(ValueError):
     """A similarity that is not a finite (images, captions) matrix; names the method and the block."""
 
 
-def all_pairs(model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched) -> np.ndarray:
+def all_pairs(
+    model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched
+) -> np.ndarray:
     """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError."""
     if model.family == "independent":
         groups = [_in_order(groups)]

@@ -11,7 +11,9 @@ from harness.jobs.spec import SpecError
 
 
 def test_every_file_is_a_method():
-    files = {p.stem for family in ("independent", "interactive") for p in (ROOT / "baselines" / family).glob("[!_]*.py")}
+    files = {
+        p.stem for family in ("independent", "interactive") for p in (ROOT / "baselines" / family).glob("[!_]*.py")
+    }
     assert set(registry.methods()) == files
 
 
@@ -19,7 +21,7 @@ def test_labels_name_variants_and_hosts():
     labels = registry.labels()
     assert {"chance", "vsepp", "vsrn", "scan:t2i-lse", "vsepp+selfalign", "vsrn+selfalign"} <= set(labels)
     assert len(labels) == len(set(labels))
-    assert not any(label.startswith("chance+") or label.startswith("scan") and "+" in label for label in labels)
+    assert not any(label.startswith("chance+") or (label.startswith("scan") and "+" in label) for label in labels)
 
 
 def test_a_label_and_its_model_agree():

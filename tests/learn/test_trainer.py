@@ -151,6 +151,21 @@ def test_gradients_are_clipped_to_the_norm_of_the_settings(data_folder, tmp_path
             assert history[0]["gradient_norm"] == pytest.approx(np.mean(norms))
 
 
+def test_every_epoch_trains_in_training_mode(data_folder, tmp_path):
+    model, data, settings = ready(data_folder, epochs=2)
+    modes: list[bool] = []
+    model.eval()
+    fit(
+        model,
+        data.train,
+        lambda: float(not model.eval()),
+        settings,
+        Checkpoints(tmp_path / "c"),
+        lambda _: modes.append(model.training),
+    )
+    assert modes == [True] * STEPS * 2
+
+
 def test_progress_counts_steps_and_epochs(data_folder, tmp_path):
     model, data, settings = ready(data_folder, epochs=2)
     seen: list[Progress] = []
