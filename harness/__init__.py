@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _refuse_foreign_packages() -> None:
-    """`models`, `baselines` and `ablations` are common names: another package of that name must not stand in for ours."""
+    """`models`, `baselines`, `ablations` are common names: another package must not stand in for ours."""
     for name in ("models", "baselines", "ablations"):
         spec = find_spec(name)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None

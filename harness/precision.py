@@ -1,4 +1,4 @@
-"""How torch computes in this process: threads, number formats, determinism; the settings decide, for every row alike."""
+"""How torch computes in this process: threads, number formats, determinism; settings decide, for all rows alike."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ def prepare_torch(settings: Settings) -> None:
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # a guard against reads we do not make, at a cost in time
-    )
+    # a guard against reads that we do not make, at a cost in time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def check_device(name: str) -> None:

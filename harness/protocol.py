@@ -148,8 +148,8 @@ class Inputs:
 class Retriever(nn.Module, ABC):
     """A model that scores images against captions.
 
-    `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item and its
-    similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
+    `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item
+    and its similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
     """
 
     family: ClassVar[Family]

@@ -74,7 +74,7 @@ def files(part: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module a file names in an import, wherever it stands; `from a import b` counts as a.b where that is a module."""
+    """Every module a file imports, wherever it does; `from a import b` counts as a.b where that is a module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -78,9 +78,9 @@ class Images:
 class Split:
     """Images, captions and the ground truth between them.
 
-    `groups` names subsets of caption queries that are reported on their own (True = the caption belongs to the group), such
-    as the captions that tell an image from its hard twin.  `fold_images` is the size of the contiguous folds of the COCO 1K
-    protocol, 0 where there is none.
+    `groups` names subsets of caption queries that are reported on their own (True = the caption belongs to the group),
+    such as the captions that tell an image from its hard twin.  `fold_images` is the size of the contiguous folds of
+    the COCO 1K protocol, 0 where there is none.
     """
 
     images: Images

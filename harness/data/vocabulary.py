@@ -1,7 +1,7 @@
-"""Captions -> numbers: words of a vocabulary built from the training captions alone, or the word pieces of a BERT-layout model.
+"""Captions -> numbers: words of a vocabulary built from the training captions alone, or a text model's word pieces.
 
-Tokenizer of words: lower-case, then every run of letters, digits or underscores, with an inner apostrophe allowed (`don't` is
-one word); punctuation is dropped.  The field's NLTK tokenizer keeps punctuation as words of its own.
+Tokenizer of words: lower-case, then every run of letters, digits or underscores, with an inner apostrophe allowed
+(`don't` is one word); punctuation is dropped.  The field's NLTK tokenizer keeps punctuation as words of its own.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Tokens:
 
 
 def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tokens:
-    """All captions as numbers.  One with more than `max_words` tokens loses its middle end: the last token (`<end>`, [SEP]) stays."""
+    """All captions as numbers.  One with more than `max_words` tokens is cut; its last (`<end>`, [SEP]) stays."""
     encoded = [tokenizer.encode(caption) for caption in captions]
     cut = sum(len(ids) > max_words for ids in encoded)
     encoded = [ids if len(ids) <= max_words else [*ids[: max_words - 1], ids[-1]] for ids in encoded]

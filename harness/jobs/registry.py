@@ -1,7 +1,7 @@
 """Which methods exist: one file each, found by its name, read without importing it (so `--list` needs no torch).
 
-A method's label is `file[:variant][+selfalign]`, as in `vsepp`, `scan:t2i-lse`, `vsrn+selfalign`; the same string is the
-flag, the row and the record's name.
+A method's label is `file[:variant][+selfalign]`, as in `vsepp`, `scan:t2i-lse`, `vsrn+selfalign`; the same string is
+the flag, the row and the record's name.
 """
 
 from __future__ import annotations

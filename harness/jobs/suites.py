@@ -34,10 +34,11 @@ SPINE = ("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:*
 
 EMBEDDED: Mapping[str, Mapping[str, Any]] = {  # data made here are small: a suite on them should take minutes
     "scenes": {
-        "settings.dim": 128,
+        "settings.batch": 32,
+        "settings.dim": 64,
         "settings.word_dim": 64,
-        "settings.epochs": 8,
-        "settings.drop_every": 6,
+        "settings.epochs": 6,
+        "settings.drop_every": 5,
     },
 }
 
@@ -73,7 +74,7 @@ SUITES: Mapping[str, Suite] = {
         seeds=THREE,
     ),
     "tune": Suite(
-        question="Which learning rate and warm-up, shared by all rows, are best on the dev split? (never looks at test)",
+        question="Which learning rate and warm-up, the same for all rows, is best on dev? Never looks at test.",
         methods=("vsepp", "vsrn", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse"),
         seeds=ONE,
         changes={"data.ranked": "dev"},
@@ -136,7 +137,7 @@ def jobs(
 
 
 def _applicable(changes: Mapping[str, Any], row: Job) -> dict[str, Any]:
-    """Changes of shared settings go to every row; those of `selfalign.` only to rows that have the module."""
+    """Changes of shared settings go to every row; those of `selfalign.` only to rows with the module."""
     return {
         path: value
         for path, value in changes.items()

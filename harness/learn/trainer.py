@@ -84,7 +84,7 @@ def fit(
     checkpoints: Checkpoints,
     watch: Watch = unwatched,
 ) -> Fit:
-    """Trains `model` in place and leaves it with the weights of the epoch whose dev Rsum was highest (the earlier on a tie).
+    """Trains `model` in place and leaves it with the weights of the best epoch: highest dev Rsum, the earlier on a tie.
 
     Goes on from `checkpoints` where there is one.  Raises NonFiniteLoss.
     """

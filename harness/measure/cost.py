@@ -1,4 +1,4 @@
-"""Time of every stage of retrieval, in a phase of its own: methods take turns, so that drift of the machine hits all alike.
+"""Time of every stage of retrieval, in a phase of its own: methods take turns, so that drift hits all alike.
 
 One sample of a stage is one pass over the same images, captions and queries for every method:
 encode_images, encode_texts   from stored fragments or token numbers to what an index keeps

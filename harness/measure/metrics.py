@@ -17,7 +17,7 @@ BLOCK_ROWS = 128  # rows of a score matrix looked at together: their copies stay
 def text_to_image_ranks(
     scores: np.ndarray, image_of_caption: np.ndarray, block_rows: int = BLOCK_ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of caption queries, and which of them tie.  scores: (N, m).  image_of_caption: (m,) row of the one positive."""
+    """Ranks of caption queries, and which of them tie.  scores: (N, m).  image_of_caption: (m,) its one positive."""
     positive = scores[
         image_of_caption, np.arange(scores.shape[1])
     ]  # from the matrix itself: another product rounds differently
@@ -73,7 +73,7 @@ def blocks(length: int, size: int) -> Iterator[slice]:
 
 
 def top(scores: np.ndarray, k: int, axis: int) -> np.ndarray:
-    """Indices of the k highest scores along `axis`, best first, for every query of the other axis.  Returns (queries, k) int32."""
+    """Indices of the k highest scores along `axis`, best first, per query of the other axis.  Returns (queries, k)."""
     by_query = scores if axis == 1 else scores.T
     k = min(k, by_query.shape[1])
     found = np.empty((by_query.shape[0], k), np.int32)

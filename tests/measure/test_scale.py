@@ -15,7 +15,7 @@ REGIONS, WIDTH = 36, 2048  # of the features the field uses
 
 
 def folder_like_coco(folder):
-    """Random features of the real shape; only a few numbers of each image are not zero, so the files are mostly holes."""
+    """Random features of the real shape; few numbers of an image are not zero, so the files are mostly holes."""
     rng = np.random.default_rng(0)
     for split, images in (("train", 20), ("dev", 20), ("testall", IMAGES)):
         store = np.lib.format.open_memmap(
