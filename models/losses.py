@@ -10,8 +10,8 @@ def hinge(scores: Tensor, margin: float = 0.2, hardest: bool = True, impostors: 
     """Bidirectional hinge, summed over the batch (VSE++, Faghri et al. 2018, eq. 5 and 6).
 
     scores: (B, B), images x captions, matching pairs on the diagonal.  impostors: (B, B) bool, True where a pair may
-    serve as a negative; None = everything off the diagonal.  `hardest` takes the worst negative per query, else all are summed.
-    Returns ().  A batch of one pair has no negatives and costs 0.
+    serve as a negative; None = everything off the diagonal.  `hardest` takes the worst negative per query, else all are
+    summed.  Returns ().  A batch of one pair has no negatives and costs 0.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"hinge needs a square block of scores, got {tuple(scores.shape)}")

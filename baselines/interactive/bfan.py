@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, Inputs, Retriever
 from models.attention import (
     aggregated,
     attended_cosine,
@@ -24,9 +24,8 @@ from models.attention import (
     products,
     without_padding,
 )
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.fragments import FragmentModel
 from models.options import above_zero, one_of
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = (
@@ -70,21 +69,12 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
     return keep | ~keep.any(1, keepdim=True)
 
 
-class BFAN(Interactive):
+class BFAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, focused attention between them in both directions."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
-
-    def encode_images(self, images: ImageBatch) -> Encoded:
-        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)

@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
 from models.attention import EPS, attention_weights, by_length, gram, products, without_padding
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.encoders import l2
+from models.fragments import FragmentModel
 from models.losses import other_image
 from models.options import at_least
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
@@ -112,14 +112,11 @@ class Gathering(nn.Module):
         return mixtures, agreement.sigmoid()
 
 
-class CAMP(Interactive):
+class CAMP(FragmentModel):
     """A vector per side and pair, both put to a small network that says how likely it is a match."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
         self.region_side = Gathering(inputs.dim, options.heads)
         self.word_side = Gathering(inputs.dim, options.heads)
         self.match = nn.Sequential(nn.Linear(2 * inputs.dim, inputs.dim), nn.ReLU(), nn.Linear(inputs.dim, 1))

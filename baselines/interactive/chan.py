@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
 from models.attention import AGGREGATIONS, aggregated, by_length, cross_attention, products, without_padding
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.encoders import l2
+from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Pan et al., Fine-Grained Image-Text Matching by Cross-Modal Hard Aligning Network, CVPR 2023"
@@ -90,26 +90,20 @@ class RegionAttention(nn.Module):
         return regions + self.attention(x, x, x, key_padding_mask=~mask, need_weights=False)[0]
 
 
-class CHAN(Interactive):
+class CHAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
         heads = options.self_attention_heads
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
         self.region_attention = RegionAttention(inputs.dim, heads) if heads else None
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         regions = self.regions(images.fragments)
         if self.region_attention is not None:
             regions = self.region_attention(regions, images.mask)
         return Encoded(contextual=l2(regions), mask=images.mask)
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)

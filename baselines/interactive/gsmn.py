@@ -16,13 +16,13 @@ Published: batch 64 (Flickr30K) and 32 (COCO), lam 20 and 10.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
 from models.attention import (
     EPS,
     aggregated,
@@ -34,9 +34,8 @@ from models.attention import (
     products,
     without_padding,
 )
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
@@ -138,7 +137,7 @@ def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
     return (a * b).sum(-1) / lengths
 
 
-class GSMN(Interactive):
+class GSMN(FragmentModel):
     """Node matching by cross attention in both directions, then a graph convolution per side."""
 
     grid: Tensor | None  # (R, 2) where the cells of a grid stand in for boxes
@@ -148,9 +147,6 @@ class GSMN(Interactive):
         if inputs.dim % options.blocks:
             raise ValueError(f"dim={inputs.dim} cannot be cut into blocks={options.blocks} of equal size")
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
         self.kernels = PolarKernels(options.kernels)
         self.image_graph = GraphConvolution(options, options.kernels, bias=False)
         self.text_graph = GraphConvolution(options, 1, bias=True)  # its kernels would all weigh alike
@@ -159,11 +155,7 @@ class GSMN(Interactive):
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         """`extras["centres"]`, (B, R, 2), says where the regions are."""
-        contextual = l2(self.regions(images.fragments))
-        return Encoded(contextual=contextual, mask=images.mask, extras={"centres": self._centres(images)})
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+        return replace(super().encode_images(images), extras={"centres": self._centres(images)})
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         regions, mask = without_padding(images)

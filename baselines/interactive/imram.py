@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, Inputs, Retriever
 from models.attention import (
     aggregated,
     attended_cosine,
@@ -27,9 +27,9 @@ from models.attention import (
     products,
     without_padding,
 )
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.encoders import l2
+from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = (
@@ -109,23 +109,14 @@ class RecurrentMatching(nn.Module):
         return l2(memory) if self.options.memory_norm else memory
 
 
-class IMRAM(Interactive):
+class IMRAM(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, recurrent matching from one side or from both."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
         sides = ("text", "image") if options.mode == "full" else (options.mode,)
         self.matching = nn.ModuleDict({side: RecurrentMatching(inputs.dim, options) for side in sides})
-
-    def encode_images(self, images: ImageBatch) -> Encoded:
-        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from harness.protocol import Encoded, Inputs, PairBatch, Retriever
 from models.attention import (
     aggregated,
     attended_cosine,
@@ -31,9 +31,8 @@ from models.attention import (
     products,
     without_padding,
 )
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.fragments import FragmentModel
 from models.options import above_zero, at_least
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Zhang et al., Negative-Aware Attention Framework for Image-Text Matching, CVPR 2022"
@@ -153,7 +152,7 @@ def estimate(matching: Tensor, other: Tensor, alpha: float) -> tuple[float, floa
     return threshold, safe
 
 
-class NAAF(Interactive):
+class NAAF(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, and two thresholds without gradient."""
 
     threshold: Tensor  # (), in training
@@ -162,17 +161,8 @@ class NAAF(Interactive):
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("safe_threshold", torch.tensor(0.0))
-
-    def encode_images(self, images: ImageBatch) -> Encoded:
-        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, Inputs, Retriever
 from models.attention import AGGREGATIONS, NORMS, aggregated, by_length, cross_attention, without_padding
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.fragments import FragmentModel
 from models.options import above_zero, one_of
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Lee et al., Stacked Cross Attention for Image-Text Matching, ECCV 2018, arXiv 1803.08024"
@@ -45,21 +44,12 @@ class Options:
         above_zero("mu", self.mu)
 
 
-class SCAN(Interactive):
+class SCAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, stacked cross attention between them."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
-        self.gru = BiGRU(self.words.width, inputs.dim)
-
-    def encode_images(self, images: ImageBatch) -> Encoded:
-        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
-
-    def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)

@@ -33,11 +33,11 @@ from models.attention import (
     products,
     without_padding,
 )
-from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.encoders import l2
+from models.fragments import FragmentModel
 from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, one_of
 from models.pooling import masked_mean
-from models.retrievers import Interactive
 
 RECIPE = 1
 PAPER = "Diao et al., Similarity Reasoning and Filtration for Image-Text Matching, AAAI 2021, arXiv 2101.01368"
@@ -193,17 +193,14 @@ class SAF(nn.Module):
         return l2(torch.cat(sums, 1))
 
 
-class SGRAF(Interactive):
+class SGRAF(FragmentModel):
     """A similarity vector per word and one per pair, made into a score; `embedding` is the global vector of a side."""
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         width = options.similarity_dim
         self.options = options
-        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
-        self.words = WordVectors(inputs)
         self.dropout = nn.Dropout(options.dropout)
-        self.gru = BiGRU(self.words.width, inputs.dim)
         self.image_pooling = GlobalPooling(inputs.dim, options.dropout, slots=inputs.regions)
         self.text_pooling = GlobalPooling(inputs.dim, options.dropout)
         self.local_similarity = dense(inputs.dim, width)

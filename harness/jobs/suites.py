@@ -119,7 +119,7 @@ def jobs(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
 ) -> list[Job]:
-    """The jobs of a suite, seeds innermost.  `only` narrows the rows, `seeds` replaces the suite's, `changes` go on top.
+    """The jobs of a suite, seeds innermost.  `only` narrows the rows, `seeds` replaces the suite's, `changes` go last.
 
     Raises SpecError for unknown names and values.
     """

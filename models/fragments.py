@@ -1,0 +1,23 @@
+"""What most interactive methods start from (SCAN, Lee et al. 2018): unit regions and unit words of one width."""
+
+from __future__ import annotations
+
+from harness.protocol import Encoded, ImageBatch, Inputs, TextBatch
+from models.encoders import BiGRU, RegionProjection, WordVectors, l2
+from models.retrievers import Interactive
+
+
+class FragmentModel(Interactive):
+    """One linear map for regions, a bidirectional GRU for words; both sides keep unit fragments in `contextual`."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.regions = RegionProjection(inputs.image_dim, inputs.dim)
+        self.words = WordVectors(inputs)
+        self.gru = BiGRU(self.words.width, inputs.dim)
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
