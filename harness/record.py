@@ -73,7 +73,7 @@ class Record(_Stored):
     seconds: Mapping[str, float] = field(
         default_factory=dict
     )  # wall time of train, encode, score, rank (not for comparison)
-    peak_memory_mib: float | None = None
+    peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -154,7 +154,8 @@ class Store:
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
     def save(self, record: Record, ranks: Ranks | None = None) -> None:
-        """Ranks first, so that a record on disk always has its ranks; one without keeps none of an earlier run."""
+        """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
+        self.cost_path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
         else:

@@ -72,6 +72,7 @@ def main(
             settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
         )
         store = Store(results / f"{suite}-{jobs[0].data.name}")
+        _check_device(device)
         if dry_run:
             out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
             return
@@ -139,6 +140,14 @@ def _data(name: str) -> Data:
     path = "" if name in sources.EMBEDDED else name
     opened = sources.find(name)
     return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+
+
+def _check_device(name: str) -> None:
+    """Before anything is written.  Raises SpecError; torch is asked only where it has to be."""
+    if name != "cpu":
+        from harness.precision import check_device
+
+        check_device(name)
 
 
 def _available_cpus() -> int:

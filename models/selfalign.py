@@ -69,6 +69,11 @@ class Options:
             above_zero(option, getattr(self, option))
 
 
+def _lifted(x: Tensor) -> Tensor:
+    """Half precision as float32, anything wider as it is."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
 # Concept level
 
 
@@ -133,7 +138,7 @@ class ConceptAlignment(nn.Module):
         self.prototypes = nn.Parameter(unit(torch.randn(options.prototypes, dim)))
 
     def forward(self, images: Encoded, texts: Encoded, epoch: int) -> Tensor:
-        """Loss () of the fragments of B matching pairs, in float32 whatever autocast says: exponents reach 1 / eps."""
+        """Loss () of the fragments of B matching pairs, never in half precision: exponents reach 1 / eps."""
         if self.training:
             with torch.no_grad():
                 self.prototypes.copy_(unit(self.prototypes))
@@ -142,9 +147,9 @@ class ConceptAlignment(nn.Module):
         frozen = epoch < self.options.freeze_epochs
         with torch.autocast(device_type=words.device.type, enabled=False):
             return concept_loss(
-                unit(regions.float()),
+                unit(_lifted(regions)),
                 region_mask,
-                unit(words.float()),
+                unit(_lifted(words)),
                 word_mask,
                 self.prototypes.detach() if frozen else self.prototypes,
                 iterations=self.options.sinkhorn_iterations,
@@ -165,7 +170,7 @@ def context_loss(guides: Tensor, fragments: Tensor, mask: Tensor, temperature: f
     among them as `OWN`. Mean over all real (query, own fragment).  Returns ().
     """
     items, length = mask.shape
-    scores = (guides @ fragments.flatten(0, 1).T).float().view(items, items, length) / temperature
+    scores = _lifted(guides @ fragments.flatten(0, 1).T).view(items, items, length) / temperature
     own = torch.eye(items, dtype=torch.bool, device=mask.device)
     positives = scores[own]  # (B, N)
     others = scores.masked_fill(own[..., None], OWN).masked_fill(~mask[None], float("-inf")).flatten(1)  # (B, B * N)

@@ -192,7 +192,7 @@ def test_other_settings_are_other_jobs(door):
         (["--set", "settings.learning=1"], "settings has no field 'learning'"),
         (["--set", "setings.lr=1"], "unknown setting 'setings.lr'; did you mean settings.lr"),
         (["--set", "settings.lr"], "--set takes path=value, got 'settings.lr'"),
-        (["--set", "settings.lr=fast"], "settings.lr must be float like 0.0004, got 'fast'"),
+        (["--set", "settings.lr=fast"], "settings.lr must be float like"),
         (["--set", "settings.lr=NaN"], "settings.lr must be"),
         (["--set", "settings.lr=Infinity"], "settings.lr must be"),
         (["--set", "settings.margin=NaN"], "settings.margin must be"),

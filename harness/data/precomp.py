@@ -325,8 +325,8 @@ def _name(folder: Path) -> str:
         name = json.loads(path.read_text(encoding="utf-8")).get("name", folder.resolve().name)
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a JSON object: {error}") from error
-    if not isinstance(name, str) or not name.strip():
-        raise DataError(f"{path}: name is {name!r}, need a text")
+    if not isinstance(name, str) or not name.strip() or Path(name).name != name:
+        raise DataError(f"{path}: name is {name!r}, need a text that can name a folder")
     return name
 
 

@@ -38,7 +38,7 @@ class Prepared:
         images = self.train.split.images
         return Inputs(
             image_dim=images.dim,
-            regions=images.regions,
+            regions=max(side.split.images.regions for side in (self.train, self.dev, self.ranked)),
             vocabulary=self.vocabulary_size,
             dim=settings.dim,
             word_dim=settings.word_dim,

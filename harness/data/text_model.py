@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from harness.data.split import DataError
 
@@ -64,6 +65,7 @@ def _loaded(kind, name: str):
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(f"text model folder {name} has no config.json")
+    logging.disable_progress_bar()  # of reading a file that lies on the disk
     try:
         return kind.from_pretrained(name)
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 
@@ -153,6 +154,7 @@ class Job:
         """For the record: everything but paths, which mean nothing elsewhere."""
         whole = asdict(self)
         del whole["data"]["path"]
+        whole["settings"] = _portable(whole["settings"])
         return whole
 
     @classmethod
@@ -161,7 +163,13 @@ class Job:
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("identity", True)}
+    return _portable({f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("identity", True)})
+
+
+def _portable(values: dict[str, Any]) -> dict[str, Any]:
+    """A text model in a folder goes by the folder's name: where it lies means nothing elsewhere."""
+    model = Path(values.get("text_model", ""))
+    return values | {"text_model": model.name} if model.is_absolute() or (model.name and model.is_dir()) else values
 
 
 def parse_value(text: str) -> Any:

@@ -45,7 +45,9 @@ class Checkpoints:
         try:
             return torch.load(self.last, map_location=device, weights_only=True)
         except Exception as error:
-            raise CheckpointError(f"{self.last.name} of {self.folder.name} cannot be read: {error}") from None
+            raise CheckpointError(
+                f"{self.last.name} of {self.folder.name} cannot be read (--force trains anew): {error}"
+            ) from None
 
     def save_best(self, model: nn.Module) -> None:
         with atomic_path(self.best) as temporary:
@@ -60,7 +62,8 @@ class Checkpoints:
 
     def finish(self) -> None:
         """The run is recorded: nothing is left to go on from, the best weights stay for timing."""
-        self.last.unlink(missing_ok=True)
+        for left in (self.last, *self.folder.glob(".*.tmp")):  # what a killed process was writing included
+            left.unlink(missing_ok=True)
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

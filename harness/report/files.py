@@ -49,6 +49,10 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
+    swept = tables.sweep(groups)
+    if swept is not None:
+        made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
+        found |= {"sweep.md": markdown(replace(swept, header=made_by)), "sweep.csv": csv(swept)}
     return found
 
 

@@ -78,6 +78,31 @@ def fold_comparison(group: Group) -> Sheet | None:
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [LEGEND, *left_out_lines(group)])
 
 
+def sweep(groups: Sequence[Group]) -> Sheet | None:
+    """Rsum of every row under every combination of settings, and its mean over rows; None for a single group.
+
+    The mean is of the rows that all groups have, so that no combination gains by a row it alone has.
+    """
+    if len(groups) < 2:
+        return None
+    by_group = [{row.name: float(np.mean(list(row.rsums.values()))) for row in g.rows if row.runs} for g in groups]
+    names = list(dict.fromkeys(name for rsums in by_group for name in rsums))
+    shared = [name for name in names if all(name in rsums for rsums in by_group)]
+    lines = []
+    for group, rsums in zip(groups, by_group, strict=True):
+        mean = float(np.mean([rsums[name] for name in shared])) if shared else None
+        cells = {name: _plain(rsums.get(name), decimals(1)) for name in names} | {MEAN: _plain(mean, decimals(1))}
+        lines.append({name: _shown(value) for name, value in group.differs.items()} | cells)
+    text = pd.DataFrame(lines, dtype=str)
+    means = [float(line[MEAN]) if line[MEAN] != ABSENT else -np.inf for line in lines]
+    marks = {(int(np.argmax(means)), MEAN): "best"} if shared else {}
+    note = f"The mean is over the rows that every line has ({len(shared)}); one line per combination of settings."
+    return Sheet("Rsum by settings", text, text, notes=(note,), marks=marks, names=len(groups[0].differs))
+
+
+MEAN = "mean"
+
+
 def conditions(group: Group) -> Sheet:
     """Settings, data and provenance that all records of a group share, as stored."""
     shared, _ = _stored(group)

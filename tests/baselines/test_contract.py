@@ -62,10 +62,6 @@ TRAINED: Mapping[str, int] = {  # parameters of each row for these inputs
     "vsrn+selfalign": 70401,
 }
 PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
-NO_DOUBLE = pytest.mark.xfail(
-    raises=RuntimeError, reason="the concept loss casts fragments to float32, prototypes stay double"
-)
-
 every_method = pytest.mark.parametrize("label", LABELS)
 
 
@@ -310,7 +306,7 @@ def test_double_precision_agrees(label):
     near(double, single, 1e-4)
 
 
-@pytest.mark.parametrize("label", [pytest.param(label, marks=NO_DOUBLE if "+" in label else ()) for label in LABELS])
+@every_method
 def test_double_precision_trains(label):
     model = built(label).double().train()
     terms = losses(model, in_double(pairs()))

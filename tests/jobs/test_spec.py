@@ -45,6 +45,17 @@ def test_the_path_of_the_data_stays_out_of_the_record(job):
     assert "secret" not in str(replace(job, data=replace(job.data, path="/secret/folder")).as_dict())
 
 
+def test_a_text_model_in_a_folder_goes_by_its_name(job, tmp_path):
+    for place in ("here", "there"):
+        (tmp_path / place / "bert").mkdir(parents=True)
+    here, there = (
+        override(job, {"settings.text_model": str(tmp_path / place / "bert")}) for place in ("here", "there")
+    )
+    assert here.key == there.key != job.key
+    assert here.as_dict()["settings"]["text_model"] == "bert"
+    assert Job.from_dict(here.as_dict()).key == here.key
+
+
 def test_override_touches_what_it_names_alone(job):
     changed = override(job, {"selfalign.prototypes": 13, "settings.epochs": 3})
     assert changed.model.selfalign is not None

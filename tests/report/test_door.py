@@ -34,7 +34,7 @@ def stored_tables(folder):
 def test_it_writes_the_tables_and_finds_them_fresh(stored):
     done = call(stored.folder)
     assert done.exit_code == 0
-    assert done.stdout.startswith("6 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
+    assert done.stdout.startswith("7 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
     first = stored_tables(stored.folder)
     assert list(first) == TABLES
     assert call("--check", stored.folder).exit_code == 0

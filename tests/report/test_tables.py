@@ -162,10 +162,22 @@ def test_different_settings_never_share_a_table(make):
             "comparison-2.md",
             "comparison-2.tex",
         ),
-        *("settings-1.md", "settings-2.md"),
+        *("settings-1.md", "settings-2.md", "summary-1.md", "summary-2.md", "sweep.csv", "sweep.md"),
     ]
     assert "Only records with `settings.lr=0.0002`." in made["comparison-1.md"]
     assert [line.split(",")[0] for line in made["comparison-2.csv"].splitlines()] == ["settings.lr", "0.0008"]
+
+
+def test_a_sweep_compares_settings_by_the_rows_that_all_have(make):
+    hit, miss = make.ranks([0, 0], [0, 0, 0, 0, 0]), make.ranks([10, 10], [10, 10, 10, 10, 10])
+    for lr, ranks in ((8e-4, hit), (2e-4, miss)):
+        make.add(make.job("vsepp", lr=lr), ranks)
+    make.add(make.job("vsrn", lr=2e-4), hit)
+    assert texts(make.folder, collect(make.folder))["sweep.csv"].splitlines() == [
+        "settings.lr,vsepp,vsrn,mean",
+        "0.0002,0.0,600.0,0.0",
+        "0.0008,600.0,—,600.0",
+    ]
 
 
 @pytest.mark.parametrize(
