@@ -109,7 +109,7 @@ LEGEND = (
     "equal seed for a host, Welch's t (no pairs; seeds a : b) for an interactive row. Better, worse, reaches and falls "
     "short are said only where that interval leaves zero out (reaches: lies at or above it). Over queries: 95% paired "
     "bootstrap, 10,000 resamples of the queries of each direction, hits averaged over the seeds compared. "
-    "Time per query: scoring and ranking, SelfAlign row over the other."
+    "Time per query: scoring and ranking, SelfAlign row over the other. Every verdict is for these data and settings."
 )
 
 
