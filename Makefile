@@ -13,10 +13,10 @@ smoke: $(READY)  ## everything end to end, in seconds
 	$(BIN)/python -m harness.run --suite smoke
 
 test: $(READY)  ## all tests
-	$(BIN)/pytest --benchmark-disable -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile  # a thread a worker: more would fight
 
 quick: $(READY)  ## tests that take no time
-	$(BIN)/pytest --benchmark-disable -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
 
 bench: $(READY)  ## speed, with repeats
 	$(BIN)/pytest tests/perf --benchmark-only --benchmark-sort=name --benchmark-columns=median,iqr,rounds
