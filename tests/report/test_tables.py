@@ -9,6 +9,7 @@ import pytest
 
 from harness.jobs import registry
 from harness.measure.intervals import Difference
+from harness.jobs.spec import Settings
 from harness.record import RecordError
 from harness.report import console_table, rsum, tables
 from harness.report.claims import claims, claims_sheet, host_verdict, interactive_verdict
@@ -120,7 +121,13 @@ def test_golden_claims(made):
 
 
 def test_settings_say_what_is_shared_and_what_is_not(made):
-    assert lines_with(made["settings.md"], "| settings.lr ")[0].split() == ["|", "settings.lr", "|", "0.0004", "|"]
+    assert lines_with(made["settings.md"], "| settings.lr ")[0].split() == [
+        "|",
+        "settings.lr",
+        "|",
+        str(Settings().lr),
+        "|",
+    ]
     assert lines_with(made["settings.md"], "provenance.commit")[0].split() == [
         "|",
         "provenance.commit",
