@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from harness.jobs import registry
-from harness.measure.intervals import Difference
 from harness.jobs.spec import Settings
+from harness.measure.intervals import Difference
 from harness.record import RecordError
 from harness.report import console_table, rsum, tables
 from harness.report.claims import claims, claims_sheet, host_verdict, interactive_verdict
