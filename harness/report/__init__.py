@@ -32,6 +32,7 @@ def console_table(folder: Path) -> Table:
 def rsum(store: Store, record: Record) -> float | None:
     """Rsum of one record, None where it has no ranks.  Raises RecordError."""
     from harness.measure.metrics import summary
+    from harness.report.collect import ranks_of
 
-    ranks = store.ranks(record.key)
+    ranks = ranks_of(store, record.key)
     return None if ranks is None else summary(ranks.i2t, ranks.t2i)["rsum"]

@@ -7,6 +7,8 @@ the seed alone make a row.  What failed, is stale or lacks its ranks is kept apa
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -131,6 +133,15 @@ def read(folder: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.record.label, run.seed, run.record.key))
 
 
+def ranks_of(store: Store, key: str) -> Ranks | None:
+    """The stored ranks, None where there are none.  Raises RecordError also where the file is damaged inside."""
+    path, where = store.ranks_path(key), f"{store.folder.name}/ranks/{key}.npz"
+    if path.exists() and not zipfile.is_zipfile(path):  # numpy would leave such a file open
+        raise RecordError(f"{where} is cut short or no npz file")
+    with _trusted(where):
+        return store.ranks(key)
+
+
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}"""
     flat: dict[str, Any] = {}
@@ -153,7 +164,7 @@ def _run(store: Store, key: str) -> Run:
         job = Job.from_dict(record.job)
     with _trusted(f"{store.folder.name}/costs/{key}.json"):
         cost = store.cost(key)
-    ranks = store.ranks(key)
+    ranks = ranks_of(store, key)
     if ranks is not None and not (ranks.i2t.size and ranks.t2i.size):
         raise RecordError(f"{store.folder.name}/ranks/{key}.npz holds no ranks")
     return Run(record, job, ranks, cost, _problem(record, job, ranks))
@@ -165,7 +176,7 @@ def _trusted(where: str) -> Iterator[None]:
         yield
     except RecordError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{where} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None
 
 

@@ -121,7 +121,7 @@ def empty_ranks(make, key):
         (damage_json, "is not JSON"),
         (newer_schema, "has schema 9, this version reads up to 1"),
         (no_job, "cannot be read"),
-        (truncated_ranks, "cannot be read"),
+        (truncated_ranks, "is cut short or no npz file"),
         (damaged_ranks, "cannot be read"),
         (other_name, "holds the record"),
         (bad_cost, "unknown or missing fields"),
