@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import product
 from typing import Any
 
 from harness.jobs import registry
@@ -81,7 +82,7 @@ SUITES: Mapping[str, Suite] = {
         changes={"data.ranked": "dev"},
         sweep=tuple(
             {"settings.lr": lr, "settings.warmup_epochs": warmup}
-            for lr, warmup in ((2e-4, 1), (4e-4, 1), (4e-4, 2), (4e-4, 5), (8e-4, 1), (8e-4, 2))
+            for lr, warmup in ((2e-4, 1), *product((4e-4, 8e-4, 1.6e-3), (1, 2, 5)))
         ),
     ),
 }
