@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +16,7 @@ from harness.report import console_table, rsum, tables
 from harness.report.claims import claims, claims_sheet, host_verdict, interactive_verdict
 from harness.report.collect import collect
 from harness.report.files import texts
+from harness.report.protocols import protocol
 from harness.report.sheet import ABSENT, Sheet, csv, interval, latex, markdown, signed, significant
 
 LEGEND = (
@@ -122,6 +124,48 @@ def test_golden_claims(made):
     assert made["claims.csv"].splitlines()[1] == (
         "vsepp+selfalign,vsepp,2,+105.0,-339.7,+549.7,+60.0,+155.0,no difference shown,2.00"
     )
+
+
+def test_ensembles_are_ranked_among_themselves(stored):
+    """Single runs: 245, 350 and 540; the ensembles tie with the best and the second of them."""
+    (group,) = collect(stored.folder)
+    rows = {row.name: row for row in group.rows}
+    ensembles = (replace(rows["scan:t2i-lse"], name="scan*"), replace(rows["vsepp+selfalign"], name="vsepp* (a=7)"))
+    sheet = tables.comparison(replace(group, rows=(*group.rows, *ensembles)))
+    marked = {sheet.text["method"][place]: mark for (place, title), mark in sheet.marks.items() if title == "Rsum"}
+    assert marked == {
+        "scan:t2i-lse": "best",
+        "vsepp+selfalign": "second",
+        "scan*": "best",
+        "vsepp* (a=7)": "second",
+    }
+    assert r"\* An ensemble" in markdown(sheet)
+    assert "An ensemble" not in markdown(tables.comparison(group))
+
+
+def test_a_lone_ensemble_is_not_the_best_of_anything(stored):
+    (group,) = collect(stored.folder)
+    best = next(row for row in group.rows if row.name == "scan:t2i-lse")
+    sheet = tables.comparison(replace(group, rows=(*group.rows, replace(best, name="scan*"))))
+    assert not [place for place, _ in sheet.marks if sheet.text["method"][place] == "scan*"]
+
+
+@pytest.mark.parametrize(
+    ("images", "folds", "names"),
+    [
+        (1000, None, ("1K protocol", "1K protocol")),
+        (5000, 1000, ("5K protocol", "1K protocol, mean of 5 folds of 1000 images")),
+        (21, 7, ("whole gallery", "mean of 3 folds of 7 images")),
+    ],
+)
+def test_a_protocol_has_the_name_the_field_gives_it(make, images, folds, names):
+    ranks = make.ranks([0] * images, [0] * images, folds=folds is not None)
+    if folds is not None:
+        fold = (np.arange(images) // folds).astype(np.int32)
+        ranks = replace(ranks, fold_of_image=fold, fold_of_caption=fold)
+    make.add(make.job("vsepp"), ranks)
+    (group,) = collect(make.folder)
+    assert (protocol(group), protocol(group, folded=True)) == names
 
 
 def test_settings_say_what_is_shared_and_what_is_not(made):
@@ -357,6 +401,11 @@ def test_names_with_specials_read_as_themselves():
     assert "# t\\_1\n\nmy\\_data in `x_y`\n" in markdown(sheet)
     assert r"a\_b\&\textless{}i\textgreater{}\textbar{}50\%\#\$ & \textbf{1.0 $\pm$ 0.1} \\" in latex(sheet)
     assert csv(sheet) == "method,R@1\na_b&<i>|50%#$,1.0 ± 0.1\n"
+
+
+def test_a_cell_in_brackets_is_no_argument_of_the_line_before():
+    text = pd.DataFrame({"interval": ["[1.0, 2.0]", "*"]})
+    assert "\n{}[1.0, 2.0] \\\\\n{}* \\\\\n" in latex(Sheet("t", text, text))
 
 
 def test_numbers_read_as_meant():
