@@ -35,7 +35,7 @@ class Line:
     data: str
     features: str
     runs: str
-    figures: dict[str, tuple[str, str]]  # column of the file -> number and standard deviation, ABSENT where there is none
+    figures: dict[str, tuple[str, str]]  # column of the file -> number and its deviation, or ABSENT
     source: str
     note: str = ""
 
