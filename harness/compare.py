@@ -26,6 +26,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
+WIDTHS = {"over": 7, "verdict": 9}  # of their longest words
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
@@ -57,7 +58,9 @@ def _print(sheet: Sheet) -> None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for place, column in enumerate(sheet.columns):
             left = place < sheet.names
-            table.add_column(column, justify="left" if left else "right", no_wrap=column in UNBROKEN, min_width=4)
+            table.add_column(
+                column, justify="left" if left else "right", no_wrap=column in UNBROKEN, min_width=WIDTHS.get(column)
+            )
         for cells in sheet.text.itertuples(index=False):
             # a standard deviation stands in the Markdown, and in the width of the interval
             table.add_row(*(Text(str(cell).partition(" ± ")[0]) for cell in cells))

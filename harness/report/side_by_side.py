@@ -127,10 +127,11 @@ def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
 
 
 LEGEND = (
-    "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval over paired seeds "
-    "where both ran the same ones, over seeds by Welch's t where both ran several others, else over queries (paired "
-    "bootstrap, 10,000 resamples), which leaves out what another seed would change. Beyond noise: that interval leaves zero out. "
-    "Time: scoring and ranking a query, B over A, only where both ran on the same machine with the same sizes."
+    "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval: over paired "
+    "seeds where both ran the same ones, over seeds by Welch's t where both ran several others, else over queries "
+    "(paired bootstrap, 10,000 resamples), which leaves out what another seed would change. Beyond noise: that "
+    "interval leaves zero out. Time: scoring and ranking a query, B over A, only where both ran on the same machine "
+    "with the same sizes."
 )
 
 

@@ -176,7 +176,7 @@ def test_the_door_prints_and_writes(two, tmp_path):
     assert "## What differs\n\n- Data, settings and provenance are the same in A and B.\n" in text
 
 
-def test_folders_of_one_name_are_told_apart(two, tmp_path):
+def test_folders_of_one_name_are_told_apart(two):
     two.run("a", "vsepp", {0: HIT})
     done = call(two.a.folder, two.a.folder)
     assert done.exit_code == 0

@@ -24,7 +24,7 @@ KINDS = ("comparison", "published", "summary", "claims")
 def made() -> dict[str, str]:
     """File name -> text.  Recipes may rise and papers may be added without the golden tables being about that."""
     with (
-        mock.patch.object(registry, "current", lambda model: True),
+        mock.patch.object(registry, "current", return_value=True),
         mock.patch.object(published, "PATH", GOLDEN / "published.csv"),
     ):
         found = texts(Path("results/golden"), collect(GOLDEN))
