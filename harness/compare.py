@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
-WIDTHS = {"over": 7, "verdict": 9}  # of their longest words
+WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
@@ -55,7 +55,7 @@ def _print(sheet: Sheet) -> None:
     for line in sheet.header:
         out.print(line.replace("`", ""))
     if len(sheet.text):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         for place, column in enumerate(sheet.columns):
             left = place < sheet.names
             table.add_column(

@@ -84,7 +84,7 @@ def _change(a: Row, b: Row, same_queries: bool) -> Change:
         return Change(a.name, a, b, None, None, ABSENT, "nothing to compare", ratio, why)
     difference, bounds, over = _difference(a, b, same_queries)
     if _same_ranks(a, b):
-        verdict = "identical ranks"
+        verdict = "same ranks"
     elif not same_queries:
         verdict = "other data, no verdict"
     elif bounds is None:

@@ -92,7 +92,7 @@ def test_single_seeds_on_other_data_get_no_verdict(two):
         ({0: MISS, 1: MISS}, {0: HIT, 1: HIT}, "beyond noise"),
         ({0: HIT, 1: HIT}, {0: MISS, 1: MISS}, "beyond noise"),
         ({0: MISS, 1: HIT}, {0: HIT, 1: MISS}, "within noise"),
-        ({0: MISS, 1: HIT}, {0: MISS, 1: HIT}, "identical ranks"),
+        ({0: MISS, 1: HIT}, {0: MISS, 1: HIT}, "same ranks"),
         ({0: [0, 9]}, {0: [9, 0]}, "within noise"),
     ],
 )
@@ -131,7 +131,7 @@ def test_rows_of_one_folder_alone_and_failed_ones_are_named(two):
     assert "Only in B: scan:t2i-lse." in sheet.notes
     assert any(note.startswith("B. Left out: vsrn seed 0") for note in sheet.notes)
     assert dict(zip(sheet.text["row"], sheet.text["verdict"], strict=True)) == {
-        "vsepp": "identical ranks",
+        "vsepp": "same ranks",
         "vsrn": "nothing to compare",
     }
 
