@@ -25,7 +25,7 @@ from harness.record import Record, Store
 
 
 def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
-    """Runs the job and stores its record, ranks and concept assignments; a job that breaks leaves a record that says how.
+    """Runs the job and stores its record with what it found; a job that breaks leaves a record that says how.
 
     Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
     """

@@ -167,7 +167,5 @@ def _moved_left(values: Tensor, mask: Tensor, padding: int) -> np.ndarray:
 
 def _spelled(tokens: np.ndarray, words: Sequence[str]) -> np.ndarray:
     """Token numbers as text, "" for -1."""
-    text = [
-        ["" if token < 0 else words[token] if words else f"#{token}" for token in row] for row in tokens.tolist()
-    ]
+    text = [["" if token < 0 else words[token] if words else f"#{token}" for token in row] for row in tokens.tolist()]
     return np.array(text, dtype=np.str_).reshape(tokens.shape)
