@@ -2,6 +2,7 @@
 
 FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
 FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
+FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row has one
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 """
@@ -108,6 +109,25 @@ class Ranks:
     groups: Mapping[str, np.ndarray]  # name -> (M,) bool subsets of caption queries
 
 
+@dataclass(frozen=True)
+class Concepts:
+    """What SelfAlign's concept level assigned: S captions of the ranked split with L words, P of its prototypes."""
+
+    captions: np.ndarray  # (S,) int32 which captions, spread evenly over the split
+    words: np.ndarray  # (S, L) str as the model knows them, "" where padded
+    regions: np.ndarray  # (S, L) int32 the region of the caption's own image nearest to each word, -1 where padded
+    similarities: np.ndarray  # (S, L) float32 cosine of the two
+    word_prototypes: np.ndarray  # (S, L) int32 nearest to the word, -1 where padded
+    region_prototypes: np.ndarray  # (S, L) int32 nearest to the region, -1 where padded
+    prototypes: np.ndarray  # (P,) int32 which prototypes: the most used ones and those of the sample
+    uses: np.ndarray  # (P,) int32 words of the whole split that are nearest to each
+    top_words: np.ndarray  # (P, T) str the most frequent of those words, "" where there are fewer
+    top_counts: np.ndarray  # (P, T) int32 how often
+    top_regions: np.ndarray  # (P, T, 2) int32 image and region nearest to the prototype over the split, -1 where fewer
+    top_similarities: np.ndarray  # (P, T) float32 cosine of the two
+    total: np.ndarray  # () int32 prototypes there are
+
+
 class Store:
     """The folder of one suite on one data set."""
 
@@ -119,6 +139,9 @@ class Store:
 
     def ranks_path(self, key: str) -> Path:
         return self.folder / "ranks" / f"{key}.npz"
+
+    def concepts_path(self, key: str) -> Path:
+        return self.folder / "concepts" / f"{key}.npz"
 
     def cost_path(self, key: str) -> Path:
         return self.folder / "costs" / f"{key}.json"
@@ -139,13 +162,18 @@ class Store:
         path = self.ranks_path(key)
         if not path.exists():
             return None
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+        with _readable(path):
+            arrays = _arrays(path)
             groups = {n.removeprefix("group_"): arrays.pop(n) for n in list(arrays) if n.startswith("group_")}
             return Ranks(**arrays, groups=groups)
-        except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise RecordError(f"{_short(path)} cannot be read: {error}") from None
+
+    def concepts(self, key: str) -> Concepts | None:
+        """None where there are none.  Raises RecordError."""
+        path = self.concepts_path(key)
+        if not path.exists():
+            return None
+        with _readable(path):
+            return Concepts(**_arrays(path))
 
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
@@ -153,9 +181,14 @@ class Store:
         found = [record for key in keys if (record := self.record(key)) is not None]
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
-    def save(self, record: Record, ranks: Ranks | None = None) -> None:
+    def save(self, record: Record, ranks: Ranks | None = None, concepts: Concepts | None = None) -> None:
         """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
         self.cost_path(record.key).unlink(missing_ok=True)
+        if concepts is None:
+            self.concepts_path(record.key).unlink(missing_ok=True)
+        else:
+            assigned = {f.name: getattr(concepts, f.name) for f in fields(concepts)}
+            write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
         else:
@@ -166,6 +199,20 @@ class Store:
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises RecordError for a file that is damaged or not ours."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{_short(path)} cannot be read: {error}") from None
 
 
 def _short(path: Path) -> str:

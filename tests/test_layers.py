@@ -48,6 +48,7 @@ MAY_IMPORT = {
         "harness.measure.intervals",
         "harness.jobs.spec",
         "harness.jobs.registry",
+        "harness.data",
     },
 }
 NO_TORCH = (
@@ -57,11 +58,15 @@ NO_TORCH = (
     "harness/jobs/override.py",
     "harness/jobs/suites.py",
     "harness/report",
+    "harness/compare.py",
     "harness/data/split.py",
     "harness/data/scenes.py",
     "harness/data/precomp.py",
     "harness/data/sources.py",
     "harness/data/vocabulary.py",
+    "harness/data/drawing.py",
+    "harness/data/karpathy.py",
+    "harness/data/pictures.py",
     "harness/measure/metrics.py",
     "harness/measure/intervals.py",
 )

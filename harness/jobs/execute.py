@@ -15,6 +15,7 @@ from harness.jobs.spec import Job, SpecError
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.trainer import Fit, fit, trained_parameters
 from harness.measure import evaluator
+from harness.measure.concepts import assigned
 from harness.measure.evaluator import Evaluation
 from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
@@ -24,7 +25,7 @@ from harness.record import Record, Store
 
 
 def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
-    """Runs the job and stores its record and ranks; a job that breaks leaves a record that says how.
+    """Runs the job and stores its record with what it found; a job that breaks leaves a record that says how.
 
     Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
     """
@@ -38,6 +39,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
         found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
         seconds = {"train": time.perf_counter() - started}
         evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch)
+        concepts = assigned(model, data.ranked, data.words, job.settings)
     except (DataError, SpecError):
         raise
     except Exception as error:
@@ -45,7 +47,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
         store.save(record)
         return record
     record = _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds)
-    store.save(record, evaluation.ranks)
+    store.save(record, evaluation.ranks, concepts)
     checkpoints.finish()
     return record
 

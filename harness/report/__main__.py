@@ -2,6 +2,7 @@
 
 python -m harness.report results/full-scenes            writes results/full-scenes/tables/
 python -m harness.report --check results/full-scenes    exits 1 where those tables are not the records'
+python -m harness.report --retrieved vsrn,vsrn+selfalign results/full-scenes       and retrieved.html, what both found
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness.data.split import DataError
+from harness.jobs.spec import SpecError
 from harness.record import RecordError
 from harness.report import files
 from harness.report.collect import collect
@@ -27,10 +30,31 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder, such as results/full-scenes.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where the tables are stale.")] = False,
+    retrieved: Annotated[
+        str,
+        typer.Option(help="Two rows, comma-separated: a page of what both found, such as a host and its SelfAlign."),
+    ] = "",
+    queries: Annotated[str, typer.Option(help="Queries that page shows, by number, such as t2i:17,i2t:3.")] = "",
+    data: Annotated[str, typer.Option(help="Folder of the data, for captions and boxes; not needed for scenes.")] = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder or tar of pictures to show on that page; none is read without it.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Caption file that tells a picture's file, where ids are no file names.")
+    ] = None,
 ) -> None:
     try:
+        if not retrieved and (queries or data or images or captions):
+            raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
+        if retrieved and check:
+            raise SpecError("--check looks at the tables alone; leave --retrieved out")
         fresh = _check(folder) if check else _write(folder)
-    except (RecordError, OSError) as error:
+        if retrieved:
+            from harness.report import retrieved as page  # pictures and templates, which no table needs
+
+            written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
+            out.print(f"what was retrieved: {files.shown(folder)}/{written.name}")
+    except (RecordError, DataError, SpecError, OSError) as error:
         err.print(f"error: {error}", style="red")
         raise typer.Exit(2) from None
     if not fresh:

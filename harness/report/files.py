@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import ROOT
 from harness.record import write_atomically
 from harness.report import tables
+from harness.report.beside import beside
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.sheet import ABSENT, csv, latex, markdown
@@ -37,6 +38,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         for name, sheet in (
             ("comparison", tables.comparison(group)),
             ("comparison-folds", tables.fold_comparison(group)),
+            ("published", beside(group)),
         ):
             if sheet is not None:
                 sheet = replace(sheet, header=header)
