@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from harness.jobs import registry, suites
+from harness.jobs.ensembles import Plan
 from harness.jobs.spec import Job
 from harness.progress import Progress, Watch
 from harness.record import Record
@@ -51,6 +52,10 @@ class RunView:
         self._bars.update(self._one, visible=False)
         self._bars.advance(self._all)
         self.console.print(line, highlight=False, soft_wrap=True)
+
+    def tell(self, line: str) -> None:
+        """A line that is of no job."""
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _show(self, name: str, progress: Progress) -> None:
         done, total = progress.done, progress.total
@@ -106,7 +111,7 @@ def suites_table() -> Table:
     return table
 
 
-def plan_table(jobs: Sequence[Job], cached: Sequence[bool]) -> Table:
+def plan_table(jobs: Sequence[Job | Plan], cached: Sequence[bool]) -> Table:
     """`--dry-run`: what would be done."""
     table = Table("job", "key", "state", title="Jobs", title_justify="left")
     for job, known in zip(jobs, cached, strict=True):

@@ -5,6 +5,7 @@ FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
 FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row has one
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Record(_Stored):
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    members: list[str] = field(default_factory=list)  # keys of the runs whose scores an ensemble averages
     schema: int = SCHEMA
 
 
@@ -146,6 +148,9 @@ class Store:
     def cost_path(self, key: str) -> Path:
         return self.folder / "costs" / f"{key}.json"
 
+    def scores_path(self, key: str) -> Path:
+        return self.folder / "scores" / f"{key}.npy"
+
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
@@ -175,6 +180,19 @@ class Store:
         with _readable(path):
             return Concepts(**_arrays(path))
 
+    def scores(self, key: str) -> np.ndarray | None:
+        """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
+        path = self.scores_path(key)
+        if not path.exists():
+            return None
+        try:
+            scores = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise RecordError(f"{_short(path)} cannot be read: {error}") from None
+        if scores.ndim != 2 or scores.dtype != np.float32:
+            raise RecordError(f"{_short(path)} holds {scores.dtype} of shape {scores.shape}, not a score matrix")
+        return scores
+
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
         keys = [path.stem for path in sorted((self.folder / "records").glob("*.json"))]
@@ -191,11 +209,21 @@ class Store:
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
+            self.scores_path(record.key).unlink(missing_ok=True)
         else:
             arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **arrays))
         write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
+
+    def save_scores(self, key: str, scores: np.ndarray) -> None:
+        """scores: (N, M) float32."""
+        write_atomically(self.scores_path(key), lambda file: np.save(file, scores, allow_pickle=False))
+
+    def remove(self, key: str) -> None:
+        """The record of this key and what lies beside it; weights stay.  The record goes first."""
+        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path):
+            path(key).unlink(missing_ok=True)
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))

@@ -22,7 +22,8 @@ from rich.console import Console
 
 from harness import ROOT, console, report
 from harness.data.split import DataError
-from harness.jobs import suites
+from harness.jobs import ensembles, suites
+from harness.jobs.ensembles import Plan, Planned
 from harness.jobs.override import checked_settings
 from harness.jobs.spec import Data, Job, SpecError, parse_value
 from harness.record import RecordError, Store
@@ -54,6 +55,13 @@ def main(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
     ] = None,
+    averaged: Annotated[
+        bool,
+        typer.Option(
+            "--ensembles/--no-ensembles",
+            help="Rows that average the scores of others, in suites that have them; keeps a score matrix per member.",
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
@@ -73,11 +81,13 @@ def main(
         )
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
+        planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
         if dry_run:
-            out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
+            rows = [*jobs, *planned.plans]
+            out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
             return
         with _exclusive(store.folder):
-            failed = _run(jobs, store, force, timing_rounds)
+            failed = _run(jobs, planned, store, force, timing_rounds)
     if failed:
         raise typer.Exit(1)
 
@@ -96,9 +106,9 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> int:
-    """Runs what is not recorded, then times, then reports.  Returns how many jobs failed."""
-    from harness.jobs import timing  # torch takes seconds to import; --list and --dry-run answer at once
+def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, timing_rounds: int) -> int:
+    """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
+    from harness.jobs import average, timing  # torch takes seconds to import; --list and --dry-run answer at once
     from harness.jobs.execute import execute
     from harness.learn.checkpoint import Checkpoints
     from harness.precision import prepare_torch
@@ -116,8 +126,9 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
             if force:
                 Checkpoints(store.checkpoints(job.key)).discard()
             started = time.perf_counter()
-            record = execute(job, store, view.start(job.name))
+            record = execute(job, store, view.start(job.name), keep_scores=job.key in planned.member_keys)
             view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
+        average.average_all(planned, store, force, view.start, view.tell)
         if timing_rounds:
             timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
             out.print(timed, highlight=False)
@@ -127,7 +138,7 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
-def _cached(store: Store, job: Job) -> bool:
+def _cached(store: Store, job: Job | Plan) -> bool:
     """A job that failed, or whose ranks are gone, runs again."""
     record = store.record(job.key)
     return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()

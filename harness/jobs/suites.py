@@ -23,6 +23,7 @@ class Suite:
     without: tuple[str, ...] = ()  # labels left out
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, for all rows
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
+    ensembles: bool = False  # rows that average the scores of others too
 
     def labels(self) -> tuple[str, ...]:
         out = select(self.without) if self.without else ()
@@ -31,7 +32,6 @@ class Suite:
 
 ONE = {"independent": (0,), "interactive": (0,)}
 THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
-SPINE = ("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:*")  # rows with reference results
 
 EMBEDDED: Mapping[str, Mapping[str, Any]] = {  # data made here are small: a suite on them should take minutes
     "scenes": {
@@ -61,19 +61,16 @@ SUITES: Mapping[str, Suite] = {
     ),
     "full": Suite(
         question="Which model, how accurate, how fast, how sure?",
-        methods=SPINE,
-        seeds=THREE,
-    ),
-    "zoo": Suite(
-        question="The same of every method there is; some interactive ones need minutes an epoch on a CPU.",
         methods=("*",),
         seeds=THREE,
+        ensembles=True,
     ),
     "baselines": Suite(
         question="How do the baselines compare without SelfAlign?",
         methods=("*",),
         without=("*+selfalign",),
         seeds=THREE,
+        ensembles=True,
     ),
     "tune": Suite(
         question="Which learning rate and warm-up, the same for all rows, is best on dev? Never looks at test.",

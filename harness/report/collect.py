@@ -77,6 +77,11 @@ class Row:
         return self.model.method == "chance"
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether its scores are the mean of those of several models: never ranked among single ones."""
+        return any(run.record.members for run in self.runs)
+
+    @property
     def rsums(self) -> Mapping[int, float]:
         """Seed -> Rsum."""
         return {run.seed: run.accuracy["rsum"] for run in self.runs}
@@ -130,7 +135,46 @@ def read(folder: Path) -> list[Run]:
     runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("*.json"))]
     if not runs:
         raise RecordError(f"{folder} holds no records (records/*.json)")
+    runs = [replace(run, cost=ensemble_cost(run, runs)) if run.record.members else run for run in runs]
     return sorted(runs, key=lambda run: (run.record.label, run.seed, run.record.key))
+
+
+def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """What an ensemble takes: every member encodes and scores, then their mean is ranked once.
+
+    A member that was not timed itself takes what another seed of its row does.  None where a member has no such samples
+    or members were not timed alike.
+    """
+    by_key = {other.record.key: other for other in runs}
+    costs = [_cost_of_row(by_key[key], runs) if key in by_key else None for key in run.record.members]
+    found = [cost for cost in costs if cost is not None]
+    alike = {
+        json.dumps([c.machine, c.sizes, {s: len(v) for s, v in c.samples_s.items()}], sort_keys=True) for c in found
+    }
+    if len(found) < len(costs) or len(alike) != 1:
+        return None
+    samples = {
+        stage: list(first)
+        if stage == "rank"
+        else [sum(turn) for turn in zip(*(c.samples_s[stage] for c in found), strict=True)]
+        for stage, first in found[0].samples_s.items()
+    }
+    return replace(
+        found[0],
+        key=run.record.key,
+        label=run.record.label,
+        samples_s=samples,
+        index_bytes_per_image=sum(c.index_bytes_per_image for c in found),
+        index_bytes_per_caption=sum(c.index_bytes_per_caption for c in found),
+    )
+
+
+def _cost_of_row(member: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """Its own samples, else those of a run that differs in the seed alone."""
+    if member.cost is not None:
+        return member.cost
+    alike = [run for run in runs if run.job.model == member.job.model and _conditions(run) == _conditions(member)]
+    return next((run.cost for run in alike if run.cost is not None), None)
 
 
 def ranks_of(store: Store, key: str) -> Ranks | None:
