@@ -71,7 +71,7 @@ def main(
 ) -> None:
     with refusals():
         if list_:
-            out.print(console.methods_table(), console.suites_table())
+            out.print(*console.methods_tables(), console.LIST_NOTE, console.suites_table())
             return
         changes = _changes(settings or [], epochs, train_images)
         jobs = suites.jobs(
