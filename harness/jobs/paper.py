@@ -104,7 +104,12 @@ ROWS: Mapping[str, Published] = {  # label, or the name of all variants of a met
     "chan": Published(
         schedule(5e-4, 25, 15)
         | ADAMW
-        | {"settings.batch": 384, "settings.margin": 0.05, "model.self_attention_heads": 8}
+        | {
+            "settings.batch": 384,
+            "settings.margin": 0.05,
+            "model.self_attention_heads": 8,
+            "model.size_augmentation": 0.2,
+        }
     ),
 }
 LABELS = tuple(
