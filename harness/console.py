@@ -6,14 +6,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from harness.jobs import registry, suites
-from harness.jobs.ensembles import Plan
+from harness.jobs.ensembles import ENSEMBLES, Plan, chosen
+from harness.jobs.registry import Method
 from harness.jobs.spec import Job
 from harness.progress import Progress, Watch
 from harness.record import Record
@@ -93,21 +96,64 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
     return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s"
 
 
-def methods_table() -> Table:
-    """`--list`: every method with its rows; a host's rows come with and without SelfAlign."""
-    table = Table("rows", "family", "what", "paper", title="Methods", title_justify="left", show_lines=True)
-    for method in registry.methods().values():
-        hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if registry.hosting(method)]
-        table.add_row("\n".join([*method.labels, *hosted]), method.family, method.summary, method.paper or NONE)
+def methods_tables() -> Iterator[Table]:
+    """`--list`: every row there can be, by family, with its parameters, what it is and where it was published."""
+    families = {
+        "independent": "each side encoded on its own, ahead of a query",
+        "interactive": "scores need the fragments of both sides",
+    }
+    for family, meaning in families.items():
+        table = _listing(f"{family.capitalize()}: {meaning}", "parameters", "what it is")
+        for method in registry.methods().values():
+            if method.family == family:
+                rows = _rows(method)
+                counts = (registry.parameters().get(label) for label in rows)
+                table.add_row("\n".join(rows), "\n".join(map(_count, counts)), _said(method))
+        yield table
     module = registry.selfalign()
-    table.add_row(f"...+{registry.SELFALIGN}", "on a host", module.summary, module.paper)
+    table = _listing("SelfAlign on a host: the rows named HOST+selfalign above", "", "what it is")
+    table.add_row(f"...+{registry.SELFALIGN}", "", _said(module))
+    yield table
+    table = _listing("Ensembles: scores of models trained apart, averaged (marked *)", "", "members")
+    for ensemble in ENSEMBLES:
+        seeds = f", {ensemble.seeds} seeds" if ensemble.seeds > 1 else ""
+        table.add_row(ensemble.name, "", Text(f"{' + '.join(ensemble.members)}{seeds}. {ensemble.source}"))
+    yield table
+
+
+LIST_NOTE = "Parameters are the trained ones at the default settings on the embedded scenes."
+
+
+def _listing(title: str, *headings: str) -> Table:
+    table = Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("row", no_wrap=True)
+    table.add_column(headings[0], justify="right", no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, overflow="fold")
     return table
 
 
+def _rows(method: Method) -> list[str]:
+    """Its labels; a host's come with and without SelfAlign."""
+    hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if registry.hosting(method)]
+    return [*method.labels, *hosted]
+
+
+def _count(parameters: int | None) -> str:
+    return NONE if parameters is None else f"{parameters:,}"
+
+
+def _said(method: Method) -> Text:
+    return Text.assemble(method.summary, *([("\n" + method.paper, "dim")] if method.paper else []))
+
+
 def suites_table() -> Table:
-    table = Table("suite", "rows", "question", title="Suites", title_justify="left")
+    table = _listing("Suites", "rows", "question")
     for name, suite in suites.SUITES.items():
-        table.add_row(name, str(len(suite.labels())), suite.question)
+        labels = suite.labels()
+        table.add_row(name, str(len(labels) + (len(chosen(labels)) if suite.ensembles else 0)), suite.question)
     return table
 
 

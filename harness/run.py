@@ -55,6 +55,9 @@ def main(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
     ] = None,
+    paper_of: Annotated[
+        str, typer.Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
+    ] = "",
     averaged: Annotated[
         bool,
         typer.Option(
@@ -68,7 +71,7 @@ def main(
 ) -> None:
     with refusals():
         if list_:
-            out.print(console.methods_table(), console.suites_table())
+            out.print(*console.methods_tables(), console.LIST_NOTE, console.suites_table())
             return
         changes = _changes(settings or [], epochs, train_images)
         jobs = suites.jobs(
@@ -78,6 +81,7 @@ def main(
             seeds=_seeds(seeds),
             changes=changes,
             settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
+            paper_of=paper_of,
         )
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)

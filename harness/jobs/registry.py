@@ -7,6 +7,7 @@ the flag, the row and the record's name.
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ from harness import ROOT
 from harness.jobs.spec import Model, SpecError
 
 SELFALIGN = "selfalign"
+PARAMETERS = (
+    ROOT / "baselines" / "parameters.json"
+)  # label -> trained ones, as `python -m tests.parameters` counts them
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,12 @@ def labels() -> tuple[str, ...]:
     rows = [label for method in methods().values() for label in method.labels]
     hosts = [label for method in methods().values() if hosting(method) for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
+
+
+@cache
+def parameters() -> Mapping[str, int]:
+    """Trained parameters of every row at the default settings on the embedded scenes: {} where nobody counted."""
+    return json.loads(PARAMETERS.read_text(encoding="utf-8")) if PARAMETERS.exists() else {}
 
 
 def hosting(method: Method) -> bool:

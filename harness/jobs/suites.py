@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
-from harness.jobs import registry
+from harness.jobs import paper, registry
 from harness.jobs.override import override
 from harness.jobs.spec import Data, Job, Settings, SpecError, with_seed
 
@@ -24,12 +24,14 @@ class Suite:
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, for all rows
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
     ensembles: bool = False  # rows that average the scores of others too
+    published: bool = False  # every row as its paper has it, in place of settings that all share
 
     def labels(self) -> tuple[str, ...]:
         out = select(self.without) if self.without else ()
         return tuple(label for label in select(self.methods) if label not in out)
 
 
+TEXT_MODEL = "settings.text_model"
 ONE = {"independent": (0,), "interactive": (0,)}
 THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
 
@@ -71,6 +73,13 @@ SUITES: Mapping[str, Suite] = {
         without=("*+selfalign",),
         seeds=THREE,
         ensembles=True,
+    ),
+    "paper": Suite(
+        question="What does each method reach as it was published? Settings differ from row to row.",
+        methods=paper.LABELS,
+        seeds=THREE,
+        ensembles=True,
+        published=True,
     ),
     "tune": Suite(
         question="Which learning rate and warm-up, the same for all rows, is best on dev? Never looks at test.",
@@ -117,28 +126,45 @@ def jobs(
     seeds: Sequence[int] | None = None,
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
+    paper_of: str = "",
 ) -> list[Job]:
     """The jobs of a suite, seeds innermost.  `only` narrows the rows, `seeds` replaces the suite's, `changes` go last.
 
+    paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
     Raises SpecError for unknown names and values.
     """
     suite = find(name)
     chosen = select(only, suite.labels()) if only else suite.labels()
+    if paper_of and not suite.published:
+        raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
+    base = _as_published(data, paper_of, changes or {}) if suite.published else _shared(data)
     found = []
     for sweep in suite.sweep:
         for label in chosen:
             row = Job(data, registry.model(label), settings or Settings())
-            here = EMBEDDED.get(data.name, {})
-            row = override(row, {**here, **suite.changes, **sweep, **_applicable(changes or {}, row)})
+            asked = _applicable(changes or {}, row, suite.published)
+            row = override(row, {**base(label), **suite.changes, **sweep, **asked})
             family = registry.parse(label)[0].family
             found += [with_seed(row, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
     return found
 
 
-def _applicable(changes: Mapping[str, Any], row: Job) -> dict[str, Any]:
+def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:
+    """The same for every row."""
+    return lambda _: EMBEDDED.get(data.name, {})
+
+
+def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
+    """Label -> what was published of it; a text model that is asked for goes to rows published with one."""
+    of, text_model = paper.column(data.name, paper_of), str(changes.get(TEXT_MODEL, ""))
+    return lambda label: paper.changes(label, of, text_model)
+
+
+def _applicable(changes: Mapping[str, Any], row: Job, published: bool) -> dict[str, Any]:
     """Changes of shared settings go to every row; those of `selfalign.` only to rows with the module."""
     return {
         path: value
         for path, value in changes.items()
-        if not path.startswith("selfalign.") or row.model.selfalign is not None
+        if (not path.startswith("selfalign.") or row.model.selfalign is not None)
+        and not (published and path == TEXT_MODEL)
     }

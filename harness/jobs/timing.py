@@ -14,13 +14,23 @@ from harness.record import Store
 
 
 def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
-    """Times one trained job per row unless all stored samples are current.  Returns one line for people.
+    """Times one trained job per row unless all stored samples are current.  Returns a line for people.
 
-    Methods take turns within one process, so if one row lacks its samples all rows are timed again.
+    Methods take turns within one process, so if one row lacks its samples all rows are timed again.  Rows that do not
+    read captions alike (another length at which they are cut, another text model) take turns among themselves, and get
+    a line of their own.
     """
     rows = _first_trained([job for job in jobs if job.data.ranked == "test"], store)
     if not rows:
         return "timing  nothing to time"  # or settings are being chosen on dev
+    alike: dict[tuple, list[Job]] = {}
+    for job in rows:
+        reading = (job.settings.min_count, job.settings.max_words, job.settings.text_model)
+        alike.setdefault(reading, []).append(job)
+    return "\n".join(_time_alike(part, store, rounds, watch) for part in alike.values())
+
+
+def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
     data = prepare(rows[0].data, rows[0].settings)
     load = workload(data.ranked)
     if all(is_current(store.cost(job.key), job, load, rounds) for job in rows):

@@ -1,6 +1,7 @@
 """A results folder as comparable groups of rows: which records may stand in one table, and which in none.
 
-Records share a table only where their data and settings are equal but for the seed.  Runs of one model that differ in
+Records share a table only where their data and settings are equal but for the seed (in a folder of suite `paper`, whose
+rows have the settings they were published with, where their data are).  Runs of one model that differ in
 the seed alone make a row.  What failed, is stale or lacks its ranks is kept apart with the reason.
 """
 
@@ -11,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from harness.jobs import registry
 from harness.jobs.spec import Job, Model
 from harness.measure import metrics
 from harness.record import CostRecord, Ranks, Record, RecordError, Store
+
+OWN_SETTINGS = "paper-"  # folders of suite `paper` begin so: their rows do not share settings
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Row:
     model: Model
     family: str
     runs: tuple[Run, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
 
     @property
     def is_chance(self) -> bool:
@@ -102,10 +106,11 @@ class Group:
     """Records that one table may hold."""
 
     data: Mapping[str, Any]
-    settings: Mapping[str, Any]  # without the seed
+    settings: Mapping[str, Any]  # those that all rows share, without the seed
     rows: tuple[Row, ...]  # chance, then independent hosts each followed by its SelfAlign row, then interactive
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
+    own_settings: bool = False  # every row as its paper has it: not one shared setting
 
     @property
     def runs(self) -> list[Run]:
@@ -115,13 +120,14 @@ class Group:
 def collect(folder: Path) -> list[Group]:
     """Everything stored in a folder.  Raises RecordError where it holds no records or one that cannot be trusted."""
     runs = read(folder)
+    own = folder.resolve().name.startswith(OWN_SETTINGS)
     by_group: dict[str, list[Run]] = {}
     for run in runs:
-        by_group.setdefault(json.dumps(_conditions(run), sort_keys=True), []).append(run)
-    conditions = [flatten(_conditions(members[0])) for members in by_group.values()]
+        by_group.setdefault(json.dumps(_conditions(run, own), sort_keys=True), []).append(run)
+    conditions = [flatten(_conditions(members[0], own)) for members in by_group.values()]
     told_by = differing(conditions)
     groups = [
-        _group(members, {name: flat.get(name) for name in told_by})
+        _group(members, {name: flat.get(name) for name in told_by}, own)
         for members, flat in zip(by_group.values(), conditions, strict=True)
     ]
     return sorted(groups, key=lambda group: [_order(value) for value in group.differs.values()])
@@ -233,33 +239,47 @@ def _problem(record: Record, job: Job, ranks: Ranks | None) -> str:
     return "" if ranks is not None else "its ranks are missing"
 
 
-def _conditions(run: Run) -> dict[str, dict[str, Any]]:
+def _conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any]]:
     """Data and settings of a run, without what may differ between the rows of a table."""
-    job = run.job.as_dict()
-    del job["settings"]["seed"]
-    return {"data": job["data"], "settings": job["settings"]}
+    return {"data": run.job.as_dict()["data"], "settings": {} if own_settings else _settings(run)}
 
 
-def _group(runs: Sequence[Run], differs: Mapping[str, Any]) -> Group:
+def _settings(run: Run) -> dict[str, Any]:
+    """All but the seed."""
+    settings = run.job.as_dict()["settings"]
+    del settings["seed"]
+    return settings
+
+
+def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) -> Group:
     runs = _without_twins(runs)
     usable = [run for run in runs if not run.problem]
     _check_lengths(usable)
-    models = {json.dumps(asdict(run.job.model), sort_keys=True): run for run in usable}
+    told_by = differing([_settings(run) for run in runs])  # nothing, but where rows have settings of their own
+    models = {json.dumps([asdict(run.job.model), _settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
     # a label of which nothing can be used keeps a line of dashes
     hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
     rows = [
         *(
-            Row(_name(run, list(models.values())), run.job.model, run.record.family, _members(run, usable))
+            Row(
+                _name(run, list(models.values())),
+                run.job.model,
+                run.record.family,
+                _members(run, usable),
+                {name: _settings(run)[name] for name in told_by},
+            )
             for run in models.values()
         ),
         *(Row(label, run.job.model, run.record.family, ()) for label, run in hollow.items()),
     ]
     return Group(
-        **_conditions(runs[0]),
+        data=_conditions(runs[0])["data"],
+        settings={name: value for name, value in _settings(runs[0]).items() if name not in told_by},
         rows=tuple(sorted(rows, key=_place)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,
+        own_settings=own_settings,
     )
 
 
@@ -283,13 +303,14 @@ def _check_lengths(runs: Sequence[Run]) -> None:
 
 
 def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
-    return tuple(other for other in runs if other.job.model == run.job.model)
+    return tuple(other for other in runs if other.job.model == run.job.model and _settings(other) == _settings(run))
 
 
 def _name(run: Run, models: Sequence[Run]) -> str:
-    """The label; where several models of a group share it, with the options in which they differ."""
+    """The label; where several rows of a group share it, with the options and settings in which they differ."""
     label = run.job.model.label
-    flats = {id(other): flatten(asdict(other.job.model)) for other in models if other.job.model.label == label}
+    same = [other for other in models if other.job.model.label == label]
+    flats = {id(other): flatten(asdict(other.job.model) | {"settings": _settings(other)}) for other in same}
     told_by = [(name.partition(".")[2] or name, flats[id(run)].get(name)) for name in differing(list(flats.values()))]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
 

@@ -71,6 +71,8 @@ def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
     lines = [what]
     if group.differs:
         lines.append(f"Only records with {described(group.differs)}.")
+    if group.own_settings:
+        lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
     if group.data["name"] != "scenes":
         lines.append("Not comparable with published numbers unless features and splits are the published ones.")
     return tuple(lines)

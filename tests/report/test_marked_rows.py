@@ -1,4 +1,4 @@
-"""Rows that average others: told apart from single runs, and as dear as all their members together."""
+"""Rows that average others, and rows with settings of their own: told apart from the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from harness.jobs import ensembles
 from harness.report.collect import collect
+from harness.report.files import texts
 
 
 @pytest.fixture
@@ -19,6 +20,9 @@ def folder(make):
     for plan in ensembles.plan(jobs).plans:
         make.add(plan.job, make.ranks([0, 0], [0, 0, 0, 0, 0]), family="interactive", members=plan.members)
     return make
+
+
+# Ensembles
 
 
 def rows(make):
@@ -64,3 +68,41 @@ def test_two_seeds_of_one_row_take_twice_its_time(make):
     cost = rows(make)["vsrn*"].cost
     assert cost is not None
     assert cost.samples_s["score"] == [8, 0, 18]
+
+
+# Suite `paper`
+
+
+@pytest.fixture
+def published(make, tmp_path):
+    """Two methods as published, one of them with two seeds; `full` holds the same."""
+    makers = tuple(type(make)(tmp_path / name) for name in ("paper-f30k", "full-f30k"))
+    for maker in makers:
+        for row, seed, lr in (("vsepp", 0, 2e-4), ("vsepp", 1, 2e-4), ("naaf", 0, 5e-4)):
+            maker.add(maker.job(row, seed, {"name": "f30k"}, lr=lr), maker.ranks([0, 3], [0, 0, 0, 0, 3]))
+    return makers
+
+
+def test_published_settings_share_a_table_and_say_so(published):
+    paper, full = published
+    assert len(collect(full.folder)) == 2
+    (group,) = collect(paper.folder)
+    assert [(row.name, len(row.runs), row.settings) for row in group.rows] == [
+        ("vsepp", 2, {"lr": 2e-4}),
+        ("naaf", 1, {"lr": 5e-4}),
+    ]
+    assert "lr" not in group.settings
+    assert group.settings["batch"] == 128
+    text = texts(paper.folder, [group])["comparison.md"]
+    assert "Published settings of each method, not identical: what differs is in the column `settings`." in text
+    assert "| lr 0.0002 " in text
+    assert "| lr 0.0005 " in text
+    assert "Published settings" not in texts(full.folder, collect(full.folder))["comparison-1.md"]
+
+
+def test_one_method_with_two_settings_is_two_rows(published):
+    paper, _ = published
+    paper.add(paper.job("naaf", 0, {"name": "f30k"}, lr=1e-4), paper.ranks([0, 3], [0, 0, 0, 0, 3]))
+    (group,) = collect(paper.folder)
+    assert [row.settings["lr"] for row in group.rows if row.name.startswith("naaf")] == [1e-4, 5e-4]
+    assert len({row.name for row in group.rows}) == 3
