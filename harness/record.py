@@ -3,6 +3,7 @@
 FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
 FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
+FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 """
 
@@ -14,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -75,6 +76,7 @@ class Record(_Stored):
     )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
+    operators: Mapping[str, Any] | None = None  # stage -> its top operators, where traced (harness.measure.trace)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -91,6 +93,28 @@ class CostRecord(_Stored):
     index_bytes_per_image: float
     index_bytes_per_caption: float
     schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class RerankRecord(_Stored):
+    """What becomes of a shortlist of k by one model that another puts in order, for every k."""
+
+    key: str  # of the retriever's job, a dash, of the reranker's
+    retriever: str  # labels
+    reranker: str
+    machine: Mapping[str, Any]  # as in CostRecord
+    sizes: Mapping[str, int]  # images, captions: the galleries
+    ks: list[int]
+    accuracy: Mapping[str, list[float]]  # name -> percent for every k (harness.measure.rerank.curve)
+    queries: list[int]  # for every k, how many queries one sample averages at most
+    samples_s: Mapping[str, list[list[float]]]  # stage -> for every k the seconds per query of each sample, in order
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        """Raises RecordError where a list is not as long as that of the shortlist sizes."""
+        lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
+        if wrong := sorted(name for name, values in lists.items() if len(values) != len(self.ks)):
+            raise RecordError(f"reranks/{self.key} has {len(self.ks)} shortlist sizes, but not in {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,9 @@ class Store:
     def cost_path(self, key: str) -> Path:
         return self.folder / "costs" / f"{key}.json"
 
+    def rerank_path(self, retriever: str, reranker: str) -> Path:
+        return self.folder / "reranks" / f"{retriever}-{reranker}.json"
+
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
@@ -134,6 +161,21 @@ class Store:
     def cost(self, key: str) -> CostRecord | None:
         path = self.cost_path(key)
         return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+
+    def rerank(self, retriever: str, reranker: str) -> RerankRecord | None:
+        """Of two keys; None where there is none.  Raises RecordError."""
+        path = self.rerank_path(retriever, reranker)
+        if not path.exists():
+            return None
+        found = RerankRecord.from_json(path.read_bytes(), _short(path))
+        if found.key != path.stem:
+            raise RecordError(f"{_short(path)} holds the pair {found.key!r}")
+        return found
+
+    def reranks(self) -> list[RerankRecord]:
+        """All of them, ordered by their file names.  Raises RecordError."""
+        keys = [path.stem.partition("-") for path in sorted((self.folder / "reranks").glob("[!.]*.json"))]
+        return [found for first, _, second in keys if (found := self.rerank(first, second)) is not None]
 
     def ranks(self, key: str) -> Ranks | None:
         path = self.ranks_path(key)
@@ -156,6 +198,8 @@ class Store:
     def save(self, record: Record, ranks: Ranks | None = None) -> None:
         """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
         self.cost_path(record.key).unlink(missing_ok=True)
+        for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
+            path.unlink()
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
         else:
@@ -163,6 +207,19 @@ class Store:
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **arrays))
         write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
+
+    def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
+        """The one thing a record may gain later: what a tracing phase found.  Ranks and costs stay as they are."""
+        record = self.record(key)
+        if record is None:
+            raise RecordError(f"{_short(self.record_path(key))} is gone")
+        traced = replace(record, operators=operators)
+        write_atomically(self.record_path(key), lambda file: file.write(traced.to_json().encode()))
+
+    def save_rerank(self, found: RerankRecord) -> None:
+        retriever, _, reranker = found.key.partition("-")
+        path = self.rerank_path(retriever, reranker)
+        write_atomically(path, lambda file: file.write(found.to_json().encode()))
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))

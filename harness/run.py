@@ -25,6 +25,7 @@ from harness.data.split import DataError
 from harness.jobs import suites
 from harness.jobs.override import checked_settings
 from harness.jobs.spec import Data, Job, SpecError, parse_value
+from harness.phases import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import RecordError, Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,7 +33,7 @@ out = Console()
 err = Console(stderr=True)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0])
 def main(
     suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
     data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
@@ -49,6 +50,14 @@ def main(
     timing_rounds: Annotated[
         int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones."),
+    ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
     / "results",
     settings: Annotated[
@@ -71,13 +80,16 @@ def main(
             changes=changes,
             settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
         )
+        if rerank:
+            check_rerank(jobs)
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
         if dry_run:
             out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
             return
+        phases = Phases(timing_rounds, rerank, None if trace is None else traces_folder(trace, store.folder))
         with _exclusive(store.folder):
-            failed = _run(jobs, store, force, timing_rounds)
+            failed = _run(jobs, store, force, phases)
     if failed:
         raise typer.Exit(1)
 
@@ -96,10 +108,9 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> int:
+def _run(jobs: Sequence[Job], store: Store, force: bool, phases: Phases) -> int:
     """Runs what is not recorded, then times, then reports.  Returns how many jobs failed."""
-    from harness.jobs import timing  # torch takes seconds to import; --list and --dry-run answer at once
-    from harness.jobs.execute import execute
+    from harness.jobs.execute import execute  # torch takes seconds to import; --list and --dry-run answer at once
     from harness.learn.checkpoint import Checkpoints
     from harness.precision import prepare_torch
 
@@ -118,9 +129,8 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
             started = time.perf_counter()
             record = execute(job, store, view.start(job.name))
             view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
-        if timing_rounds:
-            timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
-            out.print(timed, highlight=False)
+        for line in phases.lines(jobs, store, view):
+            out.print(line, highlight=False, soft_wrap=True)
     report.write(store.folder)
     out.print(report.console_table(store.folder))
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
