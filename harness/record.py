@@ -111,9 +111,13 @@ class RerankRecord(_Stored):
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        """Raises RecordError where a list is not as long as that of the shortlist sizes."""
-        lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
-        if wrong := sorted(name for name, values in lists.items() if len(values) != len(self.ks)):
+        """Raises RecordError where a list is missing or not as long as that of the shortlist sizes."""
+        try:
+            lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
+            wrong = sorted(name for name, values in lists.items() if len(values) != len(self.ks))
+        except TypeError as error:
+            raise RecordError(f"reranks/{self.key} holds something else than lists: {error}") from None
+        if wrong:
             raise RecordError(f"reranks/{self.key} has {len(self.ks)} shortlist sizes, but not in {', '.join(wrong)}")
 
 

@@ -73,7 +73,8 @@ def measure(
             for place, bench in enumerate(benches):
                 for stage in bench.stages:
                     for at, k in enumerate(ks):
-                        found[bench.key][stage][at] += [bench.sample(stage, k)] if turn else []
+                        seconds = bench.sample(stage, k)
+                        found[bench.key][stage][at] += [seconds] if turn else []
                 watch(Progress("time", turn * len(benches) + place + 1, (rounds + 1) * len(benches)))
     return found
 

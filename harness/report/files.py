@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import ROOT
-from harness.record import Store, write_atomically
+from harness.record import write_atomically
 from harness.report import tables
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.operator_tables import operators_sheet
-from harness.report.rerank_tables import of_group, rerank_sheets
+from harness.report.rerank_tables import rerank_sheets
 from harness.report.sheet import ABSENT, csv, latex, markdown
 
 KINDS = (".md", ".csv", ".tex")
@@ -33,7 +33,6 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
     Groups whose settings differ get files of their own, numbered.
     """
     found: dict[str, str] = {}
-    pairs = Store(folder).reranks()
     for place, group in enumerate(groups, start=1):
         number = f"-{place}" if len(groups) > 1 else ""
         header = header_lines(group, folder)
@@ -52,7 +51,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         if (operators := operators_sheet(group)) is not None:
             found[f"operators{number}.md"] = markdown(replace(operators, header=header))
-        if (reranks := rerank_sheets(of_group(pairs, group))) is not None:
+        if (reranks := rerank_sheets(group.reranks)) is not None:
             few, every = reranks
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         shared = replace(tables.conditions(group), header=header)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.record import RerankRecord
-from harness.report.collect import Group, differing, flatten
+from harness.report.collect import differing, flatten
 from harness.report.sheet import ABSENT, Sheet, decimals, significant
 
 RECALLS = tuple(f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
@@ -58,12 +58,8 @@ def _ms(pair: RerankRecord, way: str, place: int) -> float | None:
     return 1000 * sum(float(np.median(values)) for values in samples) if all(samples) else None
 
 
-def of_group(pairs: Sequence[RerankRecord], group: Group) -> list[RerankRecord]:
-    """The pairs whose two rows are in this group and not left out, in the order of its rows."""
-    place = {run.record.key: (number, run.seed) for number, row in enumerate(group.rows) for run in row.runs}
-    known = [(pair, *pair.key.split("-")) for pair in pairs]
-    mine = [(pair, a, b) for pair, a, b in known if a in place and b in place]
-    return [pair for pair, *_ in sorted(mine, key=lambda found: (place[found[1]], place[found[2]]))]
+def is_power_of_ten(k: int) -> bool:
+    return str(k).rstrip("0") == "1"
 
 
 def conflict(pairs: Sequence[RerankRecord]) -> str:
@@ -82,7 +78,7 @@ def rerank_sheets(pairs: Sequence[RerankRecord]) -> tuple[Sheet, Sheet] | None:
     unlike = conflict(pairs)
     every = points(pairs, timed=not unlike)
     ends = {(pair.retriever, pair.reranker): {pair.ks[-1], *pair.sizes.values()} for pair in pairs}
-    few = [p for p in every if p.k in ends[p.retriever, p.reranker] or str(p.k).strip("0") == "1"]
+    few = [p for p in every if p.k in ends[p.retriever, p.reranker] or is_power_of_ten(p.k)]
     notes = (NOTE, unlike or _time_note(pairs))
     return _sheet(few, notes), _sheet(every, notes)
 
