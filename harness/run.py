@@ -26,6 +26,7 @@ from harness.jobs import ensembles, suites
 from harness.jobs.ensembles import Plan, Planned
 from harness.jobs.override import checked_settings
 from harness.jobs.spec import Data, Job, SpecError, parse_value
+from harness.phases import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import RecordError, Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,7 +34,7 @@ out = Console()
 err = Console(stderr=True)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0])
 def main(
     suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
     data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
@@ -50,6 +51,14 @@ def main(
     timing_rounds: Annotated[
         int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones."),
+    ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
     / "results",
     settings: Annotated[
@@ -83,6 +92,8 @@ def main(
             settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
             paper_of=paper_of,
         )
+        if rerank:
+            check_rerank(jobs)
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
         planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
@@ -90,8 +101,9 @@ def main(
             rows = [*jobs, *planned.plans]
             out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
             return
+        phases = Phases(timing_rounds, rerank, None if trace is None else traces_folder(trace, store.folder))
         with _exclusive(store.folder):
-            failed = _run(jobs, planned, store, force, timing_rounds)
+            failed = _run(jobs, planned, store, force, phases)
     if failed:
         raise typer.Exit(1)
 
@@ -110,9 +122,9 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, timing_rounds: int) -> int:
+def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
-    from harness.jobs import average, timing  # torch takes seconds to import; --list and --dry-run answer at once
+    from harness.jobs import average  # torch takes seconds to import; --list and --dry-run answer at once
     from harness.jobs.execute import execute
     from harness.learn.checkpoint import Checkpoints
     from harness.precision import prepare_torch
@@ -133,9 +145,8 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, timin
             record = execute(job, store, view.start(job.name), keep_scores=job.key in planned.member_keys)
             view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
         average.average_all(planned, store, force, view.start, view.tell)
-        if timing_rounds:
-            timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
-            out.print(timed, highlight=False)
+        for line in phases.lines(jobs, store, view):
+            out.print(line, highlight=False, soft_wrap=True)
     report.write(store.folder)
     out.print(report.console_table(store.folder))
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[]
     read captions alike (another length at which they are cut, another text model) take turns among themselves, and get
     a line of their own.
     """
-    rows = _first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
     if not rows:
         return "timing  nothing to time"  # or settings are being chosen on dev
     alike: dict[tuple, list[Job]] = {}
@@ -35,7 +35,7 @@ def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[
     load = workload(data.ranked)
     if all(is_current(store.cost(job.key), job, load, rounds) for job in rows):
         return f"cached  timing of {len(rows)} rows"
-    contenders = [found for job in rows if (found := _contender(job, data, store)) is not None]
+    contenders = [found for job in rows if (found := contender(job, data, store)) is not None]
     for cost in measure(contenders, data.ranked, rounds, watch()):
         store.save_cost(cost)
     lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
@@ -43,7 +43,7 @@ def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[
     return f"timed   {len(contenders)} rows, {rounds} rounds{missing}"
 
 
-def _first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
+def first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
     """The first job of each row that ended well."""
     rows: dict[str, Job] = {}
     for job in jobs:
@@ -53,7 +53,7 @@ def _first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
     return list(rows.values())
 
 
-def _contender(job: Job, data: Prepared, store: Store) -> Contender | None:
+def contender(job: Job, data: Prepared, store: Store) -> Contender | None:
     model = load_model(job, data)
     try:
         Checkpoints(store.checkpoints(job.key)).load_best(model)

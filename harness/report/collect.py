@@ -22,7 +22,7 @@ import numpy as np
 from harness.jobs import registry
 from harness.jobs.spec import Job, Model
 from harness.measure import metrics
-from harness.record import CostRecord, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Ranks, Record, RecordError, RerankRecord, Store
 
 OWN_SETTINGS = "paper-"  # folders of suite `paper` begin so: their rows do not share settings
 
@@ -111,6 +111,7 @@ class Group:
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
+    reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
 
     @property
     def runs(self) -> list[Run]:
@@ -126,8 +127,9 @@ def collect(folder: Path) -> list[Group]:
         by_group.setdefault(json.dumps(_conditions(run, own), sort_keys=True), []).append(run)
     conditions = [flatten(_conditions(members[0], own)) for members in by_group.values()]
     told_by = differing(conditions)
+    pairs = Store(folder).reranks()
     groups = [
-        _group(members, {name: flat.get(name) for name in told_by}, own)
+        _with_reranks(_group(members, {name: flat.get(name) for name in told_by}, own), pairs)
         for members, flat in zip(by_group.values(), conditions, strict=True)
     ]
     return sorted(groups, key=lambda group: [_order(value) for value in group.differs.values()])
@@ -281,6 +283,18 @@ def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) 
         differs=differs,
         own_settings=own_settings,
     )
+
+
+def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
+    """The group with the pairs whose two runs it has."""
+    place = {run.record.key: (number, run.seed) for number, row in enumerate(group.rows) for run in row.runs}
+    found = []
+    for pair in pairs:
+        first, _, second = pair.key.partition("-")
+        if first in place and second in place:
+            names = [group.rows[place[key][0]].name for key in (first, second)]
+            found.append((place[first], place[second], replace(pair, retriever=names[0], reranker=names[1])))
+    return replace(group, reranks=tuple(pair for *_, pair in sorted(found, key=lambda item: item[:2])))
 
 
 def _without_twins(runs: Sequence[Run]) -> list[Run]:

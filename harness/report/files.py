@@ -22,7 +22,9 @@ from harness.report.captions import data_line, described, shown
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.figures import Drawn
+from harness.report.operator_tables import operators_sheet
 from harness.report.plots.style import fingerprint
+from harness.report.rerank_tables import rerank_sheets
 from harness.report.sheet import csv, latex, markdown
 
 KINDS = (".md", ".csv", ".tex")
@@ -99,6 +101,11 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
+        if (operators := operators_sheet(group)) is not None:
+            found[f"operators{number}.md"] = markdown(replace(operators, header=header))
+        if (reranks := rerank_sheets(group.reranks)) is not None:
+            few, every = reranks
+            found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
     swept = tables.sweep(groups)
