@@ -25,7 +25,7 @@ def hinge(scores: Tensor, margin: float = 0.2, hardest: bool = True, impostors: 
 
 
 def negatives(scores: Tensor, impostors: Tensor | None = None) -> Tensor:
-    """(B, B) bool, True where a pair may serve as a negative: not on the diagonal, and an impostor if those are named."""
+    """(B, B) bool, True where a pair may serve as a negative: not a matching one, and an impostor if named."""
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     return ~own if impostors is None else impostors & ~own
 
