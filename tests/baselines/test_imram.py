@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.interactive.imram import BLOCK, IMRAM, Options, build
+from baselines.interactive.imram import IMRAM, TILE, Options, build
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
 from tests import fragment_checks
 
@@ -120,11 +120,13 @@ def test_every_option_changes_the_scores():
         assert not torch.allclose(scores(**{"mode": "text", **change}), plain), change
 
 
-def test_more_captions_than_a_block_are_scored_alike():
+def test_more_pairs_than_a_tile_are_scored_alike():
     model, images, texts = encoded(Options())
     whole = model.similarity(images, texts)
-    many = texts.select(torch.arange(BLOCK + 3) % 3)
-    torch.testing.assert_close(model.similarity(images, many), whole[:, torch.arange(BLOCK + 3) % 3])
+    for rows, columns in ((11, TILE + 3), (TILE + 3, 11)):
+        image, text = torch.arange(rows) % 3, torch.arange(columns) % 3
+        many = model.similarity(images.select(image), texts.select(text))
+        torch.testing.assert_close(many, whole[image][:, text])
 
 
 def test_one_step_needs_no_memory_and_one_mode_no_other():
