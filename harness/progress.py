@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """One report from inside a job."""
 
-    stage: str  # train | encode | score | time
+    stage: str  # train | encode | score | time | query
     done: int
     total: int
     epoch: int = 0  # 0-based

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,9 @@ def main(
     timing_rounds: Annotated[
         int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
+    timing_budget: Annotated[
+        float, typer.Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")
+    ] = 10.0,
     results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
     / "results",
     settings: Annotated[
@@ -77,7 +81,7 @@ def main(
             out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
             return
         with _exclusive(store.folder):
-            failed = _run(jobs, store, force, timing_rounds)
+            failed = _run(jobs, store, force, timing_rounds, timing_budget)
     if failed:
         raise typer.Exit(1)
 
@@ -96,7 +100,7 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> int:
+def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int, timing_budget: float) -> int:
     """Runs what is not recorded, then times, then reports.  Returns how many jobs failed."""
     from harness.jobs import timing  # torch takes seconds to import; --list and --dry-run answer at once
     from harness.jobs.execute import execute
@@ -119,7 +123,8 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
             record = execute(job, store, view.start(job.name))
             view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
         if timing_rounds:
-            timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
+            started = partial(view.start, "timing phase, methods take turns")
+            timed = timing.time_rows(jobs, store, timing_rounds, started, timing_budget)
             out.print(timed, highlight=False)
     report.write(store.folder)
     out.print(report.console_table(store.folder))
