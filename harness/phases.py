@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Phases:
     """Which of them were asked for."""
 
     timing_rounds: int  # samples per stage, 0 = no timing
+    timing_budget_s: float  # of a row, beyond the stages
     rerank: bool = False
     traces: Path | None = None  # folder of the traces
 
@@ -29,8 +31,8 @@ class Phases:
         if self.timing_rounds:
             from harness.jobs import timing  # these import torch
 
-            watch = "timing phase, methods take turns"
-            yield timing.time_rows(jobs, store, self.timing_rounds, lambda: view.start(watch))
+            watch = partial(view.start, "timing phase, methods take turns")
+            yield timing.time_rows(jobs, store, self.timing_rounds, watch, self.timing_budget_s)
         if self.rerank:
             from harness.jobs import reranking
 

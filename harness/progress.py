@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """One report from inside a job."""
 
-    stage: str  # train | encode | score | time | trace | rerank
+    stage: str  # train | encode | score | time | query | trace | rerank
     done: int
     total: int
     epoch: int = 0  # 0-based

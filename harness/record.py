@@ -95,6 +95,16 @@ class CostRecord(_Stored):
     samples_s: Mapping[str, list[float]]  # stage -> seconds of each sample
     index_bytes_per_image: float
     index_bytes_per_caption: float
+    asked: Mapping[str, float] = field(default_factory=dict)  # rounds and budget_s of the timing phase
+    noise: Mapping[str, float | None] = field(default_factory=dict)  # stage -> interquartile range / median
+    parameters: int | None = None  # trained ones
+    flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
+    peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
+    query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
+    # one text query, caption encoded already: items, p50_ms, p95_ms, p99_ms, measured (else from the law, and why in
+    # note), bytes, samples_ms; limit_ms: reading the embeddings once
+    galleries: list[Mapping[str, Any]] = field(default_factory=list)
+    law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
 
 

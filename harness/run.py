@@ -51,6 +51,9 @@ def main(
     timing_rounds: Annotated[
         int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
+    timing_budget: Annotated[
+        float, typer.Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")
+    ] = 10.0,
     rerank: Annotated[
         bool,
         typer.Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones."),
@@ -101,7 +104,9 @@ def main(
             rows = [*jobs, *planned.plans]
             out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
             return
-        phases = Phases(timing_rounds, rerank, None if trace is None else traces_folder(trace, store.folder))
+        phases = Phases(
+            timing_rounds, timing_budget, rerank, None if trace is None else traces_folder(trace, store.folder)
+        )
         with _exclusive(store.folder):
             failed = _run(jobs, planned, store, force, phases)
     if failed:

@@ -8,12 +8,14 @@ from harness.data.prepared import Prepared, prepare
 from harness.jobs.execute import load_model
 from harness.jobs.spec import Job
 from harness.learn.checkpoint import CheckpointError, Checkpoints
-from harness.measure.cost import Contender, is_current, measure, workload
+from harness.measure.cost import BUDGET_S, Contender, is_current, measure, workload
 from harness.progress import Watch
 from harness.record import Store
 
 
-def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
+def time_rows(
+    jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch], budget_s: float = BUDGET_S
+) -> str:
     """Times one trained job per row unless all stored samples are current.  Returns a line for people.
 
     Methods take turns within one process, so if one row lacks its samples all rows are timed again.  Rows that do not
@@ -27,16 +29,16 @@ def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[]
     for job in rows:
         reading = (job.settings.min_count, job.settings.max_words, job.settings.text_model)
         alike.setdefault(reading, []).append(job)
-    return "\n".join(_time_alike(part, store, rounds, watch) for part in alike.values())
+    return "\n".join(_time_alike(part, store, rounds, watch, budget_s) for part in alike.values())
 
 
-def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
+def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch], budget_s: float) -> str:
     data = prepare(rows[0].data, rows[0].settings)
     load = workload(data.ranked)
-    if all(is_current(store.cost(job.key), job, load, rounds) for job in rows):
+    if all(is_current(store.cost(job.key), job, load, rounds, budget_s) for job in rows):
         return f"cached  timing of {len(rows)} rows"
     contenders = [found for job in rows if (found := contender(job, data, store)) is not None]
-    for cost in measure(contenders, data.ranked, rounds, watch()):
+    for cost in measure(contenders, data.ranked, rounds, watch(), budget_s):
         store.save_cost(cost)
     lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
     missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
