@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from harness.jobs import registry, suites
+from harness.jobs import questions, registry, suites
 from harness.jobs.spec import Job
 from harness.progress import Progress, Watch
 from harness.record import Record
@@ -102,7 +102,16 @@ def methods_table() -> Table:
 def suites_table() -> Table:
     table = Table("suite", "rows", "question", title="Suites", title_justify="left")
     for name, suite in suites.SUITES.items():
-        table.add_row(name, str(len(suite.labels())), suite.question)
+        table.add_row(name, str(len(suite.labels()) or NONE), suite.question)
+    return table
+
+
+def questions_table() -> Table:
+    """`--list`: every ablation, what it compares with and how many arms it has."""
+    table = Table("ablation", "bases", "arms", "question", title="Ablations", title_justify="left")
+    for question in questions.questions().values():
+        name = f"{questions.FOLDER}/{question.name}"
+        table.add_row(name, "\n".join(question.bases), str(len(question.arms)), question.question)
     return table
 
 

@@ -34,10 +34,19 @@ err = Console(stderr=True)
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def main(
-    suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="Which list of jobs; --list shows them.  [default: full; ablations for --only ablations/...]"
+        ),
+    ] = "",
     data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
     only: Annotated[
-        str, typer.Option(help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants.")
+        str,
+        typer.Option(
+            help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants; "
+            "or questions, as in `ablations/prototypes`."
+        ),
     ] = "",
     seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
@@ -60,8 +69,9 @@ def main(
 ) -> None:
     with refusals():
         if list_:
-            out.print(console.methods_table(), console.suites_table())
+            out.print(console.methods_table(), console.suites_table(), console.questions_table())
             return
+        suite = suites.named(suite, _words(only))
         changes = _changes(settings or [], epochs, train_images)
         jobs = suites.jobs(
             suite,

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "harness/jobs/spec.py": set(),
     "harness/jobs/registry.py": {"harness", "harness.jobs"},
     "harness/jobs/override.py": {"harness", "harness.jobs"},
+    "harness/jobs/questions.py": {"harness", "harness.jobs"},
     "harness/jobs/suites.py": {"harness", "harness.jobs"},
     "models": {"harness.protocol", "models"},
     "baselines": {"harness.protocol", "models"},
@@ -48,6 +49,7 @@ MAY_IMPORT = {
         "harness.measure.intervals",
         "harness.jobs.spec",
         "harness.jobs.registry",
+        "harness.jobs.questions",
     },
 }
 NO_TORCH = (
@@ -55,6 +57,7 @@ NO_TORCH = (
     "harness/jobs/spec.py",
     "harness/jobs/registry.py",
     "harness/jobs/override.py",
+    "harness/jobs/questions.py",
     "harness/jobs/suites.py",
     "harness/report",
     "harness/data/split.py",

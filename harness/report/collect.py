@@ -243,10 +243,12 @@ def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def _name(run: Run, models: Sequence[Run]) -> str:
-    """The label; where several models of a group share it, with the options in which they differ."""
+    """The label; where several models of a group share it, with the options in which they differ, defaults left out."""
     label = run.job.model.label
     flats = {id(other): flatten(asdict(other.job.model)) for other in models if other.job.model.label == label}
-    told_by = [(name.partition(".")[2] or name, flats[id(run)].get(name)) for name in differing(list(flats.values()))]
+    own, usual = flats[id(run)], flatten(asdict(registry.model(label)))
+    names = [name for name in differing(list(flats.values())) if own.get(name) != usual.get(name)]
+    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
 
 

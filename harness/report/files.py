@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import ROOT
 from harness.record import write_atomically
 from harness.report import tables
+from harness.report.ablation_tables import ablation_sheets
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.sheet import ABSENT, csv, latex, markdown
@@ -49,9 +50,12 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
+    made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
+    for name, sheet in ablation_sheets(groups).items():
+        sheet = replace(sheet, header=(" ".join([*sheet.header, *made_by]),))
+        found |= {f"ablation-{name}.md": markdown(sheet), f"ablation-{name}.csv": csv(sheet)}
     swept = tables.sweep(groups)
     if swept is not None:
-        made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
         found |= {"sweep.md": markdown(replace(swept, header=made_by)), "sweep.csv": csv(swept)}
     return found
 
