@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from harness.jobs import registry, suites
+from harness.jobs import questions, registry, suites
 from harness.jobs.ensembles import ENSEMBLES, Plan, chosen
 from harness.jobs.registry import Method
 from harness.jobs.spec import Job
@@ -38,34 +38,39 @@ def bars(console: Console) -> Bars:
 
 
 class RunView:
-    """Progress of a whole suite: jobs done, and inside the current one epochs, loss, Rsum and the time left."""
+    """Progress of a whole suite: jobs done, and inside those that run epochs, loss, Rsum and the time left."""
 
     def __init__(self, console: Console, shown: Bars, total: int) -> None:
         self.console, self._bars = console, shown
         self._all: TaskID = shown.add_task("jobs", total=total)
-        self._one: TaskID = shown.add_task("", total=None, visible=False)
+        self._running: dict[str, TaskID] = {}
         self._printed = time.monotonic()
 
     def start(self, name: str) -> Watch:
         """A new job (or the timing phase) begins; the watch to hand to it."""
-        self._bars.reset(self._one, description=name, visible=True)
+        if name not in self._running:
+            self._running[name] = self._bars.add_task("", total=None)
+        self._bars.reset(self._running[name], description=escape(name))
         return lambda progress: self._show(name, progress)
 
-    def finish(self, line: str) -> None:
-        self._bars.update(self._one, visible=False)
+    def finish(self, line: str, name: str) -> None:
+        """A job is over."""
+        if name in self._running:
+            self._bars.remove_task(self._running.pop(name))
         self._bars.advance(self._all)
         self.console.print(line, highlight=False, soft_wrap=True)
 
-    def tell(self, line: str) -> None:
-        """A line that is of no job."""
+    def say(self, line: str) -> None:
+        """A line that stays."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _show(self, name: str, progress: Progress) -> None:
         done, total = progress.done, progress.total
-        if progress.stage == "train":
+        if progress.stage in ("train", "epoch"):
             done, total = progress.epoch * progress.total + progress.done, progress.epochs * progress.total
         text = describe(name, progress)
-        self._bars.update(self._one, description=text, completed=done, total=total)
+        if name in self._running:
+            self._bars.update(self._running[name], description=escape(text), completed=done, total=total)
         if not self.console.is_terminal and time.monotonic() - self._printed > PERSISTENT_SECONDS:
             self._printed = time.monotonic()
             self.console.print(f"  {text}: {done} of {total}", highlight=False, soft_wrap=True)
@@ -153,7 +158,17 @@ def suites_table() -> Table:
     table = _listing("Suites", "rows", "question")
     for name, suite in suites.SUITES.items():
         labels = suite.labels()
-        table.add_row(name, str(len(labels) + (len(chosen(labels)) if suite.ensembles else 0)), suite.question)
+        rows = len(labels) + (len(chosen(labels)) if suite.ensembles else 0)
+        table.add_row(name, str(rows or NONE), suite.question)
+    return table
+
+
+def questions_table() -> Table:
+    """`--list`: every ablation, what it compares with and how many arms it has."""
+    table = _listing("Ablations", "bases", "arms", "question")
+    for question in questions.questions().values():
+        name = f"{questions.FOLDER}/{question.name}"
+        table.add_row(name, "\n".join(question.bases), str(len(question.arms)), question.question)
     return table
 
 

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "harness/jobs/spec.py": set(),
     "harness/jobs/registry.py": {"harness", "harness.jobs"},
     "harness/jobs/override.py": {"harness", "harness.jobs"},
+    "harness/jobs/questions.py": {"harness", "harness.jobs"},
     "harness/jobs/suites.py": {"harness", "harness.jobs"},
     "harness/jobs/ensembles.py": {"harness.jobs"},
     "harness/jobs/paper.py": {"harness.jobs"},
@@ -51,6 +52,7 @@ MAY_IMPORT = {
         "harness.jobs.spec",
         "harness.jobs.registry",
         "harness.data",
+        "harness.jobs.questions",
     },
 }
 NO_TORCH = (
@@ -58,6 +60,7 @@ NO_TORCH = (
     "harness/jobs/spec.py",
     "harness/jobs/registry.py",
     "harness/jobs/override.py",
+    "harness/jobs/questions.py",
     "harness/jobs/suites.py",
     "harness/jobs/ensembles.py",
     "harness/jobs/paper.py",

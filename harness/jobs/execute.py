@@ -55,6 +55,19 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
     return record
 
 
+def lost(job: Job, reason: str) -> Record:
+    """The record of a job whose process ended before it could write one."""
+    return Record(
+        key=job.key,
+        label=job.model.label,
+        status="failed",
+        job=job.as_dict(),
+        family=registry.methods()[job.model.method].family,
+        error=reason,
+        provenance=provenance(job.settings),
+    )
+
+
 def load_model(job: Job, data: Prepared) -> Retriever:
     """The job's model with its first weights, on its device."""
     return build(job.model, data.inputs(job.settings), job.settings.seed).to(job.settings.device)

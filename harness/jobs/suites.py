@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
-from harness.jobs import paper, registry
+from harness.jobs import paper, questions, registry
 from harness.jobs.override import override
 from harness.jobs.spec import Data, Job, Settings, SpecError, with_seed
 
@@ -25,6 +25,7 @@ class Suite:
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
     ensembles: bool = False  # rows that average the scores of others too
     published: bool = False  # every row as its paper has it, in place of settings that all share
+    ablations: tuple[str, ...] = ()  # questions asked beside the rows, as `--only` takes them
 
     def labels(self) -> tuple[str, ...]:
         out = select(self.without) if self.without else ()
@@ -63,9 +64,16 @@ SUITES: Mapping[str, Suite] = {
     ),
     "full": Suite(
         question="Which model, how accurate, how fast, how sure?",
+        ablations=("ablations/submodules/vsepp", "ablations/submodules/vsrn"),
         methods=("*",),
         seeds=THREE,
         ensembles=True,
+    ),
+    "ablations": Suite(
+        question="Does every part of a model earn its cost? One question per file in ablations/.",
+        methods=(),
+        seeds={"independent": (0, 1, 2), "interactive": (0, 1, 2)},  # without several no interval
+        ablations=("ablations/*",),
     ),
     "baselines": Suite(
         question="How do the baselines compare without SelfAlign?",
@@ -100,6 +108,12 @@ def find(name: str) -> Suite:
     return SUITES[name]
 
 
+def named(suite: str, only: Sequence[str]) -> str:
+    """The suite asked for; where none is, `full`, or `ablations` if all that is asked for are questions."""
+    asks = bool(only) and all(pattern.startswith(f"{questions.FOLDER}/") for pattern in only)
+    return suite or ("ablations" if asks else "full")
+
+
 def select(patterns: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
     """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError."""
     known = registry.labels() if among is None else tuple(among)
@@ -108,6 +122,8 @@ def select(patterns: Sequence[str], among: Sequence[str] | None = None) -> tuple
         found = [label for label in known if _matches(label, pattern)]
         if not found:
             registry.parse(pattern)  # says what is wrong with it
+            if not known:
+                raise SpecError(f"{pattern!r} names no row of this suite, which asks questions: ablations/NAME")
             raise SpecError(f"{pattern!r} names no row of this suite{registry.nearest(pattern, known)}")
         chosen.update(found)
     return tuple(label for label in known if label in chosen)
@@ -128,25 +144,54 @@ def jobs(
     settings: Settings | None = None,
     paper_of: str = "",
 ) -> list[Job]:
-    """The jobs of a suite, seeds innermost.  `only` narrows the rows, `seeds` replaces the suite's, `changes` go last.
+    """The jobs of a suite, rows before ablations and seeds innermost, each once.
 
+    `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
+    `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
     Raises SpecError for unknown names and values.
     """
     suite = find(name)
-    chosen = select(only, suite.labels()) if only else suite.labels()
     if paper_of and not suite.published:
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
-    base = _as_published(data, paper_of, changes or {}) if suite.published else _shared(data)
-    found = []
+    usual = _as_published(data, paper_of, changes or {}) if suite.published else _shared(data)
+    asked = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
+    rows = [pattern for pattern in only if pattern not in asked]
+    found: list[Job] = []
     for sweep in suite.sweep:
-        for label in chosen:
-            row = Job(data, registry.model(label), settings or Settings())
-            asked = _applicable(changes or {}, row, suite.published)
-            row = override(row, {**base(label), **suite.changes, **sweep, **asked})
-            family = registry.parse(label)[0].family
-            found += [with_seed(row, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
-    return found
+
+        def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
+            plain = Job(data, registry.model(label), settings or Settings())
+            told = _applicable(changes or {}, plain, suite.published)
+            return override(plain, {**usual(label), **suite.changes, **sweep, **told})
+
+        if rows or not only:
+            found += [row(label) for label in (select(rows, suite.labels()) if rows else suite.labels())]
+        for question, base in questions.select(asked if only else suite.ablations):
+            _check_reach(question, base, changes or {})
+            found += [row(base), *questions.arms(question, row(base)).values()]
+    once: dict[str, Job] = {}
+    for job in _seeded(found, suite, seeds):
+        once.setdefault(job.key, job)
+    return list(once.values())
+
+
+def _seeded(found: Sequence[Job], suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
+    family = {method.name: method.family for method in registry.methods().values()}
+    return [
+        with_seed(job, seed)
+        for job in found
+        for seed in (suite.seeds[family[job.model.method]] if seeds is None else seeds)
+    ]
+
+
+def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
+    """What is set of SelfAlign must not pass by an arm that brings the module itself.  Raises SpecError."""
+    lost = [path for path in changes if path.startswith("selfalign.")]
+    if lost and "+" not in base and any(arm.get("selfalign") for arm in question.arms.values()):
+        raise SpecError(
+            f"{', '.join(lost)} does not reach {question.path(base)}, whose arms bring SelfAlign themselves"
+        )
 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:

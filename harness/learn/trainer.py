@@ -106,6 +106,7 @@ def fit(
         if _best(history) == epoch:
             checkpoints.save_best(model)
         checkpoints.save_last(_state(model, optimizer, history))
+        watch(_over(history[-1], steps_per_epoch(train, settings.batch), settings.epochs))
     checkpoints.load_best(model)
     return Fit(history, _best(history))
 
@@ -143,6 +144,12 @@ def _epoch(
         "dev_rsum": dev_rsum(),
         "train_s": trained_s,
     }
+
+
+def _over(entry: dict[str, Any], steps: int, epochs: int) -> Progress:
+    terms = dict(entry["losses"])
+    total = terms.pop("total")
+    return Progress("epoch", steps, steps, entry["epoch"], epochs, total, entry["dev_rsum"], terms)
 
 
 def _best(history: list[dict[str, Any]]) -> int:

@@ -43,9 +43,8 @@ def claims(group: Group) -> list[Claim]:
 
 def is_host(host: Row, row: Row) -> bool:
     """Whether a row is what another one has SelfAlign on."""
-    return (
-        host.model.selfalign is None and host.model.label == row.model.host and host.model.options == row.model.options
-    )
+    bare = host.model.selfalign is None and not host.model.control
+    return bare and host.model.label == row.model.host and host.model.options == row.model.options
 
 
 def _against_host(row: Row, host: Row, timed: bool) -> Claim:

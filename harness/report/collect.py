@@ -321,11 +321,16 @@ def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def _name(run: Run, models: Sequence[Run]) -> str:
-    """The label; where several rows of a group share it, with the options and settings in which they differ."""
+    """The label; where several rows of a group share it, with the options and settings in which they differ.
+
+    What an option or a setting usually is goes without saying.
+    """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
     flats = {id(other): flatten(asdict(other.job.model) | {"settings": _settings(other)}) for other in same}
-    told_by = [(name.partition(".")[2] or name, flats[id(run)].get(name)) for name in differing(list(flats.values()))]
+    own, usual = flats[id(run)], flatten(asdict(registry.model(label)))
+    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
+    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
 
 

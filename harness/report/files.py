@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from harness import ROOT
 from harness.record import write_atomically
 from harness.report import figures, page, tables
+from harness.report.ablation_tables import ablation_sheets
 from harness.report.beside import beside
 from harness.report.captions import data_line, described, shown
 from harness.report.claims import claims_sheet
@@ -108,9 +109,12 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
+    made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
+    for name, sheet in ablation_sheets(groups).items():
+        sheet = replace(sheet, header=(" ".join([*sheet.header, *made_by]),))
+        found |= {f"ablation-{name}.md": markdown(sheet), f"ablation-{name}.csv": csv(sheet)}
     swept = tables.sweep(groups)
     if swept is not None:
-        made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
         found |= {"sweep.md": markdown(replace(swept, header=made_by)), "sweep.csv": csv(swept)}
     return found
 
