@@ -95,7 +95,7 @@ class Settings:
     dim: int = 256  # embedding width d
     word_dim: int = 300
     margin: float = 0.2
-    warmup_epochs: int = 1  # epochs in which the hinge sums over all negatives, not the hardest alone
+    warmup_epochs: int = 2  # epochs in which the hinge sums over all negatives, not the hardest alone
     same_image_negatives: bool = True
     min_count: int = 4  # a word seen less often in the training captions is unknown
     max_words: int = 60  # longer captions are cut, and counted
