@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -98,7 +98,14 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
         return f"[red]failed[/red]  {job.name}: {escape(record.error or '')}"
     best = "" if record.best_epoch is None else f", best epoch {record.best_epoch + 1} of {len(record.history)}"
     score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
-    return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s"
+    return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s{cut_note(job, record)}"
+
+
+def cut_note(job: Job, record: Record) -> str:
+    """How many captions were longer than allowed; "" where none was."""
+    sides = [side for side in record.data.values() if isinstance(side, Mapping)]
+    cut, captions = (sum(side.get(name, 0) for side in sides) for name in ("captions_cut", "captions"))
+    return f"; {cut} of {captions} captions cut to {job.settings.max_words} words" if cut else ""
 
 
 def methods_tables() -> Iterator[Table]:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from harness import ROOT
 from harness.jobs import registry, suites
+from harness.jobs.ensembles import ENSEMBLES
 from harness.learn.checkpoint import Checkpoints
 from harness.record import SCHEMA, Record, Store
 from harness.run import app
@@ -87,6 +88,16 @@ def test_the_list_names_every_row_and_suite():
     for label in registry.labels():
         assert label in shown.output
     assert all(suite in shown.output for suite in suites.SUITES)
+    assert all(ensemble.name in shown.output for ensemble in ENSEMBLES)
+
+
+def test_the_list_is_readable_at_80_columns():
+    lines = CliRunner().invoke(app, ["--list"], env={"COLUMNS": "80"}).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    listed = {words[0]: words[1] for line in lines if len(words := line.split()) > 1}
+    assert {label: listed[label] for label in registry.labels()} == {
+        label: f"{registry.parameters()[label]:,}" for label in registry.labels()
+    }
 
 
 @pytest.mark.parametrize("arguments", [["--list"], ["--dry-run", "--suite", "smoke"]], ids=["list", "dry-run"])
@@ -189,6 +200,10 @@ def test_other_settings_are_other_jobs(door):
     [
         (["--suite", "smok"], "unknown suite 'smok'; did you mean smoke?"),
         (["--only", "vsep"], "unknown method 'vsep'; did you mean vsepp"),
+        (["--only", "scan:t2i-lse+selfalign"], "SelfAlign cannot be put on scan: scores come from both sides together"),
+        (["--suite", "paper"], "hyper-parameters were published for f30k and coco, not for zoo; --paper-of f30k"),
+        (["--suite", "paper", "--paper-of", "coc"], "unknown --paper-of 'coc'; did you mean coco?"),
+        (["--paper-of", "coco"], "--paper-of belongs to suite paper, not to smoke"),
         (["--only", "scan:t2i-avg"], "'scan:t2i-avg' names no row of this suite; did you mean scan:t2i-lse?"),
         (["--set", "settings.learning=1"], "settings has no field 'learning'"),
         (["--set", "setings.lr=1"], "unknown setting 'setings.lr'; did you mean settings.lr"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.progress import Progress, Watch, unwatched
 from harness.record import Ranks, Record, RecordError, Store
 
+T = TypeVar("T", int, float)
 BLOCK_ROWS = 128  # images averaged at a time: what is read of each member stays small
 TIME = ("encode_images", "encode_texts", "score", "train")  # what all members spend; ranks are found once
 
@@ -72,15 +74,16 @@ def average(plan: Plan, store: Store, watch: Watch = unwatched) -> Ranks:
     side = prepare(job.data, settings).ranked
     matrix = mean_of(matrices, watch)
     (ranks, tied), rank_s = evaluator.timed(lambda: evaluator.rank(matrix, side.split))
+    spent = {stage: _sum([member.seconds.get(stage) for member in members]) for stage in TIME}
     record = Record(
         key=plan.key,
         label=job.model.label,
         status="ok",
         job=job.as_dict(),
         family=plan.family,
-        parameters=sum(member.parameters or 0 for member in members),
+        parameters=_sum([member.parameters for member in members]),
         data=members[0].data,
-        seconds={stage: sum(member.seconds.get(stage, 0.0) for member in members) for stage in TIME} | {"rank": rank_s},
+        seconds={stage: seconds for stage, seconds in spent.items() if seconds is not None} | {"rank": rank_s},
         peak_memory_mib=peak_memory_mib(settings.device),
         tied_queries=tied,
         provenance=provenance(settings) | {"members": [_stamp(j, m) for j, m in zip(plan.jobs, members, strict=True)]},
@@ -88,6 +91,12 @@ def average(plan: Plan, store: Store, watch: Watch = unwatched) -> Ranks:
     )
     store.save(record, ranks)
     return ranks
+
+
+def _sum(values: Sequence[T | None]) -> T | None:
+    """None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if len(known) == len(values) else None
 
 
 def mean_of(matrices: Sequence[np.ndarray], watch: Watch = unwatched) -> np.ndarray:

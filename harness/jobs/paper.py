@@ -81,7 +81,7 @@ ROWS: Mapping[str, Published] = {  # label, or the name of all variants of a met
         f30k=schedule(2e-4, 50, 25) | {"model.label_share": 0.35, "model.instance_share": 0.85},
         coco=schedule(2e-4, 30, 15) | {"model.label_share": 0.4, "model.instance_share": 0.9},
     ),
-    "scan": Published(**SCAN),
+    "scan": Published(f30k=SCAN["f30k"], coco=SCAN["coco"]),
     "scan:i2t-lse": Published(f30k=SCAN["f30k"] | {"model.mu": 5.0}, coco=SCAN["coco"] | {"model.mu": 20.0}),
     "bfan": Published({"model.lam": 20.0}, f30k=schedule(2e-4, 15, 15), coco=schedule(5e-4, 20, 15)),
     "imram": Published(
