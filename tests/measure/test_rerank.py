@@ -35,7 +35,7 @@ def test_it_is_the_slow_obvious_twin(seed):
     found = rerank(first, second, OWNER, KS)
     for place, k in enumerate(KS):
         for image in range(4):
-            slow = slow_rank(first[image].tolist(), second[image].tolist(), (OWNER == image).tolist(), k)
+            slow = slow_rank(first[image].tolist(), second[image].tolist(), (image == OWNER).tolist(), k)
             assert found.i2t[place, image] == slow
         for caption in range(7):
             right = [image == OWNER[caption] for image in range(4)]
@@ -87,7 +87,7 @@ def test_equals_at_the_shortlist_s_end_are_the_ones_the_reranker_likes_best():
 
 def test_the_ceilings_are_what_an_oracle_reaches():
     first = few_values(3)
-    oracle = (OWNER == np.arange(4)[:, None]).astype(np.float32)
+    oracle = (np.arange(4)[:, None] == OWNER).astype(np.float32)
     found = curve(rerank(first, oracle, OWNER, KS))
     assert found["t2i_ceiling"] == found["t2i_r1"]
     assert found["i2t_ceiling"] == found["i2t_r1"]
