@@ -12,7 +12,17 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from harness.record import SCHEMA, CostRecord, Ranks, Record, RecordError, Store, atomic_path, write_atomically
+from harness.record import (
+    SCHEMA,
+    CostRecord,
+    Ranks,
+    Record,
+    RecordError,
+    RerankRecord,
+    Store,
+    atomic_path,
+    write_atomically,
+)
 
 RECORD = Record(
     key="0123",
@@ -26,6 +36,19 @@ RECORD = Record(
     data={"test": {"notes": ["größer"]}},
 )
 COST = CostRecord("0123", "vsepp", {"device": "abacus"}, {"images": 2}, {"rank": [0.1, 0.2]}, 8.0, 4.0)
+
+
+PAIR = RerankRecord(
+    "0123-4567",
+    "vsepp",
+    "scan:t2i-lse",
+    {"device": "abacus"},
+    {"images": 2, "captions": 3},
+    ks=[1, 2, 3],
+    accuracy={"t2i_r1": [0.0, 50.0, 100.0]},
+    queries=[16, 16, 1],
+    samples_s={"t2i_rerank": [[0.1], [0.2], [0.3]]},
+)
 
 
 def ranks(**changes) -> Ranks:
@@ -53,6 +76,52 @@ def test_records_and_costs_come_back_as_they_were(store):
     store.save_cost(COST)
     assert store.record("0123") == RECORD
     assert store.cost("0123") == COST
+
+
+def test_pairs_come_back_as_they_were_in_the_order_of_their_keys(store):
+    later = replace(PAIR, key="0124-4567")
+    for pair in (later, PAIR):
+        store.save_rerank(pair)
+    assert store.rerank("0123", "4567") == PAIR
+    assert store.reranks() == [PAIR, later]
+    assert store.rerank("4567", "0123") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ks": [1, 2]}, "reranks/0123-4567 has 2 shortlist sizes, but not in queries, t2i_r1, t2i_rerank"),
+        ({"accuracy": {"t2i_r1": 7}}, "reranks/0123-4567 holds something else than lists"),
+        ({"accuracy": [1, 2, 3]}, "reranks/0123-4567 holds something else than lists"),
+        ({"key": "0123-9999"}, "reranks/0123-4567.json holds the pair '0123-9999'"),
+        ({"colour": "red"}, "unknown or missing fields: colour"),
+        ({"queries": ...}, "unknown or missing fields: queries"),
+    ],
+)
+def test_a_pair_that_cannot_be_trusted_is_refused(store, changes, says):
+    store.save_rerank(PAIR)
+    store.rerank_path("0123", "4567").write_text(changed(PAIR.to_json(), **changes), encoding="utf-8")
+    assert says in refusal(store.reranks)
+
+
+@pytest.mark.parametrize("key", ["0123", "4567"])
+def test_a_job_that_runs_again_takes_its_pairs_with_it(store, key):
+    other = replace(PAIR, key="89ab-cdef")
+    for pair in (PAIR, other):
+        store.save_rerank(pair)
+    store.save(replace(RECORD, key=key))
+    assert store.reranks() == [other]
+
+
+def test_operators_join_a_record_and_leave_the_rest_alone(store):
+    store.save(RECORD, ranks())
+    store.save_cost(COST)
+    store.save_rerank(PAIR)
+    store.save_operators("0123", {"score": {"step_ms": 1.5}})
+    assert store.record("0123") == replace(RECORD, operators={"score": {"step_ms": 1.5}})
+    assert store.ranks("0123") is not None
+    assert (store.cost("0123"), store.reranks()) == (COST, [PAIR])
+    assert "records/9999.json is gone" in refusal(lambda: store.save_operators("9999", {}))
 
 
 def test_what_is_not_there_is_none(store):

@@ -24,6 +24,10 @@ class Fragments:
     sizes: np.ndarray | None  # (B, 2) float32
 
 
+def _single(stored: np.ndarray) -> np.ndarray:
+    return np.asarray(stored, dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Images:
     """N images whose fragments lie in a (possibly memory-mapped) store; `rows` says where."""
@@ -46,10 +50,13 @@ class Images:
     def dim(self) -> int:
         return self.features.shape[2]
 
-    def take(self, index: np.ndarray | slice) -> Fragments:
-        """The fragments of the images `index` names.  Raises DataError where a feature is not finite."""
+    def take(self, index: np.ndarray | slice, single: Callable[[np.ndarray], np.ndarray] = _single) -> Fragments:
+        """The fragments of the images `index` names.  Raises DataError where a feature is not finite.
+
+        single: from a copy of what is stored to float32.
+        """
         rows = self.rows[index]
-        features = np.array(self.features[rows], dtype=np.float32)
+        features = single(self.features[rows])
         if not np.isfinite(features.sum()):  # one cheap pass; NaN and infinity survive a sum
             self._refuse_non_finite(features, rows)
         counts = np.full(len(rows), self.regions) if self.counts is None else self.counts[rows]
