@@ -107,12 +107,13 @@ class RecurrentMatching(nn.Module):
         (X, C, Q, Y), products with the original queries; squares: their squared lengths, (Q, Y) or (X, Q, Y).
         """
         context_gram, relevance = gram(context), scores
-        if self.options.steps > 1:
-            mapped = F.linear(context, self._maps(memory.shape[-1])[0][1])  # (X, C, 2d)
+        mapped = None  # (X, C, 2d), once there is an update
         for step in range(self.options.steps):
             weights = attention_weights(normalised(relevance, "clipped_l2norm"), self.options.lam, context_mask)
             yield attended_cosine(weights, scores, context_gram, squares)
             if step < self.options.steps - 1:
+                if mapped is None:
+                    mapped = F.linear(context, self._maps(memory.shape[-1])[0][1])
                 memory = self._updated(memory, weights.flatten(2).mT @ mapped)  # (X, Q * Y, d)
                 if real is not None:
                     memory = memory * real  # else padding would enter the norm across the queries
@@ -169,10 +170,10 @@ class IMRAM(FragmentModel):
     def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
         """P images and their captions -> (P,)."""
         scores = []
-        if "text" in self.matching:
-            scores.append(self.matching["text"].matched(queries=texts, context=images).sum(0))
-        if "image" in self.matching:
-            scores.append(self.matching["image"].matched(queries=images, context=texts).sum(0))
+        for side, matching in self.matching.items():
+            assert isinstance(matching, RecurrentMatching)
+            queries, context = (texts, images) if side == "text" else (images, texts)
+            scores.append(matching.matched(queries, context).sum(0))
         return sum(scores[1:], scores[0])
 
 
