@@ -6,7 +6,6 @@ Nothing here has unit length but the embedding of `CaptionReader`: a method says
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -84,13 +83,17 @@ class ForwardGRU(nn.Module):
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """vectors: (B, N, E), mask: (B, N) with the real fragments first.
 
-        Returns states (B, N, d), exactly zero where padded, and the state at the last real fragment (B, d).  Reading
-        left to right no state sees what comes after it, so padding at the end needs no packing.
+        Returns states (B, N, d), exactly zero where padded, and the state at the last real fragment (B, d).  Padding is
+        not read: no state would see it, but steps over it can be half of all.
         """
-        states, _ = self.gru(vectors)
-        final = (mask.sum(1) - 1).clamp(min=0)  # (B,)
-        last = states[torch.arange(len(states), device=states.device), final]
-        return states * mask[..., None], last
+        if mask.all():
+            states, last = self.gru(vectors)
+            return states, last[0]
+        lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants lengths on the CPU, and something to read
+        packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        read, last = self.gru(packed)
+        states, _ = pad_packed_sequence(read, batch_first=True, total_length=mask.shape[1])
+        return states * mask[..., None], last[0]
 
 
 class CaptionReader(nn.Module):

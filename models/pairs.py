@@ -133,7 +133,7 @@ class _PairScores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         image_mask, text_mask, *inputs = ctx.saved_tensors
         images, texts = _sides(image_mask, text_mask, inputs)
         weights = [weight for weight in inputs[4:] if weight.requires_grad]
@@ -148,8 +148,9 @@ class _PairScores(torch.autograd.Function):
             wanted = [*(leaves[place] for place in present), *weights]
             found = torch.autograd.grad(scores, wanted, grad.to(scores.dtype), allow_unused=True)
             for place, part in zip(present, found[: len(present)], strict=True):
-                if part is not None:
-                    whole = totals[place] if place != 3 else totals[place][:, : tile.length]
+                whole = totals[place]
+                if part is not None and whole is not None:
+                    whole = whole[:, : tile.length] if place == 3 else whole  # words alone are trimmed
                     whole.index_add_(0, tile.rows if place < 2 else tile.columns, part)
             for whole, part in zip(of_weights, found[len(present) :], strict=True):
                 if part is not None:

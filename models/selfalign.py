@@ -122,14 +122,21 @@ def concept_loss(
     caption's real words, then over captions; gradients reach words and prototypes only.  Returns ().
     """
     with torch.no_grad():
-        real = regions[region_mask]  # (M, d): padding gets no share of the clusters
-        assignments = regions.new_zeros(*region_mask.shape, len(prototypes))  # (B, R, K)
-        assignments[region_mask] = sinkhorn(real @ prototypes.T, iterations, eps)
         similarity = (words @ regions.transpose(1, 2)).masked_fill(~region_mask[:, None], float("-inf"))  # (B, L, R)
-        targets = word_targets(similarity, assignments, teacher, temperature)
-    predicted = (words @ prototypes.T / temperature).log_softmax(2)  # (B, L, K)
-    per_word = -(targets * predicted).sum(2, keepdim=True)  # (B, L, 1)
-    return masked_mean(per_word, word_mask).mean()
+        assignments = _assigned(regions, region_mask, prototypes, iterations, eps)  # (B, R, K)
+        targets = word_targets(similarity, assignments, teacher, temperature)[word_mask]  # (W, K), W real words
+        share = (word_mask / word_mask.sum(1, keepdim=True).clamp(min=1))[word_mask]  # (W,) of a word in its caption
+    predicted = (words[word_mask] / temperature @ prototypes.T).log_softmax(1)  # (W, K)
+    return -((targets * predicted).sum(1) @ share.to(predicted)) / len(words)
+
+
+def _assigned(regions: Tensor, mask: Tensor, prototypes: Tensor, iterations: int, eps: float) -> Tensor:
+    """Clusters of the real regions, (B, R, K); padding gets no share of them, and zero."""
+    if mask.all():
+        return sinkhorn(regions.flatten(0, 1) @ prototypes.T, iterations, eps).view(*mask.shape, -1)
+    assignments = regions.new_zeros(*mask.shape, len(prototypes))
+    assignments[mask] = sinkhorn(regions[mask] @ prototypes.T, iterations, eps)
+    return assignments
 
 
 class ConceptAlignment(nn.Module):

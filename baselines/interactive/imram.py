@@ -107,12 +107,13 @@ class RecurrentMatching(nn.Module):
         (X, C, Q, Y), products with the original queries; squares: their squared lengths, (Q, Y) or (X, Q, Y).
         """
         context_gram, relevance = gram(context), scores
-        if self.options.steps > 1:
-            mapped = F.linear(context, self.update.weight[:, memory.shape[-1] :])  # (X, C, 2d)
+        mapped = None  # (X, C, 2d), once there is an update
         for step in range(self.options.steps):
             weights = attention_weights(normalised(relevance, "clipped_l2norm"), self.options.lam, context_mask)
             yield attended_cosine(weights, scores, context_gram, squares)
             if step < self.options.steps - 1:
+                if mapped is None:
+                    mapped = F.linear(context, self._maps(memory.shape[-1])[0][1])
                 memory = self._updated(memory, weights.flatten(2).mT @ mapped)  # (X, Q * Y, d)
                 if real is not None:
                     memory = memory * real  # else padding would enter the norm across the queries
@@ -121,13 +122,23 @@ class RecurrentMatching(nn.Module):
     def _updated(self, memory: Tensor, attended: Tensor) -> Tensor:
         """Between the old memory and a candidate, feature by feature.
 
-        memory: (Q * Y, d) or (X, Q * Y, d); attended: (X, Q * Y, 2d), already mapped -> (X, Q * Y, d).
+        memory: (Q * Y, d) or (X, Q * Y, d); attended: (X, Q * Y, 2d), already mapped by the scaled weights of `_maps`,
+        overwritten -> (X, Q * Y, d).
         """
-        mapped = F.linear(memory, self.update.weight[:, : memory.shape[-1]], self.update.bias)
-        gate, candidate = (mapped + attended).chunk(2, dim=-1)
-        gate = gate.sigmoid()
-        memory = gate * memory + (1 - gate) * candidate.tanh()
+        (of_memory, _), bias = self._maps(memory.shape[-1])
+        gate, half = attended.add_(F.linear(memory, of_memory, bias)).sigmoid_().chunk(2, dim=-1)
+        candidate = 2 * half - 1  # tanh(x) = 2 sigmoid(2x) - 1, several times as fast on a CPU
+        memory = candidate + gate * (memory - candidate)
         return l2(memory) if self.options.memory_norm else memory
+
+    def _maps(self, dim: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """What maps a memory and what maps an attended vector, (2d, d) each, and the bias (2d,).
+
+        The rows of the candidate are doubled, so that one sigmoid serves both halves.
+        """
+        twice = self.update.weight.new_ones(2 * dim)
+        twice[dim:] = 2.0
+        return (self.update.weight * twice[:, None]).split(dim, dim=1), self.update.bias * twice
 
 
 class IMRAM(FragmentModel):
@@ -159,10 +170,10 @@ class IMRAM(FragmentModel):
     def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
         """P images and their captions -> (P,)."""
         scores = []
-        if "text" in self.matching:
-            scores.append(self.matching["text"].matched(queries=texts, context=images).sum(0))
-        if "image" in self.matching:
-            scores.append(self.matching["image"].matched(queries=images, context=texts).sum(0))
+        for side, matching in self.matching.items():
+            assert isinstance(matching, RecurrentMatching)
+            queries, context = (texts, images) if side == "text" else (images, texts)
+            scores.append(matching.matched(queries, context).sum(0))
         return sum(scores[1:], scores[0])
 
 

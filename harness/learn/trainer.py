@@ -48,7 +48,7 @@ def learning_rate(settings: Settings, epoch: int) -> float:
 def optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     trained = [p for p in model.parameters() if p.requires_grad]
-    return kind(trained, lr=settings.lr, weight_decay=settings.weight_decay)
+    return kind(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)  # one pass per parameter
 
 
 def total(losses: dict[str, Tensor], where: str) -> Tensor:
