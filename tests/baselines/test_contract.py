@@ -41,7 +41,7 @@ TRAINED: Mapping[str, int] = {  # parameters of each row for these inputs
     "chance": 0,
     "cvse": 44799,
     "cvse+selfalign": 84161,
-    "gsmn": 12739,
+    "gsmn": 12737,
     "imram:full": 17727,
     "imram:image": 13567,
     "imram:text": 13567,
