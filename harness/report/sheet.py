@@ -89,7 +89,7 @@ def latex(sheet: Sheet) -> str:
             r"\toprule",
             " & ".join(latex_escape(column) for column in sheet.columns) + r" \\",
             r"\midrule",
-            *(" & ".join(row) + r" \\" for row in rows),
+            *(_guarded(" & ".join(row)) + r" \\" for row in rows),
             r"\bottomrule",
             r"\end{tabular}",
             *(f"% {_line(note)}" for note in sheet.notes),
@@ -106,6 +106,11 @@ def markdown_escape(text: str) -> str:
 
 def latex_escape(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def _guarded(row: str) -> str:
+    """A row that LaTeX cannot take for the argument of the line break before it."""
+    return f"{{}}{row}" if row.startswith(("[", "*")) else row
 
 
 def _line(text: str) -> str:

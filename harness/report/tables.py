@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from harness.measure.intervals import mean_sd
+from harness.measure.intervals import Interval, mean_sd, t_interval
 from harness.measure.metrics import RECALL_AT
 from harness.record import CostRecord
 from harness.report.collect import Group, Row, Run, differing, flatten
-from harness.report.sheet import ABSENT, Sheet, decimals, significant, whole
+from harness.report.protocols import PROTOCOLS, ensemble_note, folds, is_ensemble, protocol
+from harness.report.sheet import ABSENT, Sheet, decimals, interval, significant, whole
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
 QUERY_STAGES = ("score", "rank")  # what a query waits for once both sides are encoded
@@ -31,14 +33,17 @@ class Column:
     show: Callable[[float], str]
     better: Literal["higher", "lower"] | None = None  # None where more is neither
     seeded: bool = True  # a mean over seeds, not a figure of the row
+    values: Callable[[Row], list[float]] | None = None  # of each seed, where their 95% interval is to be shown
+    own_interval: bool = False  # in a column of the table itself, not in the CSV alone
 
 
 def comparison(group: Group) -> Sheet:
     """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
     conflict = timing_conflict(group.rows)
     columns = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *(_cost_columns(timed=not conflict))]
-    notes = [LEGEND, conflict or _timing_note(group.rows), *left_out_lines(group)]
-    title = "Comparison, whole gallery" if any(run.fold_accuracy for run in group.runs) else "Comparison"
+    notes = [LEGEND, ensemble_note(group.rows), conflict or _timing_note(group.rows), *left_out_lines(group)]
+    name = protocol(group)
+    title = f"Comparison, {name}" if name in PROTOCOLS.values() or folds(group) else "Comparison"
     return _sheet(title, group, columns, [note for note in notes if note])
 
 
@@ -70,12 +75,11 @@ SUMMARY = (
 
 def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
-    folded = next((run for run in group.runs if run.fold_accuracy), None)
-    if folded is None or folded.ranks is None:
+    if folds(group) is None:
         return None
-    sizes = np.bincount(folded.ranks.fold_of_image)
-    title = f"Comparison, mean of {len(sizes)} folds of {sizes[0]} images"
-    return _sheet(title, group, accuracy_columns(_fold_accuracy), [LEGEND, *left_out_lines(group)])
+    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    title = f"Comparison, {protocol(group, folded=True)}"
+    return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
 
 def sweep(groups: Sequence[Group]) -> Sheet | None:
@@ -119,41 +123,47 @@ def provenance(group: Group) -> Sheet:
 
 LEGEND = (
     "Recall at K and Rsum (the sum of the six recalls) in percent, median and mean rank from 1; "
-    "mean ± standard deviation (n - 1) over seeds. "
+    "mean ± standard deviation (n - 1) over seeds, 95% interval of the mean by Student's t over seeds. "
     f"The best and the second best of a column are marked, chance aside; {ABSENT} is a figure that is not there."
 )
 
 
-def accuracy_columns(of: Callable[[str], Callable[[Row], Estimate | None]]) -> list[Column]:
-    """Both directions of recall, Rsum, median and mean rank.  `of`: name of a metric -> its figure of a row."""
+def accuracy_columns(values: Callable[[str], Callable[[Row], list[float]]]) -> list[Column]:
+    """Both directions of recall, Rsum, median and mean rank.  `values`: name of a metric -> its value of each seed."""
+
+    def of(metric: str) -> Callable[[Row], Estimate | None]:
+        return lambda row: mean_sd(found) if (found := values(metric)(row)) else None
+
     recalls = [
-        Column(f"{way} R@{k}", of(f"{way}_r{k}"), decimals(1), "higher") for way in ("i2t", "t2i") for k in RECALL_AT
+        Column(f"{way} R@{k}", of(f"{way}_r{k}"), decimals(1), "higher", values=values(f"{way}_r{k}"))
+        for way in ("i2t", "t2i")
+        for k in RECALL_AT
     ]
     places = [
         Column(f"{way} {title}", of(f"{way}_{title.lower()}"), decimals(1), "lower")
         for way in ("i2t", "t2i")
         for title in ("MedR", "MeanR")
     ]
-    return [*recalls, Column("Rsum", of("rsum"), decimals(1), "higher"), *places]
+    rsum = Column("Rsum", of("rsum"), decimals(1), "higher", values=values("rsum"), own_interval=True)
+    return [*recalls, rsum, *places]
 
 
-def _accuracy(metric: str) -> Callable[[Row], Estimate | None]:
-    return lambda row: _over_seeds([run.accuracy.get(metric) for run in row.runs])
+def _accuracy(metric: str) -> Callable[[Row], list[float]]:
+    return lambda row: [run.accuracy[metric] for run in row.runs if metric in run.accuracy]
 
 
-def _fold_accuracy(metric: str) -> Callable[[Row], Estimate | None]:
-    return lambda row: _over_seeds([run.fold_accuracy.get(metric) for run in row.runs])
-
-
-def _over_seeds(values: Sequence[float | None]) -> Estimate | None:
-    present = [value for value in values if value is not None]
-    return mean_sd(present) if present else None
+def _fold_accuracy(metric: str) -> Callable[[Row], list[float]]:
+    return lambda row: [run.fold_accuracy[metric] for run in row.runs if metric in run.fold_accuracy]
 
 
 def _group_columns(rows: Sequence[Row]) -> list[Column]:
     """t2i R@1 of every named subset of caption queries."""
     names = sorted({name for row in rows for run in row.runs if run.ranks for name in run.ranks.groups})
-    return [Column(f"{name} R@1", _accuracy(f"{name}_r1"), decimals(1), "higher") for name in names]
+
+    def of(name: str) -> Callable[[Row], Estimate | None]:
+        return lambda row: mean_sd(found) if (found := _accuracy(f"{name}_r1")(row)) else None
+
+    return [Column(f"{name} R@1", of(name), decimals(1), "higher") for name in names]
 
 
 def _cost_columns(timed: bool) -> list[Column]:
@@ -224,8 +234,14 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         "family": [row.family for row in group.rows],
         "seeds": [str(len(row.runs) or ABSENT) for row in group.rows],
     }
+    if group.own_settings:
+        names["settings"] = [_own_settings(row) for row in group.rows]
     estimates = {column.title: [column.of(row) for row in group.rows] for column in columns}
-    text = {column.title: [_text(estimate, column.show) for estimate in estimates[column.title]] for column in columns}
+    text: dict[str, list[str]] = {}
+    for column in columns:
+        text[column.title] = [_text(estimate, column.show) for estimate in estimates[column.title]]
+        if column.own_interval:
+            text[f"{column.title} 95%"] = [interval(_interval(column, row)) for row in group.rows]
     flat: dict[str, list[str]] = {
         name: [_shown(value)] * len(group.rows) for name, value in group.differs.items()
     } | names
@@ -234,14 +250,29 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         flat[column.title] = [_plain(mean, column.show) for mean in means]
         if column.seeded:
             flat[f"{column.title} sd"] = [_plain(sd, column.show) for sd in sds]
+        if column.values is not None:
+            bounds = [_interval(column, row) or (None, None) for row in group.rows]
+            for place, end in enumerate(("low", "high")):
+                flat[f"{column.title} {end}"] = [_plain(pair[place], column.show) for pair in bounds]
     return Sheet(
         title=title,
         text=pd.DataFrame(names | text, dtype=str),
         flat=pd.DataFrame(flat, dtype=str),
         notes=tuple(notes),
         marks=_marks(group.rows, columns, estimates),
-        names=3,
+        names=len(names),
     )
+
+
+def _interval(column: Column, row: Row) -> Interval | None:
+    return t_interval(column.values(row)) if column.values is not None else None
+
+
+def _own_settings(row: Row) -> str:
+    """`lr 0.0002; epochs 30` of the settings in which rows differ."""
+    if row.is_ensemble:
+        return "as its members"
+    return "; ".join(f"{name} {_shown(value)}" for name, value in row.settings.items()) or ABSENT
 
 
 def _text(estimate: Estimate | None, show: Callable[[float], str]) -> str:
@@ -259,13 +290,16 @@ def _plain(value: float | None, show: Callable[[float], str]) -> str:
 def _marks(
     rows: Sequence[Row], columns: Sequence[Column], estimates: Mapping[str, Sequence[Estimate | None]]
 ) -> dict[tuple[int, str], str]:
-    """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do."""
+    """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
+
+    Single runs and ensembles are never in one ranking.
+    """
     marks = {}
-    for column in columns:
+    for column, ensembles in product(columns, (False, True)):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_chance
+            if estimate is not None and not row.is_chance and is_ensemble(row) == ensembles
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:

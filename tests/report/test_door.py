@@ -18,6 +18,9 @@ TABLES = [
     "comparison.csv",
     "comparison.md",
     "comparison.tex",
+    "published.csv",
+    "published.md",
+    "published.tex",
     "settings.md",
     "summary.md",
 ]
@@ -34,7 +37,7 @@ def stored_tables(folder):
 def test_it_writes_the_tables_and_finds_them_fresh(stored):
     done = call(stored.folder)
     assert done.exit_code == 0
-    assert done.stdout.startswith("7 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
+    assert done.stdout.startswith("10 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
     first = stored_tables(stored.folder)
     assert list(first) == TABLES
     assert call("--check", stored.folder).exit_code == 0

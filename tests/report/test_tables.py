@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,11 +16,12 @@ from harness.report import console_table, rsum, tables
 from harness.report.claims import claims, claims_sheet, host_verdict, interactive_verdict
 from harness.report.collect import collect
 from harness.report.files import texts
+from harness.report.protocols import protocol
 from harness.report.sheet import ABSENT, Sheet, csv, interval, latex, markdown, signed, significant
 
 LEGEND = (
     "Recall at K and Rsum (the sum of the six recalls) in percent, median and mean rank from 1; "
-    "mean ± standard deviation (n - 1) over seeds. "
+    "mean ± standard deviation (n - 1) over seeds, 95% interval of the mean by Student's t over seeds. "
     "The best and the second best of a column are marked, chance aside; — is a figure that is not there."
 )
 TIMES = (
@@ -28,29 +30,32 @@ TIMES = (
 )
 GOLDEN_TEX = rf"""% Comparison
 % Data scenes, split test: 2 images, 5 captions; seeds 0, 1. Made by `python -m harness.report results/full-scenes`.
-\begin{{tabular}}{{lllrrrrrrrrrrrrrrrrr}}
+\begin{{tabular}}{{lllrrrrrrrrrrrrrrrrrr}}
 \toprule
-method & family & seeds & i2t R@1 & i2t R@5 & i2t R@10 & t2i R@1 & t2i R@5 & t2i R@10 & Rsum & i2t MedR & i2t MeanR & t2i MedR & t2i MeanR & binding R@1 & encode ms/image & encode ms/caption & score+rank ms/query & index bytes/image & parameters \\
+method & family & seeds & i2t R@1 & i2t R@5 & i2t R@10 & t2i R@1 & t2i R@5 & t2i R@10 & Rsum & Rsum 95\% & i2t MedR & i2t MeanR & t2i MedR & t2i MeanR & binding R@1 & encode ms/image & encode ms/caption & score+rank ms/query & index bytes/image & parameters \\
 \midrule
-chance & independent & 1 & 0.0 & 0.0 & 50.0 & 0.0 & 0.0 & 20.0 & 70.0 & 10.0 & 10.5 & 11.0 & 10.8 & 0.0 & 100 & 10.0 & 10.0 & 1,024 & 0 \\
-vsepp & independent & 2 & 0.0 $\pm$ 0.0 & \underline{{50.0 $\pm$ 0.0}} & \underline{{75.0 $\pm$ 35.4}} & 20.0 $\pm$ 0.0 & 40.0 $\pm$ 0.0 & \underline{{60.0 $\pm$ 0.0}} & 245.0 $\pm$ 35.4 & 7.5 $\pm$ 0.7 & 7.8 $\pm$ 0.4 & 10.0 $\pm$ 0.0 & 7.6 $\pm$ 0.0 & \underline{{50.0 $\pm$ 0.0}} & 100 & 10.0 & \textbf{{10.0}} & 1,024 & 1,234 \\
-vsepp+selfalign & independent & 2 & \underline{{50.0 $\pm$ 0.0}} & \underline{{50.0 $\pm$ 0.0}} & \textbf{{100.0 $\pm$ 0.0}} & \underline{{40.0 $\pm$ 0.0}} & \underline{{50.0 $\pm$ 14.1}} & \underline{{60.0 $\pm$ 0.0}} & \underline{{350.0 $\pm$ 14.1}} & \underline{{5.0 $\pm$ 0.0}} & \underline{{5.5 $\pm$ 0.0}} & \underline{{7.5 $\pm$ 3.5}} & \underline{{6.3 $\pm$ 0.7}} & \textbf{{100.0 $\pm$ 0.0}} & 100 & 10.0 & \underline{{20.0}} & 1,024 & 1,234 \\
-vsrn & independent & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- \\
-scan:t2i-lse & interactive & 1 & \textbf{{100.0}} & \textbf{{100.0}} & \textbf{{100.0}} & \textbf{{80.0}} & \textbf{{80.0}} & \textbf{{80.0}} & \textbf{{540.0}} & \textbf{{1.0}} & \textbf{{1.0}} & \textbf{{1.0}} & \textbf{{3.0}} & \textbf{{100.0}} & 100 & 10.0 & 1000 & 1,024 & 1,234 \\
+chance & independent & 1 & 0.0 & 0.0 & 50.0 & 0.0 & 0.0 & 20.0 & 70.0 & --- & 10.0 & 10.5 & 11.0 & 10.8 & 0.0 & 100 & 10.0 & 10.0 & 1,024 & 0 \\
+vsepp & independent & 2 & 0.0 $\pm$ 0.0 & \underline{{50.0 $\pm$ 0.0}} & \underline{{75.0 $\pm$ 35.4}} & 20.0 $\pm$ 0.0 & 40.0 $\pm$ 0.0 & \underline{{60.0 $\pm$ 0.0}} & 245.0 $\pm$ 35.4 & [-72.7, 562.7] & 7.5 $\pm$ 0.7 & 7.8 $\pm$ 0.4 & 10.0 $\pm$ 0.0 & 7.6 $\pm$ 0.0 & \underline{{50.0 $\pm$ 0.0}} & 100 & 10.0 & \textbf{{10.0}} & 1,024 & 1,234 \\
+vsepp+selfalign & independent & 2 & \underline{{50.0 $\pm$ 0.0}} & \underline{{50.0 $\pm$ 0.0}} & \textbf{{100.0 $\pm$ 0.0}} & \underline{{40.0 $\pm$ 0.0}} & \underline{{50.0 $\pm$ 14.1}} & \underline{{60.0 $\pm$ 0.0}} & \underline{{350.0 $\pm$ 14.1}} & [222.9, 477.1] & \underline{{5.0 $\pm$ 0.0}} & \underline{{5.5 $\pm$ 0.0}} & \underline{{7.5 $\pm$ 3.5}} & \underline{{6.3 $\pm$ 0.7}} & \textbf{{100.0 $\pm$ 0.0}} & 100 & 10.0 & \underline{{20.0}} & 1,024 & 1,234 \\
+vsrn & independent & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- & --- \\
+scan:t2i-lse & interactive & 1 & \textbf{{100.0}} & \textbf{{100.0}} & \textbf{{100.0}} & \textbf{{80.0}} & \textbf{{80.0}} & \textbf{{80.0}} & \textbf{{540.0}} & --- & \textbf{{1.0}} & \textbf{{1.0}} & \textbf{{1.0}} & \textbf{{3.0}} & \textbf{{100.0}} & 100 & 10.0 & 1000 & 1,024 & 1,234 \\
 \bottomrule
 \end{{tabular}}
 % {LEGEND}
 % {TIMES}
 """  # noqa: E501
 GOLDEN_CSV_HEAD = (
-    "method,family,seeds,i2t R@1,i2t R@1 sd,i2t R@5,i2t R@5 sd,i2t R@10,i2t R@10 sd,"
-    "t2i R@1,t2i R@1 sd,t2i R@5,t2i R@5 sd,t2i R@10,t2i R@10 sd,Rsum,Rsum sd,"
+    "method,family,seeds,i2t R@1,i2t R@1 sd,i2t R@1 low,i2t R@1 high,i2t R@5,i2t R@5 sd,i2t R@5 low,i2t R@5 high,"
+    "i2t R@10,i2t R@10 sd,i2t R@10 low,i2t R@10 high,t2i R@1,t2i R@1 sd,t2i R@1 low,t2i R@1 high,"
+    "t2i R@5,t2i R@5 sd,t2i R@5 low,t2i R@5 high,t2i R@10,t2i R@10 sd,t2i R@10 low,t2i R@10 high,"
+    "Rsum,Rsum sd,Rsum low,Rsum high,"
     "i2t MedR,i2t MedR sd,i2t MeanR,i2t MeanR sd,t2i MedR,t2i MedR sd,t2i MeanR,t2i MeanR sd,"
     "binding R@1,binding R@1 sd,encode ms/image,encode ms/caption,score+rank ms/query,index bytes/image,parameters"
 )
 GOLDEN_CSV_HOST = (
-    "vsepp,independent,2,0.0,0.0,50.0,0.0,75.0,35.4,20.0,0.0,40.0,0.0,60.0,0.0,245.0,35.4,7.5,0.7,7.8,0.4,10.0,0.0,7.6,0.0,"
-    "50.0,0.0,100,10.0,10.0,1024,1234"
+    "vsepp,independent,2,0.0,0.0,0.0,0.0,50.0,0.0,50.0,50.0,75.0,35.4,-242.7,392.7,20.0,0.0,20.0,20.0,"
+    "40.0,0.0,40.0,40.0,60.0,0.0,60.0,60.0,245.0,35.4,-72.7,562.7,"
+    "7.5,0.7,7.8,0.4,10.0,0.0,7.6,0.0,50.0,0.0,100,10.0,10.0,1024,1234"
 )
 GOLDEN_CLAIMS = """# Does SelfAlign help?
 
@@ -87,7 +92,7 @@ def test_golden_csv(made):
     lines = made["comparison.csv"].splitlines()
     assert lines[0] == GOLDEN_CSV_HEAD
     assert lines[2] == GOLDEN_CSV_HOST
-    assert lines[4] == "vsrn,independent" + ",—" * 30
+    assert lines[4] == "vsrn,independent" + ",—" * 44
 
 
 def test_golden_markdown(made):
@@ -106,6 +111,7 @@ def test_golden_markdown(made):
             "_50.0 ± 14.1_",
             "_60.0 ± 0.0_",
             "_350.0 ± 14.1_",
+            "[222.9, 477.1]",
         ),
         *("_5.0 ± 0.0_", "_5.5 ± 0.0_", "_7.5 ± 3.5_", "_6.3 ± 0.7_", "**100.0 ± 0.0**"),
         *("100", "10.0", "_20.0_", "1,024", "1,234"),
@@ -118,6 +124,48 @@ def test_golden_claims(made):
     assert made["claims.csv"].splitlines()[1] == (
         "vsepp+selfalign,vsepp,2,+105.0,-339.7,+549.7,+60.0,+155.0,no difference shown,2.00"
     )
+
+
+def test_ensembles_are_ranked_among_themselves(stored):
+    """Single runs: 245, 350 and 540; the ensembles tie with the best and the second of them."""
+    (group,) = collect(stored.folder)
+    rows = {row.name: row for row in group.rows}
+    ensembles = (replace(rows["scan:t2i-lse"], name="scan*"), replace(rows["vsepp+selfalign"], name="vsepp* (a=7)"))
+    sheet = tables.comparison(replace(group, rows=(*group.rows, *ensembles)))
+    marked = {sheet.text["method"][place]: mark for (place, title), mark in sheet.marks.items() if title == "Rsum"}
+    assert marked == {
+        "scan:t2i-lse": "best",
+        "vsepp+selfalign": "second",
+        "scan*": "best",
+        "vsepp* (a=7)": "second",
+    }
+    assert r"\* An ensemble" in markdown(sheet)
+    assert "An ensemble" not in markdown(tables.comparison(group))
+
+
+def test_a_lone_ensemble_is_not_the_best_of_anything(stored):
+    (group,) = collect(stored.folder)
+    best = next(row for row in group.rows if row.name == "scan:t2i-lse")
+    sheet = tables.comparison(replace(group, rows=(*group.rows, replace(best, name="scan*"))))
+    assert not [place for place, _ in sheet.marks if sheet.text["method"][place] == "scan*"]
+
+
+@pytest.mark.parametrize(
+    ("images", "folds", "names"),
+    [
+        (1000, None, ("1K protocol", "1K protocol")),
+        (5000, 1000, ("5K protocol", "1K protocol, mean of 5 folds of 1000 images")),
+        (21, 7, ("whole gallery", "mean of 3 folds of 7 images")),
+    ],
+)
+def test_a_protocol_has_the_name_the_field_gives_it(make, images, folds, names):
+    ranks = make.ranks([0] * images, [0] * images, folds=folds is not None)
+    if folds is not None:
+        fold = (np.arange(images) // folds).astype(np.int32)
+        ranks = replace(ranks, fold_of_image=fold, fold_of_caption=fold)
+    make.add(make.job("vsepp"), ranks)
+    (group,) = collect(make.folder)
+    assert (protocol(group), protocol(group, folded=True)) == names
 
 
 def test_settings_say_what_is_shared_and_what_is_not(made):
@@ -169,6 +217,7 @@ def test_different_settings_never_share_a_table(make):
             "comparison-2.md",
             "comparison-2.tex",
         ),
+        *(f"published-{group}.{kind}" for group in (1, 2) for kind in ("csv", "md", "tex")),
         *("settings-1.md", "settings-2.md", "summary-1.md", "summary-2.md", "sweep.csv", "sweep.md"),
     ]
     assert "Only records with `settings.lr=0.0002`." in made["comparison-1.md"]
@@ -352,6 +401,11 @@ def test_names_with_specials_read_as_themselves():
     assert "# t\\_1\n\nmy\\_data in `x_y`\n" in markdown(sheet)
     assert r"a\_b\&\textless{}i\textgreater{}\textbar{}50\%\#\$ & \textbf{1.0 $\pm$ 0.1} \\" in latex(sheet)
     assert csv(sheet) == "method,R@1\na_b&<i>|50%#$,1.0 ± 0.1\n"
+
+
+def test_a_cell_in_brackets_is_no_argument_of_the_line_before():
+    text = pd.DataFrame({"interval": ["[1.0, 2.0]", "*"]})
+    assert "\n{}[1.0, 2.0] \\\\\n{}* \\\\\n" in latex(Sheet("t", text, text))
 
 
 def test_numbers_read_as_meant():

@@ -1,0 +1,74 @@
+"""Door: two results folders side by side, of another machine, another commit: what changed, and is it beyond noise?
+
+python -m harness.compare results/full-scenes elsewhere/full-scenes                  to the terminal
+python -m harness.compare results/full-scenes elsewhere/full-scenes --out FILE.md    and as Markdown
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.record import RecordError, write_atomically
+from harness.report.collect import collect
+from harness.report.files import shown
+from harness.report.sheet import Sheet, markdown
+from harness.report.side_by_side import sheets
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
+WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
+
+
+@app.command(help=(__doc__ or "").partition("\n")[0])
+def main(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, the one to start from.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
+    file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
+) -> None:
+    try:
+        names = (shown(a), shown(b))
+        if names[0] == names[1]:  # outside the project a folder goes by its last name alone
+            names = (str(a), str(b))
+        made = sheets(collect(a), collect(b), names)
+        if file is not None:
+            text = "\n".join(markdown(sheet, level=1 if place == 0 else 2) for place, sheet in enumerate(made))
+            write_atomically(file, lambda target: target.write(text.encode()))
+    except (RecordError, OSError) as error:
+        err.print(f"error: {error}", style="red")
+        raise typer.Exit(2) from None
+    for sheet in made:
+        _print(sheet)
+
+
+def _print(sheet: Sheet) -> None:
+    out.print(Text(sheet.title, style="bold"))
+    for line in sheet.header:
+        out.print(line.replace("`", ""))
+    if len(sheet.text):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        for place, column in enumerate(sheet.columns):
+            left = place < sheet.names
+            table.add_column(
+                column, justify="left" if left else "right", no_wrap=column in UNBROKEN, min_width=WIDTHS.get(column)
+            )
+        for cells in sheet.text.itertuples(index=False):
+            # a standard deviation stands in the Markdown, and in the width of the interval
+            table.add_row(*(Text(str(cell).partition(" ± ")[0]) for cell in cells))
+        out.print(table)
+    for note in sheet.notes:
+        out.print(f"- {note}")
+    out.print()
+
+
+if __name__ == "__main__":
+    sys.exit(app())
