@@ -18,8 +18,11 @@ test: $(READY)  ## all tests
 quick: $(READY)  ## tests that take no time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
 
-bench: $(READY)  ## speed, with repeats
-	$(BIN)/pytest tests/perf --benchmark-only --benchmark-sort=name --benchmark-columns=median,iqr,rounds
+bench: $(READY)  ## speed, with repeats, and the ratios that count beside their goals
+	mkdir -p .benchmarks
+	OMP_NUM_THREADS=2 $(BIN)/pytest tests/perf --benchmark-only --benchmark-sort=name \
+		--benchmark-columns=median,iqr,rounds --benchmark-json=.benchmarks/bench.json
+	$(BIN)/python -m tests.perf.ratios .benchmarks/bench.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -60,6 +60,7 @@ def main(
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads of torch, of each worker; 0 = all there are, shared out.")
     ] = 0,
+    score_memory: Annotated[int, typer.Option(min=1, help="MiB for the blocks in which all pairs are scored.")] = 1024,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +125,9 @@ def main(
             only=_words(only),
             seeds=_seeds(seeds),
             changes=changes,
-            settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
+            settings=checked_settings(
+                {"device": device, "threads": threads or _available_cpus(), "score_memory_mib": score_memory}
+            ),
             paper_of=paper_of,
         )
         if rerank:

@@ -17,11 +17,10 @@ from harness.protocol import Encoded, Inputs, Retriever
 from models.attention import (
     aggregated,
     attended_cosine,
-    attention_weights,
     by_length,
     gram,
-    normalised,
     products,
+    unscaled_weights,
     without_padding,
 )
 from models.fragments import FragmentModel
@@ -57,7 +56,7 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
     A fragment stays if its advantage over the others, `sum_k (p - p_k) g(p_k)`, is positive: g is 1 ("equal") or the
     root ("prob").  So it is compared with one mean of all weights.  Where no fragment has an advantage all stay.
 
-    weights: (X, C, Q, Y), zero on padded context; context_mask: (X, C) -> (X, C, Q, Y) bool.
+    weights: (X, C, Q, Y) of any scale, zero on padded context; context_mask: (X, C) -> (X, C, Q, Y) bool.
     """
     if focus == "equal":
         count = weights.shape[1] if context_mask is None else context_mask.sum(1)[:, None, None, None]
@@ -65,8 +64,8 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
     else:
         roots = weights.sqrt()
         mean = (weights * roots).sum(1, keepdim=True) / roots.sum(1, keepdim=True)
-    keep = weights > (1 + SLACK) * mean
-    return keep | ~keep.any(1, keepdim=True)
+    bar = (1 + SLACK) * mean  # (X, 1, Q, Y)
+    return weights > torch.where(weights.amax(1, keepdim=True) > bar, bar, -1.0)
 
 
 class BFAN(FragmentModel):
@@ -102,8 +101,7 @@ class BFAN(FragmentModel):
 
         scores: (X, C, Q, Y), queries: (Y, Q, d), context: (X, C, d), masks: (Y, Q), (X, C) -> (X, Y).
         """
-        relevance = normalised(scores, "clipped_l2norm", query_mask)
-        weights = attention_weights(relevance, self.options.lam, context_mask)
+        weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", query_mask, context_mask)
         focused = weights * kept(weights, self.options.focus, context_mask)  # the cosine asks for no new sum of 1
         cosines = attended_cosine(focused, scores, gram(context), queries.square().sum(-1).T)
         return aggregated(cosines, "mean", query_mask)

@@ -27,8 +27,8 @@ from models.attention import (
     attention_weights,
     by_length,
     gram,
-    normalised,
     products,
+    unscaled_weights,
     without_padding,
 )
 from models.fragments import FragmentModel
@@ -104,8 +104,8 @@ def word_scores(
     above = attention_weights(scores, lam, region_mask) * (visible > threshold)  # all 0 where no region is above
     length_one = scores.new_ones(scores.shape[2:])  # a word's own length is not divided out
     found = attended_cosine(above, scores, gram(regions), length_one)
-    attended = attention_weights(normalised(scores, "clipped_l2norm", word_mask), lam, region_mask)
-    return missing + found + (attended * scores).sum(1)
+    weights = unscaled_weights(scores, lam, "clipped_l2norm", word_mask, region_mask)
+    return missing + found + (weights * scores).sum(1) / weights.sum(1)
 
 
 # Thresholds

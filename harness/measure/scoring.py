@@ -35,7 +35,9 @@ class ScoreError(ValueError):
 def all_pairs(
     model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched
 ) -> np.ndarray:
-    """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError."""
+    """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError, also where there is nothing to score."""
+    if not len(images) or not any(len(group.rows) for group in groups):
+        raise ScoreError(f"{type(model).__name__}: nothing to score, there are no images or no captions")
     if model.family == "independent":
         groups = [_in_order(groups)]
     captions = sum(len(group.rows) for group in groups)

@@ -106,6 +106,17 @@ def test_scores_of_the_wrong_shape_are_refused():
         scored("vsepp", lambda images, texts: torch.zeros(len(texts), len(images)))
 
 
+@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
+def test_an_empty_gallery_is_refused_and_one_item_is_enough(label):
+    model = model_of(label)
+    with torch.inference_mode():
+        images, groups, _ = sides(model, [3])
+        for none in ((images.select(slice(0)), groups), (images, [])):
+            with pytest.raises(ScoreError, match=r"nothing to score, there are no images or no captions$"):
+                all_pairs(model, *none, 64)
+        assert all_pairs(model, images.select(slice(1)), groups, 64).shape == (1, 1)
+
+
 def test_every_pair_is_scored_once_and_lands_in_its_place():
     asked: list[tuple[float, float]] = []
 
