@@ -3,6 +3,7 @@
 FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
 FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
+FOLDER/indexes/KEY.json   recall and time of approximate search
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 """
 
@@ -104,6 +105,21 @@ class CostRecord(_Stored):
 
 
 @dataclass(frozen=True)
+class IndexRecord(_Stored):
+    """Approximate search over the embeddings of one row, beside exact search."""
+
+    key: str  # of the job whose weights made the embeddings
+    label: str
+    machine: Mapping[str, Any]
+    gallery: str  # how galleries larger than the data were made
+    neighbours: int  # k of recall@k, relative to exact search
+    # items, index, setting, recall, p50_ms, samples_ms, build_s, bytes; None and a note where nothing was measured
+    entries: list[Mapping[str, Any]]
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Per-query ranks, 0-based, of the best positive; and what was retrieved first."""
 
@@ -133,6 +149,9 @@ class Store:
     def cost_path(self, key: str) -> Path:
         return self.folder / "costs" / f"{key}.json"
 
+    def index_path(self, key: str) -> Path:
+        return self.folder / "indexes" / f"{key}.json"
+
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
@@ -144,6 +163,10 @@ class Store:
     def cost(self, key: str) -> CostRecord | None:
         path = self.cost_path(key)
         return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+
+    def index(self, key: str) -> IndexRecord | None:
+        path = self.index_path(key)
+        return IndexRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
 
     def ranks(self, key: str) -> Ranks | None:
         path = self.ranks_path(key)
@@ -166,6 +189,7 @@ class Store:
     def save(self, record: Record, ranks: Ranks | None = None) -> None:
         """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
         self.cost_path(record.key).unlink(missing_ok=True)
+        self.index_path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
         else:
@@ -176,6 +200,9 @@ class Store:
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))
+
+    def save_index(self, index: IndexRecord) -> None:
+        write_atomically(self.index_path(index.key), lambda file: file.write(index.to_json().encode()))
 
 
 def _short(path: Path) -> str:

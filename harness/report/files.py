@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import ROOT
-from harness.record import write_atomically
+from harness.record import Store, write_atomically
 from harness.report import tables
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
+from harness.report.index_tables import approximate_search
 from harness.report.sheet import ABSENT, csv, latex, markdown
 
 KINDS = (".md", ".csv", ".tex")
@@ -47,6 +48,10 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
+        indexed = approximate_search(group, Store(folder))
+        if indexed is not None:
+            name = f"approximate-search{number}"
+            found |= {f"{name}.md": markdown(replace(indexed, header=header)), f"{name}.csv": csv(indexed)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
     swept = tables.sweep(groups)
