@@ -13,7 +13,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -114,7 +114,7 @@ class IndexRecord(_Stored):
     gallery: str  # how galleries larger than the data were made
     neighbours: int  # k of recall@k, relative to exact search
     # items, index, setting, recall, p50_ms, samples_ms, build_s, bytes; None and a note where nothing was measured
-    entries: list[Mapping[str, Any]]
+    entries: Sequence[Mapping[str, Any]]
     versions: Mapping[str, str | None] = field(default_factory=dict)
     schema: int = SCHEMA
 

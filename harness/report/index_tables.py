@@ -21,7 +21,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def approximate_search(group: Group, store: Store) -> Sheet | None:
-    """One line per row, gallery, index and setting; None where nothing of the group was indexed.  Raises RecordError."""
+    """A line per row, gallery, index and setting; None where nothing of the group was indexed.  Raises RecordError."""
     found = [(row.name, index) for row in group.rows for run in row.runs if (index := store.index(run.record.key))]
     if not found:
         return None
