@@ -12,6 +12,7 @@ from harness.report import tables
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.index_tables import approximate_search
+from harness.report.query_tables import single_queries
 from harness.report.sheet import ABSENT, csv, latex, markdown
 
 KINDS = (".md", ".csv", ".tex")
@@ -48,10 +49,15 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
-        indexed = approximate_search(group, Store(folder))
-        if indexed is not None:
-            name = f"approximate-search{number}"
-            found |= {f"{name}.md": markdown(replace(indexed, header=header)), f"{name}.csv": csv(indexed)}
+        for name, sheet in (
+            ("single-query", single_queries(group)),
+            ("approximate-search", approximate_search(group, Store(folder))),
+        ):
+            if sheet is not None:
+                found |= {
+                    f"{name}{number}.md": markdown(replace(sheet, header=header)),
+                    f"{name}{number}.csv": csv(sheet),
+                }
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
     swept = tables.sweep(groups)
