@@ -5,6 +5,7 @@ FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
 FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row has one
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
+FOLDER/indexes/KEY.json   recall and time of approximate search
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
@@ -15,7 +16,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -135,6 +136,21 @@ class RerankRecord(_Stored):
 
 
 @dataclass(frozen=True)
+class IndexRecord(_Stored):
+    """Approximate search over the embeddings of one row, beside exact search."""
+
+    key: str  # of the job whose weights made the embeddings
+    label: str
+    machine: Mapping[str, Any]
+    gallery: str  # how galleries larger than the data were made
+    neighbours: int  # k of recall@k, relative to exact search
+    # items, index, setting, recall, p50_ms, samples_ms, build_s, bytes; None and a note where nothing was measured
+    entries: Sequence[Mapping[str, Any]]
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Per-query ranks, 0-based, of the best positive; and what was retrieved first."""
 
@@ -192,6 +208,9 @@ class Store:
     def rerank_path(self, retriever: str, reranker: str) -> Path:
         return self.folder / "reranks" / f"{retriever}-{reranker}.json"
 
+    def index_path(self, key: str) -> Path:
+        return self.folder / "indexes" / f"{key}.json"
+
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
@@ -218,6 +237,10 @@ class Store:
         """All of them, ordered by their file names.  Raises RecordError."""
         keys = [path.stem.partition("-") for path in sorted((self.folder / "reranks").glob("[!.]*.json"))]
         return [found for first, _, second in keys if (found := self.rerank(first, second)) is not None]
+
+    def index(self, key: str) -> IndexRecord | None:
+        path = self.index_path(key)
+        return IndexRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
 
     def ranks(self, key: str) -> Ranks | None:
         path = self.ranks_path(key)
@@ -265,6 +288,7 @@ class Store:
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
             path.unlink()
+        self.index_path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
             self.scores_path(record.key).unlink(missing_ok=True)
@@ -298,6 +322,9 @@ class Store:
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))
+
+    def save_index(self, index: IndexRecord) -> None:
+        write_atomically(self.index_path(index.key), lambda file: file.write(index.to_json().encode()))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

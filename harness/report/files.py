@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from harness import ROOT
-from harness.record import write_atomically
+from harness.record import Store, write_atomically
 from harness.report import figures, page, tables
 from harness.report.ablation_tables import ablation_sheets
 from harness.report.beside import beside
@@ -23,8 +23,10 @@ from harness.report.captions import data_line, described, shown
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
 from harness.report.figures import Drawn
+from harness.report.index_tables import approximate_search
 from harness.report.operator_tables import operators_sheet
 from harness.report.plots.style import fingerprint
+from harness.report.query_tables import single_queries
 from harness.report.rerank_tables import rerank_sheets
 from harness.report.sheet import csv, latex, markdown
 
@@ -107,6 +109,15 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         if (reranks := rerank_sheets(group.reranks)) is not None:
             few, every = reranks
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
+        for name, sheet in (
+            ("single-query", single_queries(group)),
+            ("approximate-search", approximate_search(group, Store(folder))),
+        ):
+            if sheet is not None:
+                found |= {
+                    f"{name}{number}.md": markdown(replace(sheet, header=header)),
+                    f"{name}{number}.csv": csv(sheet),
+                }
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
     made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)

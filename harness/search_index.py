@@ -1,0 +1,137 @@
+"""Door: exact search over the embeddings of trained rows beside FAISS's Flat, HNSW and IVF indexes.
+
+python -m harness.search_index results/full-scenes                          every independent row of the folder
+python -m harness.search_index results/full-mine --data FOLDER --only vsepp the rows and the data one names
+
+Needs the weights of the rows, which a run keeps beside its records, and `pip install 'selfalign-harness[index]'`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import console, report
+from harness.data import sources
+from harness.jobs import registry, suites
+from harness.jobs.spec import Job, SpecError
+from harness.record import IndexRecord, Store
+from harness.run import refusals
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command(help=(__doc__ or "").partition("\n")[0])
+def main(
+    folder: Annotated[Path, typer.Argument(help="A results folder with weights, such as results/full-scenes.")],
+    data: Annotated[str, typer.Option(help="The folder its features lie in, unless the data are embedded.")] = "",
+    only: Annotated[str, typer.Option(help="Rows, comma-separated; `*` matches any text.")] = "*",
+    sizes: Annotated[str, typer.Option(help="Galleries, in items.")] = "1000,10000,100000,1000000",
+    build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds after which an index is given up.")] = 60.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    with refusals():
+        store, wanted = Store(folder), _sizes(sizes)
+        jobs = [_placed(job, data, threads) for job in _rows(store, only)]
+        from harness.measure.index import library  # torch takes seconds to import; bad input is told at once
+
+        library()
+        with console.bars(out) as bars:
+            made = [_index(job, store, wanted, build_budget, bars) for job in jobs]
+        if not any(made):
+            raise SpecError("no row could be indexed")
+        report.write(folder)
+        out.print(f"tables: {folder / 'tables'}/approximate-search*.md")
+
+
+def _rows(store: Store, only: str) -> list[Job]:
+    """The first well-ended job of every independent row one asked for.  Raises SpecError where there is none."""
+    records = [record for record in store.records() if record.status == "ok"]
+    known = list(dict.fromkeys(record.label for record in records))
+    if not known:
+        raise SpecError(f"{store.folder} holds no records of trained rows")
+    chosen = suites.select([word.strip() for word in only.split(",") if word.strip()], known)
+    first = {record.label: record for record in reversed(records) if record.label in chosen}
+    independent = [record for record in first.values() if record.family == "independent" and record.label != "chance"]
+    if not independent:
+        raise SpecError(f"{', '.join(chosen)}: only independent rows keep embeddings that can be indexed")
+    return [Job.from_dict(record.job) for record in sorted(independent, key=lambda record: record.label)]
+
+
+def _placed(job: Job, data: str, threads: int) -> Job:
+    """The job on the data as they lie here.  Raises SpecError."""
+    if job.data.name not in sources.EMBEDDED and not data:
+        raise SpecError(f"{job.model.label} was trained on {job.data.name}: name its folder by --data")
+    if not registry.current(job.model):
+        raise SpecError(f"{job.model.label} is stale: its recipe has changed since, run it again")
+    path = "" if job.data.name in sources.EMBEDDED else data
+    settings = replace(job.settings, device="cpu", threads=threads)
+    return replace(job, data=replace(job.data, path=path), settings=settings)
+
+
+def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: console.Bars) -> bool:
+    """Measures one row and stores what it found; one line where that cannot be."""
+    from harness.data.prepared import prepare
+    from harness.jobs.execute import load_model
+    from harness.learn.checkpoint import CheckpointError, Checkpoints
+    from harness.measure import index
+    from harness.measure.provenance import machine
+    from harness.precision import prepare_torch
+
+    label = job.model.label
+    prepare_torch(job.settings)
+    prepared = prepare(job.data, job.settings)
+    model = load_model(job, prepared)
+    task = bars.add_task(f"{label} · encode", total=None)
+    try:
+        Checkpoints(store.checkpoints(job.key)).load_best(model)
+        real, queries = index.embeddings(model, prepared, job.settings, label)
+    except (SpecError, CheckpointError) as error:
+        out.print(f"left out  {error if isinstance(error, SpecError) else f'{label} has no weights here: {error}'}")
+        return False
+    finally:
+        bars.remove_task(task)
+    task = bars.add_task(f"{label} · index")
+    entries = index.measure(
+        real,
+        queries,
+        sizes,
+        job.settings.threads,
+        build_s,
+        lambda progress: bars.update(task, completed=progress.done, total=progress.total),
+    )
+    bars.remove_task(task)
+    store.save_index(
+        IndexRecord(
+            key=job.key,
+            label=label,
+            machine=machine(job.settings),
+            gallery=index.described(len(real)),
+            neighbours=index.NEIGHBOURS,
+            entries=entries,
+            versions=index.versions(),
+        )
+    )
+    out.print(f"indexed   {label}: {len(entries)} searches of up to {max(sizes):,} items")
+    return True
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise SpecError(f"--sizes takes whole numbers such as 1000,100000, got {text!r}")
+    return sorted(set(sizes))
+
+
+if __name__ == "__main__":
+    sys.exit(app())
