@@ -147,6 +147,11 @@ def test_it_is_usable_at_400_pixels(narrow):
     name = page.locator(f"{MAIN} tr[data-name='vsrn'] th").bounding_box()
     assert name is not None
     assert 0 <= name["x"] < 40  # the name stays while the numbers scroll
+    for row in page.locator(f"{MAIN} tr[data-name^=vs]:not(.failed, .stale) th").all():
+        box = row.bounding_box()
+        assert box is not None
+        assert box["width"] >= 120
+        assert box["height"] < 70  # a name is not broken letter by letter
     page.select_option("select[name=family]", "interactive")
     assert len(narrow.names()) == 4
     assert narrow.messages == []
