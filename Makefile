@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: full smoke test quick bench lint format types report clean
+.PHONY: full smoke test quick bench lint format types report browser clean
 
 full: $(READY)  ## all methods on the embedded data, then the comparison table
 	$(BIN)/python -m harness.run --suite full
@@ -35,8 +36,11 @@ format: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-report: $(READY)  ## are the committed tables those of the committed records?
+report: $(READY)  ## are the committed tables, figures and pages those of the committed records?
 	for folder in results/reference/*/; do $(BIN)/python -m harness.report --check "$$folder" || exit 1; done
+
+browser:  ## Debian's Chromium for the tests of the page; without it they are skipped
+	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with PYTHON=...")'

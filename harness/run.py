@@ -194,6 +194,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     report.write(store.folder)
     out.print(report.console_table(store.folder))
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
+    out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 

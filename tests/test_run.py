@@ -122,7 +122,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(door):
 # Running -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_records_ranks_costs_weights_and_tables(door):
+def test_a_run_leaves_records_ranks_costs_weights_tables_figures_and_a_page(door):
     shown = door().output
     assert "done    chance seed 0: test Rsum" in shown
     assert "done    vsepp seed 0: test Rsum" in shown
@@ -136,6 +136,8 @@ def test_a_run_leaves_records_ranks_costs_weights_and_tables(door):
         assert Checkpoints(door.store.checkpoints(record.key)).best.exists()
     assert set(door.records()) == {"chance", "vsepp"}
     assert {path.suffix for path in (door.store.folder / "tables").iterdir()} >= {".md", ".csv", ".tex"}
+    assert {path.suffix for path in (door.store.folder / "figures").iterdir()} == {".svg", ".png"}
+    assert (door.store.folder / "index.html").exists()
 
 
 def test_a_second_run_does_nothing_and_says_so(door):

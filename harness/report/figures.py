@@ -137,7 +137,11 @@ def _gallery(group: Group) -> Picture:
     rows = [(row.name, family(row), sizes) for row in group.rows if (sizes := gallery_sizes(row.cost))]
     if not rows:
         raise Undrawn("no record holds times by gallery size")
-    words = [_not_drawn(group.rows, {name for name, _, _ in rows}), timing_line(group).partition(";")[0] + "."]
+    words = [
+        "Vertical bars: up to the 95th percentile; hollow and dashed: extrapolated.",
+        _not_drawn(group.rows, {name for name, _, _ in rows}),
+        timing_line(group).partition(";")[0] + ".",
+    ]
     return _picture(group, "Time and memory as the gallery grows", words, lambda t, c: gallery(rows, t, c))
 
 

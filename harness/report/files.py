@@ -68,7 +68,7 @@ def make(folder: Path, groups: Sequence[Group]) -> Made:
     return Made(
         tables={f"tables/{name}": text.encode() for name, text in made.items()},
         figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},
-        page={"index.html": html.encode(), script: page.script()},
+        page={"index.html": html.encode()} | ({script: page.script()} if page.has_chart(groups) else {}),
         absent=drawn.absent,
     )
 

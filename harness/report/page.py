@@ -33,6 +33,11 @@ def script() -> bytes:
     return (resources("plotly") / "package_data" / SCRIPT).read_bytes()
 
 
+def has_chart(groups: Sequence[Group]) -> bool:
+    """Whether the page needs the script."""
+    return any(figures.points(group) for group in groups)
+
+
 def html(
     name: str,
     command: str,
@@ -50,7 +55,7 @@ def html(
     """
     sources: list[str] = []
     sections = [
-        _section(place, group, drawn, len(groups) > 1, published, sources)
+        _section(f"-{place}" if len(groups) > 1 else "", group, drawn, published, sources)
         for place, group in enumerate(groups, start=1)
     ]
     rows = [row for section in sections for row in section["rows"]]
@@ -70,7 +75,7 @@ def html(
             ablations=[table for table in tables if table.startswith("ablation")],
             tables=list(tables),
             script=script_at,
-            charted=any(section["chart"] for section in sections),
+            charted=has_chart(groups),
         )
     )
 
@@ -87,17 +92,16 @@ def _environment() -> Environment:
 
 
 def _section(
-    place: int, group: Group, drawn: Drawn, several: bool, published: Published | None, sources: list[str]
+    number: str, group: Group, drawn: Drawn, published: Published | None, sources: list[str]
 ) -> dict[str, Any]:
     """Everything the template says of one group."""
     sheet = comparison(group)
     told = described(group.differs).replace("`", "")
     points = figures.points(group)
-    number = f"-{place}" if several else ""
     columns, rows = _table(group, sheet, published, sources)
     numbers = {str(cells["method"]): dict(cells) for cells in sheet.text.to_dict("records")}
     return {
-        "id": f"data-{place}",
+        "id": f"data{number}",
         "name": f"{group.data['name']}, {group.data['ranked']}" + (f", {told}" if told else ""),
         "about": f"{data_line(group)} {settings_line(group)}",
         "chart": chart(points, {p.name: _told(p, numbers[p.name]) for p in points}, figures.chance(group))

@@ -123,7 +123,7 @@ def test_nothing_to_draw_is_refused():
         lambda: curves([], "t", "c", "y"),
         lambda: sweep([], "t", "c"),
     ):
-        with pytest.raises(ValueError, match="^no "):
+        with pytest.raises(ValueError, match=r"^no "):
             call()
 
 
@@ -167,7 +167,7 @@ def test_a_forest_says_its_numbers_and_fills_what_leaves_zero_out():
         False,
     ]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row at the top
-    with pytest.raises(ValueError, match="off: 5.0 lies outside its interval 1.0 to 2.0"):
+    with pytest.raises(ValueError, match=r"off: 5\.0 lies outside its interval 1\.0 to 2\.0"):
         forest([("off", 5.0, 1.0, 2.0)], "t", "c")
 
 

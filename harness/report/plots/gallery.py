@@ -31,8 +31,8 @@ def gallery(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]], title:
     panels = figure.subplots(1, 2, gridspec_kw={**place, "wspace": 0.24})
     room = text_inches(figure, [name for name, _, _ in rows], 8) / 3.3
     for axes, values, label in (
-        (panels[0], lambda p: p["p50_ms"], "ms per query, median (bar: 95th percentile)"),
-        (panels[1], lambda p: None if p.get("bytes") is None else p["bytes"] / MIB, "index, MiB"),
+        (panels[0], lambda p: p["p50_ms"], "ms per query, median (log scale)"),
+        (panels[1], lambda p: None if p.get("bytes") is None else p["bytes"] / MIB, "index, MiB (log scale)"),
     ):
         drawn = [(name, family, [(p, values(p)) for p in points if values(p)]) for name, family, points in rows]
         _panel(axes, [row for row in drawn if row[2]], label, room)

@@ -6,7 +6,8 @@ function compare(a, b) {
   // numbers by size, words by letter, what is absent last either way
   if (a === "" || b === "") return { last: (a === "") - (b === "") };
   const byNumber = Number(a) - Number(b);
-  return { order: Number.isNaN(byNumber) ? a.localeCompare(b) : byNumber };
+  const [one, other] = [a.toLowerCase(), b.toLowerCase()];
+  return { order: Number.isNaN(byNumber) ? (one > other) - (one < other) : byNumber };
 }
 
 function sortBy(header) {

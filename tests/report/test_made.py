@@ -1,0 +1,320 @@
+"""What a report makes besides tables: which figures, what the page says, and what a check finds stale."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from harness import ROOT
+from harness.record import Store
+from harness.report import figures, files, page
+from harness.report.__main__ import app
+from harness.report.collect import collect
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+class Parsed(HTMLParser):
+    """Tags and texts of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+    def rows(self):
+        return {a["data-name"]: a for tag, a in self.tags if tag == "tr" and "data-name" in a}
+
+
+def made_page(folder: Path, **more) -> str:
+    groups = collect(folder)
+    return page.html(
+        folder.name, "command", groups, figures.draw(groups), ["comparison.md", "ablation-pooling.md"], **more
+    )
+
+
+def chart_of(html: str) -> dict:
+    return json.loads(html.partition('id="data-data">')[2].partition("</script>")[0])
+
+
+def test_figures_of_stored_records(stored):
+    drawn = figures.draw(collect(stored.folder))
+    assert list(drawn.pictures) == ["accuracy-time", "claims", "stages", "ranks"]
+    assert drawn.absent == (
+        "No figure gallery: no record holds times by gallery size.",
+        "No figure training: no record holds a dev Rsum by epoch.",
+    )
+    caption = drawn.pictures["accuracy-time"].caption
+    assert caption.startswith(
+        "Data scenes, split test: 2 images, 5 captions; seeds 0, 1. Settings: epochs 5, batch 128,"
+    )
+    assert "One seed, no bar: scan:t2i-lse." in caption
+    assert "Pareto front (bold): vsepp, vsepp+selfalign, scan:t2i-lse." in caption
+    assert "Not drawn, nothing to draw: vsrn." in caption
+    assert "Times are medians of 3 samples (abacus, threads 2)" in caption
+
+
+def test_points_are_mean_rsum_and_time(stored):
+    points = {point.name: point for point in figures.points(collect(stored.folder)[0])}
+    assert set(points) == {"vsepp", "vsepp+selfalign", "scan:t2i-lse"}
+    # median 0.04 s to score and 0.01 s to rank 5 queries; i2t ranks 4, 9 and 4, 10; t2i 0, 4, 9, 10, 10 of both seeds
+    vsepp = points["vsepp"]
+    assert vsepp.ms == pytest.approx(10)
+    assert vsepp.rsum == pytest.approx((50 + 100 + 50 + 50 + 2 * (20 + 40 + 60)) / 2)
+    assert vsepp.interval is not None
+    assert vsepp.interval[0] < vsepp.rsum < vsepp.interval[1]
+    assert points["scan:t2i-lse"].interval is None
+
+
+def test_times_of_different_machines_share_no_figure(stored):
+    stored.time(stored.job("scan:t2i-lse"), 1.0, machine={"device": "abacus", "threads": 3})
+    groups = collect(stored.folder)
+    drawn = figures.draw(groups)
+    assert "accuracy-time" not in drawn.pictures
+    assert "stages" not in drawn.pictures
+    assert any("accuracy-time: Times are left out, rows were not timed alike: threads" in line for line in drawn.absent)
+    html = made_page(stored.folder)
+    assert "No chart. Times are left out, rows were not timed alike" in Parsed(html).words
+    assert "<script defer" not in html
+
+
+def test_records_without_times_have_no_time_figure(make):
+    make.add(make.job("vsepp"), make.ranks([0, 1], [0, 1]), history=[{"dev_rsum": 3.0}, {"dev_rsum": 4.0}])
+    drawn = figures.draw(collect(make.folder))
+    assert list(drawn.pictures) == ["training", "ranks"]
+    assert "No figure accuracy-time: nothing was timed." in drawn.absent
+
+
+def test_a_folder_of_failures_alone_has_a_page_that_says_so(make):
+    make.add(make.job("vsepp"), None, status="failed", error="no luck")
+    assert figures.draw(collect(make.folder)).pictures == {}
+    html = made_page(make.folder)
+    assert Parsed(html).rows()["vsepp"]["class"] == "failed"
+    assert "1 failed: no luck" in Parsed(html).words
+
+
+def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
+    for lr in (1e-4, 2e-4, 3e-4):
+        make.add(make.job("vsepp", lr=lr), make.ranks([0, 1], [0, 1]))
+    assert list(figures.draw(collect(make.folder)).pictures) == ["sweep", "ranks-1", "ranks-2", "ranks-3"]
+    parsed = Parsed(made_page(make.folder))
+    shown = [a["src"] for tag, a in parsed.tags if tag == "img"]
+    assert shown == [f"figures/{name}.svg" for name in ("sweep", "ranks-1", "ranks-2", "ranks-3")]
+    make.add(make.job("vsrn", lr=4e-4), make.ranks([0, 1], [0, 1]))
+    drawn = figures.draw(collect(make.folder))
+    assert list(drawn.pictures) == ["sweep"]
+    assert drawn.absent == ("No figures of each combination of settings: 4 combinations of settings, more than 3.",)
+    assert "4: lr=0.0004" in drawn.pictures["sweep"].caption
+
+
+def test_gallery_sizes_of_records_from_before_and_after_they_were_measured(stored):
+    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
+    assert figures.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
+    assert figures.gallery_sizes(SimpleNamespace(galleries=None)) == []
+    group = collect(stored.folder)[0]
+    assert [figures.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
+
+
+def test_gallery_sizes_are_drawn(stored, monkeypatch):
+    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
+    monkeypatch.setattr(figures, "gallery_sizes", lambda cost: sizes if cost else [])
+    drawn = figures.draw(collect(stored.folder))
+    assert "Not drawn, nothing to draw: vsrn." in drawn.pictures["gallery"].caption
+
+
+def test_left_out_runs_are_rows_and_lines_of_the_page(stored):
+    stored.add(stored.job("vsepp", seed=2), None)
+    old = stored.job("camera")
+    stale = replace(old, model=replace(old.model, recipes={"camera": 0}))
+    stored.add(stale, stored.ranks([0, 0], [0, 0, 0, 0, 0]))
+    parsed = Parsed(made_page(stored.folder))
+    states = {name: row["class"] for name, row in parsed.rows().items()}
+    assert states == {
+        "chance": "ok",
+        "vsepp": "partly",
+        "vsepp+selfalign": "ok",
+        "vsrn": "failed",
+        "camera": "stale",
+        "scan:t2i-lse": "ok",
+    }
+    assert "1 failed: LossError: hinge is nan in step 7" in parsed.words
+    assert "1 stale: made by recipe camera 0, which has changed since" in parsed.words
+    assert "2 ok, 1 missing" in parsed.words
+    assert "its ranks are missing" in parsed.words
+    assert parsed.rows()["vsepp+selfalign"]["data-family"] == "independent + SelfAlign"
+    assert parsed.rows()["vsepp"]["data-seeds"] == "2"
+
+
+def test_html_in_what_is_stored_stays_text(stored):
+    evil = "<script>alert(1)</script><img src=x>"
+    stored.add(stored.job("vsepp", seed=3), None, status="failed", error=evil)
+    html = made_page(stored.folder)
+    assert "<script>alert" not in html
+    assert "src=x" not in [a.get("src") for _, a in Parsed(html).tags]
+    assert Parsed(html).words.count(evil) >= 1
+    name = '</script><b title="a_b">'
+    group = collect(stored.folder)[0]
+    rows = [replace(row, name=name) if row.name == "vsepp" else row for row in group.rows]
+    renamed = [replace(group, rows=tuple(rows))]
+    html = page.html(name, "command", renamed, figures.draw(renamed), [])
+    assert name not in html
+    assert name in Parsed(html).rows()
+    said = [trace["text"][0].partition("<br>")[0] for trace in chart_of(html)["data"][1:]]
+    assert f"<b>{escape(name)}</b>" in said  # plotly reads some HTML of its own
+
+
+def test_the_chart_holds_the_numbers_of_the_table(stored):
+    traces = {t["meta"]["name"]: t for t in chart_of(made_page(stored.folder))["data"] if "meta" in t}
+    assert set(traces) == {"vsepp", "vsepp+selfalign", "scan:t2i-lse"}
+    assert traces["vsepp"]["x"] == [10.0]
+    assert traces["vsepp"]["y"] == [245.0]
+    said = traces["vsepp"]["text"][0].split("<br>")
+    assert said[:4] == ["<b>vsepp</b>", "independent", "seeds: 2", "Rsum: 245.0 ± 35.4"]
+    assert "score+rank: 10.0 ms/query" in said
+    assert "error_y" in traces["vsepp"]
+    assert "error_y" not in traces["scan:t2i-lse"]
+
+
+def test_the_foot_links_ablations_settings_and_provenance(stored):
+    html = made_page(stored.folder)
+    links = [a["href"] for tag, a in Parsed(html).tags if tag == "a"]
+    assert links.count("tables/ablation-pooling.md") == 2
+    assert "settings.batch" in Parsed(html).words
+    assert stored.job("vsepp").key in Parsed(html).words
+    for link in (link for link in links if link and link.startswith("http")):
+        pytest.fail(f"the page links to {link}")
+
+
+def claimed(name: str):
+    if name != "scan:t2i-lse":
+        return []
+    line = {"dataset": "flickr30k", "source": "a paper <2018>", "image_features": "bottom-up", "rsum": 465.0}
+    return [line | {"runs": "single"}, line | {"runs": "ensemble", "rsum": 470.5, "t2i_r1": 45.0}]
+
+
+def test_published_numbers_stand_in_columns_of_their_own_with_their_source(stored):
+    html = made_page(stored.folder, published=claimed)
+    words = " ".join(Parsed(html).words.split())
+    assert "published Rsum published t2i R@1" in words
+    assert "published i2t R@1" not in words
+    assert "465.0 flickr30k, single, other features: bottom-up [1]" in words
+    assert "470.5 flickr30k, ensemble, other features: bottom-up [1]" in words
+    assert words.count("a paper <2018>") == 1
+    assert "published" not in made_page(stored.folder).partition("<tbody>")[0]
+
+
+def test_a_check_covers_figures_and_page(stored):
+    files.write(stored.folder, collect(stored.folder))
+    drawn = stored.folder / "figures"
+    assert sorted(path.name for path in stored.folder.iterdir() if path.suffix) == ["index.html", "plotly.min.js"]
+    (drawn / "claims.svg").write_text("<svg/>")
+    (drawn / "ranks.png").unlink()
+    (drawn / "stages.png").write_bytes((drawn / "claims.png").read_bytes())
+    (drawn / "accuracy-time.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    (drawn / "stages-2.svg").write_text("of other settings")
+    (stored.folder / "index.html").write_text("old")
+    done = CliRunner().invoke(app, ["--check", str(stored.folder)])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "stale: figures/accuracy-time.png",
+        "stale: figures/claims.svg",
+        "stale: figures/stages.png",
+        "stale: index.html",
+        "missing: figures/ranks.png",
+        "surplus: figures/stages-2.svg",
+    ]
+    files.write(stored.folder, collect(stored.folder))
+    assert files.check(stored.folder) == files.Difference((), (), ())
+
+
+def test_a_png_packed_by_another_library_is_still_fresh(stored):
+    files.write(stored.folder, collect(stored.folder))
+    path = stored.folder / "figures" / "claims.png"
+    before = path.read_bytes()
+    with Image.open(path) as image:
+        from PIL.PngImagePlugin import PngInfo
+
+        said = PngInfo()
+        said.add_text("Source", image.info["Source"])
+        image.save(path, compress_level=1, pnginfo=said)
+    assert path.read_bytes() != before
+    assert files.check(stored.folder) == files.Difference((), (), ())
+
+
+def test_a_page_whose_chart_is_gone_leaves_no_script_behind(stored):
+    files.write(stored.folder, collect(stored.folder))
+    for path in (stored.folder / "costs").iterdir():
+        path.unlink()
+    assert "plotly.min.js" in files.check(stored.folder).surplus
+    files.write(stored.folder, collect(stored.folder))
+    assert not (stored.folder / "plotly.min.js").exists()
+
+
+def test_reference_results_share_one_script(stored, monkeypatch):
+    monkeypatch.setattr(files, "SHARED", stored.folder.parent)
+    made = files.write(stored.folder, collect(stored.folder))
+    assert set(made.page) == {"index.html", "../plotly.min.js"}
+    assert (stored.folder.parent / "plotly.min.js").read_bytes() == page.script()
+    assert b'src="../plotly.min.js"' in made.page["index.html"]
+    assert files.check(stored.folder) == files.Difference((), (), ())
+    (stored.folder.parent / "plotly.min.js").unlink()
+    assert files.check(stored.folder).missing == ("../plotly.min.js",)
+
+
+def two_hundred(folder: Path) -> None:
+    """Copies of stored records, one of each method, under new seeds."""
+    source = REFERENCE / "full-scenes"
+    keys = list({record.label: record.key for record in Store(source).records()[::-1]}.values())  # the first is timed
+    for number in range(200):
+        key, copy = keys[number % len(keys)], f"{number:016x}"
+        for part, ending in (("records", "json"), ("ranks", "npz"), ("costs", "json")):
+            stored = source / part / f"{key}.{ending}"
+            if not stored.exists():
+                continue
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            target = folder / part / f"{copy}.{ending}"
+            if ending == "npz":
+                target.write_bytes(stored.read_bytes())
+                continue
+            found = json.loads(stored.read_text()) | {"key": copy}
+            if part == "records":
+                found["job"]["settings"]["seed"] = number // len(keys)
+            target.write_text(json.dumps(found))
+
+
+@pytest.mark.slow
+def test_two_hundred_records_take_less_than_ten_seconds_and_no_torch(tmp_path):
+    folder = tmp_path / "full-scenes"
+    two_hundred(folder)
+    code = (
+        "import sys; from harness.report.__main__ import app\n"
+        "try: app([sys.argv[1]])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit(' '.join({'torch', 'ray', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "figures").iterdir())) == 10
+    assert len(collect(folder)[0].runs) == 200
+    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert taken < 10, f"{taken:.1f} s of one processor"  # time of its own, whatever else the machine does
