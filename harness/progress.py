@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 class Progress:
     """One report from inside a job."""
 
-    stage: str  # train | encode | score | time
+    stage: str  # train | epoch (one is over, its checkpoint written) | encode | score | time | query | trace | rerank
     done: int
     total: int
     epoch: int = 0  # 0-based
     epochs: int = 0
     loss: float | None = None
     rsum: float | None = None  # of the dev split, after the last finished epoch
+    losses: Mapping[str, float] | None = None  # mean of each term over an epoch that is over
 
 
 Watch = Callable[[Progress], None]

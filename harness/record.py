@@ -4,7 +4,9 @@ FOLDER/records/KEY.json   the job, its outcome, its training history, where it c
 FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
 FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row has one
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
+FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -76,7 +78,9 @@ class Record(_Stored):
     )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
+    operators: Mapping[str, Any] | None = None  # stage -> its top operators, where traced (harness.measure.trace)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    members: list[str] = field(default_factory=list)  # keys of the runs whose scores an ensemble averages
     schema: int = SCHEMA
 
 
@@ -91,7 +95,43 @@ class CostRecord(_Stored):
     samples_s: Mapping[str, list[float]]  # stage -> seconds of each sample
     index_bytes_per_image: float
     index_bytes_per_caption: float
+    asked: Mapping[str, float] = field(default_factory=dict)  # rounds and budget_s of the timing phase
+    noise: Mapping[str, float | None] = field(default_factory=dict)  # stage -> interquartile range / median
+    parameters: int | None = None  # trained ones
+    flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
+    peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
+    query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
+    # one text query, caption encoded already: items, p50_ms, p95_ms, p99_ms, measured (else from the law, and why in
+    # note), bytes, samples_ms; limit_ms: reading the embeddings once
+    galleries: list[Mapping[str, Any]] = field(default_factory=list)
+    law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class RerankRecord(_Stored):
+    """What becomes of a shortlist of k by one model that another puts in order, for every k."""
+
+    key: str  # of the retriever's job, a dash, of the reranker's
+    retriever: str  # labels
+    reranker: str
+    machine: Mapping[str, Any]  # as in CostRecord
+    sizes: Mapping[str, int]  # images, captions: the galleries
+    ks: list[int]
+    accuracy: Mapping[str, list[float]]  # name -> percent for every k (harness.measure.rerank.curve)
+    queries: list[int]  # for every k, how many queries one sample averages at most
+    samples_s: Mapping[str, list[list[float]]]  # stage -> for every k the seconds per query of each sample, in order
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        """Raises RecordError where a list is missing or not as long as that of the shortlist sizes."""
+        try:
+            lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
+            wrong = sorted(name for name, values in lists.items() if len(values) != len(self.ks))
+        except TypeError as error:
+            raise RecordError(f"reranks/{self.key} holds something else than lists: {error}") from None
+        if wrong:
+            raise RecordError(f"reranks/{self.key} has {len(self.ks)} shortlist sizes, but not in {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -146,6 +186,12 @@ class Store:
     def cost_path(self, key: str) -> Path:
         return self.folder / "costs" / f"{key}.json"
 
+    def scores_path(self, key: str) -> Path:
+        return self.folder / "scores" / f"{key}.npy"
+
+    def rerank_path(self, retriever: str, reranker: str) -> Path:
+        return self.folder / "reranks" / f"{retriever}-{reranker}.json"
+
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
@@ -157,6 +203,21 @@ class Store:
     def cost(self, key: str) -> CostRecord | None:
         path = self.cost_path(key)
         return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+
+    def rerank(self, retriever: str, reranker: str) -> RerankRecord | None:
+        """Of two keys; None where there is none.  Raises RecordError."""
+        path = self.rerank_path(retriever, reranker)
+        if not path.exists():
+            return None
+        found = RerankRecord.from_json(path.read_bytes(), _short(path))
+        if found.key != path.stem:
+            raise RecordError(f"{_short(path)} holds the pair {found.key!r}")
+        return found
+
+    def reranks(self) -> list[RerankRecord]:
+        """All of them, ordered by their file names.  Raises RecordError."""
+        keys = [path.stem.partition("-") for path in sorted((self.folder / "reranks").glob("[!.]*.json"))]
+        return [found for first, _, second in keys if (found := self.rerank(first, second)) is not None]
 
     def ranks(self, key: str) -> Ranks | None:
         path = self.ranks_path(key)
@@ -175,6 +236,19 @@ class Store:
         with _readable(path):
             return Concepts(**_arrays(path))
 
+    def scores(self, key: str) -> np.ndarray | None:
+        """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
+        path = self.scores_path(key)
+        if not path.exists():
+            return None
+        try:
+            scores = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise RecordError(f"{_short(path)} cannot be read: {error}") from None
+        if scores.ndim != 2 or scores.dtype != np.float32:
+            raise RecordError(f"{_short(path)} holds {scores.dtype} of shape {scores.shape}, not a score matrix")
+        return scores
+
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
         keys = [path.stem for path in sorted((self.folder / "records").glob("*.json"))]
@@ -189,13 +263,38 @@ class Store:
         else:
             assigned = {f.name: getattr(concepts, f.name) for f in fields(concepts)}
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
+        for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
+            path.unlink()
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
+            self.scores_path(record.key).unlink(missing_ok=True)
         else:
             arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **arrays))
         write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
+
+    def save_scores(self, key: str, scores: np.ndarray) -> None:
+        """scores: (N, M) float32."""
+        write_atomically(self.scores_path(key), lambda file: np.save(file, scores, allow_pickle=False))
+
+    def remove(self, key: str) -> None:
+        """The record of this key and what lies beside it; weights stay.  The record goes first."""
+        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path):
+            path(key).unlink(missing_ok=True)
+
+    def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
+        """The one thing a record may gain later: what a tracing phase found.  Ranks and costs stay as they are."""
+        record = self.record(key)
+        if record is None:
+            raise RecordError(f"{_short(self.record_path(key))} is gone")
+        traced = replace(record, operators=operators)
+        write_atomically(self.record_path(key), lambda file: file.write(traced.to_json().encode()))
+
+    def save_rerank(self, found: RerankRecord) -> None:
+        retriever, _, reranker = found.key.partition("-")
+        path = self.rerank_path(retriever, reranker)
+        write_atomically(path, lambda file: file.write(found.to_json().encode()))
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))

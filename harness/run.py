@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,22 +22,34 @@ from rich.console import Console
 
 from harness import ROOT, console, report
 from harness.data.split import DataError
-from harness.jobs import suites
+from harness.jobs import ensembles, suites
+from harness.jobs.ensembles import Plan, Planned
 from harness.jobs.override import checked_settings
+from harness.jobs.place import Place, divided, wanted
 from harness.jobs.spec import Data, Job, SpecError, parse_value
-from harness.record import RecordError, Store
+from harness.phases import OptionalTrace, Phases, check_rerank, traces_folder
+from harness.record import Record, RecordError, Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console()
 err = Console(stderr=True)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0])
 def main(
-    suite: Annotated[str, typer.Option(help="Which list of jobs; --list shows them.")] = "full",
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="Which list of jobs; --list shows them.  [default: full; ablations for --only ablations/...]"
+        ),
+    ] = "",
     data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
     only: Annotated[
-        str, typer.Option(help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants.")
+        str,
+        typer.Option(
+            help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants; "
+            "or questions, as in `ablations/prototypes`."
+        ),
     ] = "",
     seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
@@ -45,23 +57,66 @@ def main(
         int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same for every row.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0 = all there are.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of torch, of each worker; 0 = all there are, shared out.")
+    ] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            envvar="HARNESS_WORKERS",
+            help="Jobs at a time, scheduled by Ray; 0 = one after the other in this process.  "
+            "[default: as many as fit where Ray is installed, else 0]",
+            show_default=False,
+        ),
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None, typer.Option(min=0, help="Share of a GPU for each worker; for --device cuda 1 by default.")
+    ] = None,
+    address: Annotated[str, typer.Option(help="Use the Ray cluster there: `auto` or HOST:PORT.")] = "",
+    storage: Annotated[
+        str, typer.Option(help="URI that every node of that cluster reaches, for checkpoints and results.")
+    ] = "",
+    dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine while jobs run.")] = True,
+    dashboard_port: Annotated[int, typer.Option(min=1024, max=65535, help="Its port, or the next free one.")] = 8265,
     timing_rounds: Annotated[
         int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
+    timing_budget: Annotated[
+        float, typer.Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")
+    ] = 10.0,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones."),
+    ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
     / "results",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
     ] = None,
+    paper_of: Annotated[
+        str, typer.Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
+    ] = "",
+    averaged: Annotated[
+        bool,
+        typer.Option(
+            "--ensembles/--no-ensembles",
+            help="Rows that average the scores of others, in suites that have them; keeps a score matrix per member.",
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
 ) -> None:
     with refusals():
         if list_:
-            out.print(console.methods_table(), console.suites_table())
+            out.print(*console.methods_tables(), console.LIST_NOTE, console.suites_table(), console.questions_table())
             return
+        suite = suites.named(suite, _words(only))
         changes = _changes(settings or [], epochs, train_images)
         jobs = suites.jobs(
             suite,
@@ -70,14 +125,24 @@ def main(
             seeds=_seeds(seeds),
             changes=changes,
             settings=checked_settings({"device": device, "threads": threads or _available_cpus()}),
+            paper_of=paper_of,
         )
+        if rerank:
+            check_rerank(jobs)
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
+        planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
+        where = Place(workers or 0, threads, _gpus(gpus_per_job, device), address, storage, dashboard, dashboard_port)
+        where = _divided(where, workers, len(jobs), device)
         if dry_run:
-            out.print(console.plan_table(jobs, [not force and _cached(store, job) for job in jobs]))
+            rows = [*jobs, *planned.plans]
+            out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
             return
+        phases = Phases(
+            timing_rounds, timing_budget, rerank, None if trace is None else traces_folder(trace, store.folder)
+        )
         with _exclusive(store.folder):
-            failed = _run(jobs, store, force, timing_rounds)
+            failed = _run(jobs, planned, store, force, phases, where)
     if failed:
         raise typer.Exit(1)
 
@@ -96,10 +161,9 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> int:
-    """Runs what is not recorded, then times, then reports.  Returns how many jobs failed."""
-    from harness.jobs import timing  # torch takes seconds to import; --list and --dry-run answer at once
-    from harness.jobs.execute import execute
+def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
+    """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
+    from harness.jobs import average  # torch takes seconds to import; --list and --dry-run answer at once
     from harness.learn.checkpoint import Checkpoints
     from harness.precision import prepare_torch
 
@@ -109,25 +173,84 @@ def _run(jobs: Sequence[Job], store: Store, force: bool, timing_rounds: int) -> 
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
-    with console.run_view(out, len(jobs) - sum(cached)) as view:
-        for job, known in zip(jobs, cached, strict=True):
-            if known:
-                continue
-            if force:
-                Checkpoints(store.checkpoints(job.key)).discard()
-            started = time.perf_counter()
-            record = execute(job, store, view.start(job.name))
-            view.finish(console.job_line(job, record, report.rsum(store, record), time.perf_counter() - started))
-        if timing_rounds:
-            timed = timing.time_rows(jobs, store, timing_rounds, lambda: view.start("timing phase, methods take turns"))
-            out.print(timed, highlight=False)
+    todo = [job for job, known in zip(jobs, cached, strict=True) if not known]
+    with console.run_view(out, len(todo)) as view:
+        for job in todo if force else ():
+            Checkpoints(store.checkpoints(job.key)).discard()
+
+        def finish(job: Job, record: Record, seconds: float) -> None:
+            view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
+
+        if place is None:
+            _in_turn(todo, planned.member_keys, store, view.start, finish)
+        elif todo:
+            _side_by_side(todo, planned.member_keys, len(jobs), store, view, finish, place, force)
+        average.average_all(planned, store, force, view.start, view.say)
+        for line in phases.lines(jobs, store, view):
+            out.print(line, highlight=False, soft_wrap=True)
     report.write(store.folder)
     out.print(report.console_table(store.folder))
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
-def _cached(store: Store, job: Job) -> bool:
+def _in_turn(jobs: Sequence[Job], averaged: Collection[str], store: Store, start: Callable, finish: Callable) -> None:
+    """One job after the other, in this process."""
+    from harness.jobs.execute import execute
+
+    for job in jobs:
+        started = time.perf_counter()
+        record = execute(job, store, start(job.name), keep_scores=job.key in averaged)
+        finish(job, record, time.perf_counter() - started)
+
+
+def _side_by_side(
+    todo: Sequence[Job],
+    averaged: Collection[str],
+    jobs: int,
+    store: Store,
+    view: console.RunView,
+    finish: Callable,
+    place: Place,
+    force: bool,
+) -> None:
+    """Several jobs at a time, by Ray.  `jobs`: how many there are with those that are recorded."""
+    from harness.jobs import search
+
+    search.check_storage(place.storage)
+    with search.cluster(place, view.say):
+        if place.address:
+            place = search.on_cluster(place, jobs)
+        view.say(f"workers    {place.workers} at a time, {place.threads} CPU threads each")
+        search.run(todo, place, store, view.start, finish, force, averaged)
+
+
+def _divided(place: Place, workers: int | None, jobs: int, device: str) -> Place | None:
+    """With workers and threads of this machine; None where jobs run in this process.  Raises SpecError."""
+    if not wanted(workers, jobs, place.address):
+        return None
+    if device.startswith("cuda:"):
+        raise SpecError(f"Ray chooses the GPU of a job: --device cuda in place of {device}, or --workers 0")
+    if place.address:
+        return place
+    gpus = _gpu_count() if place.gpus else 0
+    count, threads = divided(
+        _available_cpus(), jobs, workers=workers, threads=place.threads, gpus=gpus, gpus_per_job=place.gpus
+    )
+    return replace(place, workers=count, threads=threads)
+
+
+def _gpus(asked: float | None, device: str) -> float:
+    return (1.0 if device.startswith("cuda") else 0.0) if asked is None else asked
+
+
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _cached(store: Store, job: Job | Plan) -> bool:
     """A job that failed, or whose ranks are gone, runs again."""
     record = store.record(job.key)
     return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()

@@ -16,16 +16,19 @@ is None where nothing is padded, which spares the passes over all pairs that mas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded
 from models.options import one_of
 
 EPS = 1e-8  # added to a norm, and the least product of two lengths in a cosine
+MOST = 25.0  # largest `lam` of unscaled weights: their squares then stay clear of EPS and of overflow
 
 
 def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
@@ -58,6 +61,32 @@ def by_length(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, text
     """`score(images, texts)`, (N, M), on one group of captions at a time (`length_groups`)."""
     groups, places = length_groups(texts, group)
     return torch.cat([score(images, some) for some in groups], 1)[:, places]
+
+
+def blockwise(
+    score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, image_block: int, caption_block: int
+) -> Tensor:
+    """`score(images, texts)`, (N, M), on blocks of some images and some captions of about the same length.
+
+    For methods with large tensors per pair: those of a block fit the processor's cache, and where a backward pass
+    follows a block keeps nothing for it but is computed again there.
+    """
+    groups, places = length_groups(texts, caption_block)
+    columns = [group.select(rows) for group in groups for rows in _slices(len(group), caption_block)]
+    rows = [images.select(some) for some in _slices(len(images), image_block)]
+    again = torch.is_grad_enabled() and len(images) * len(texts) > 1
+
+    def block(some: Encoded, captions: Encoded) -> Tensor:
+        if not again:
+            return score(some, captions)
+        return checkpoint(score, some, captions, use_reentrant=False, preserve_rng_state=False)
+
+    return torch.cat([torch.cat([block(some, captions) for some in rows]) for captions in columns], 1)[:, places]
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    """Consecutive slices of `size` that cover range(length)."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:
@@ -116,6 +145,32 @@ def attention_weights(relevance: Tensor, lam: float, context_mask: Tensor | None
     return logits.softmax(1)
 
 
+def unscaled_weights(
+    scores: Tensor,
+    lam: float,
+    norm: str,
+    query_mask: Tensor | None = None,
+    context_mask: Tensor | None = None,
+) -> Tensor:
+    """`attention_weights(normalised(scores))` up to a positive factor per query, which a cosine does not see.
+
+    A norm that bounds the products bounds the exponents by `lam`: the softmax then needs neither its shift nor its sum.
+    Half of `lam` is added to them, so that the square of an attended vector lies between e^-lam and e^(3 lam).
+    Shapes as there; in float32 at least.  Raises ValueError where `norm` is not one of `NORMS`.
+    """
+    scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+    if lam > MOST or norm not in ("clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm"):
+        return attention_weights(normalised(scores, norm, query_mask), lam, context_mask)
+    rows = _clip(scores) if norm.startswith("clipped") else scores
+    if norm.endswith("l2norm"):
+        lengths = rows.square().sum(2, keepdim=True).clamp(min=1e-30).sqrt()  # the root has no slope at zero
+    else:
+        lengths = rows.abs().sum(2, keepdim=True)
+    scale = 1 / math.log(2)  # torch computes exp2 thrice as fast as exp
+    weights = torch.addcmul(rows.new_tensor(scale * lam / 2), rows, scale * lam / (lengths + EPS)).exp2_()
+    return weights if context_mask is None else weights * context_mask[:, :, None, None]
+
+
 def gram(context: Tensor) -> Tensor:
     """Inner products of the fragments of each item.  context: (X, C, d) -> (X, C, C)."""
     return context @ context.mT
@@ -163,7 +218,7 @@ def cross_attention(
     the query is padding.  Raises ValueError where `norm` is not one of `NORMS`.
     """
     scores = products(context, queries)
-    weights = attention_weights(normalised(scores, norm, query_mask), lam, context_mask)
+    weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
     return attended_cosine(weights, scores, gram(context), queries.square().sum(-1).T)
 
 

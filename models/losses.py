@@ -15,14 +15,32 @@ def hinge(scores: Tensor, margin: float = 0.2, hardest: bool = True, impostors: 
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"hinge needs a square block of scores, got {tuple(scores.shape)}")
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    allowed = ~own if impostors is None else impostors & ~own
+    allowed = negatives(scores, impostors)
     matched = scores.diagonal()
     captions = (margin + scores - matched[:, None]).clamp(min=0) * allowed  # (B, B) image i against wrong captions
     images = (margin + scores - matched[None, :]).clamp(min=0) * allowed  # (B, B) caption j against wrong images
     if hardest:
         return captions.amax(1).sum() + images.amax(0).sum()
     return captions.sum() + images.sum()
+
+
+def negatives(scores: Tensor, impostors: Tensor | None = None) -> Tensor:
+    """(B, B) bool, True where a pair may serve as a negative: not a matching one, and an impostor if named."""
+    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    return ~own if impostors is None else impostors & ~own
+
+
+def decisive_pairs(scores: Tensor, impostors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The pairs that a loss on hardest negatives looks at: the matching ones, and the worst negative of every query.
+
+    scores, impostors: (B, B) as in `hinge` -> images (P,) and captions (P,) of B to 3 B pairs, each named once.
+    """
+    own = torch.arange(len(scores), device=scores.device)
+    allowed = scores.masked_fill(~negatives(scores, impostors), float("-inf"))
+    images = torch.cat([own, own, allowed.argmax(0)])
+    captions = torch.cat([own, allowed.argmax(1), own])
+    pairs = (images * len(scores) + captions).unique()
+    return pairs // len(scores), pairs % len(scores)
 
 
 def other_image(image_index: Tensor) -> Tensor:

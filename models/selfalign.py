@@ -12,6 +12,7 @@ of real items enter the cluster assignment, and a batch of one pair normalises b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from models.pooling import masked_mean
 from models.retrievers import Independent
 
 RECIPE = 1
+ADDED = ("own_negatives",)
 PAPER = (
     "Zhuang et al., Towards Fast and Accurate Image-Text Retrieval with Self-Supervised Fine-Grained Alignment, "
     "IEEE TMM 2023, arXiv 2308.14009"
@@ -51,6 +53,7 @@ class Options:
     directions: str = "both"  # of the context loss: both | text-to-image | image-to-text
     temperature: float = 0.7  # of the context loss
     negatives: int = 512  # the largest so many are kept, 0 = all
+    own_negatives: bool = False  # an item's own fragments are not kept apart from its negatives, the positive included
     gate: str = "learned"  # share of the mean fragment in the fused one: learned | zero | one | mean
     relu: bool = True  # on guide and locals
     retrieval_blocks: bool = True  # the context blocks score in retrieval too, not in training alone
@@ -162,18 +165,21 @@ class ConceptAlignment(nn.Module):
 # Context level
 
 
-def context_loss(guides: Tensor, fragments: Tensor, mask: Tensor, temperature: float, negatives: int) -> Tensor:
+def context_loss(
+    guides: Tensor, fragments: Tensor, mask: Tensor, temperature: float, negatives: int, own_negatives: bool = False
+) -> Tensor:
     """InfoNCE of one side's gist against the other side's fragments (TMM 2023, context representation alignment).
 
     guides: (B, d) of one side, fragments: (B, N, d) of the other, unit rows; mask: (B, N) bool, padding is no key at
     all.  The `negatives` largest scores of other items' fragments are kept, 0 = all; a query's own fragments stay
-    among them as `OWN`. Mean over all real (query, own fragment).  Returns ().
+    among them as `OWN`, or as they are with `own_negatives`. Mean over all real (query, own fragment).  Returns ().
     """
     items, length = mask.shape
     scores = _lifted(guides @ fragments.flatten(0, 1).T).view(items, items, length) / temperature
     own = torch.eye(items, dtype=torch.bool, device=mask.device)
     positives = scores[own]  # (B, N)
-    others = scores.masked_fill(own[..., None], OWN).masked_fill(~mask[None], float("-inf")).flatten(1)  # (B, B * N)
+    others = scores if own_negatives else scores.masked_fill(own[..., None], OWN)
+    others = others.masked_fill(~mask[None], float("-inf")).flatten(1)  # (B, B * N)
     if 0 < negatives < others.shape[1]:
         others = others.topk(negatives, dim=1, sorted=False).values
     rest = others.logsumexp(1, keepdim=True)  # (B, 1), finite: every item has a real fragment of its own
@@ -239,12 +245,18 @@ class ContextAlignment(nn.Module):
 
     def forward(self, images: Context, texts: Context) -> Tensor:
         """Loss () of B matching pairs, the mean over the directions asked for."""
-        kept = {"temperature": self.options.temperature, "negatives": self.options.negatives}
+        options = self.options
+        loss = partial(
+            context_loss,
+            temperature=options.temperature,
+            negatives=options.negatives,
+            own_negatives=options.own_negatives,
+        )
         terms = []
         if self.options.directions != "image-to-text":
-            terms.append(context_loss(texts.guide, images.fragments, images.mask, **kept))
+            terms.append(loss(texts.guide, images.fragments, images.mask))
         if self.options.directions != "text-to-image":
-            terms.append(context_loss(images.guide, texts.fragments, texts.mask, **kept))
+            terms.append(loss(images.guide, texts.fragments, texts.mask))
         return torch.stack(terms).mean()
 
 

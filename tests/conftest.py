@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("HARNESS_WORKERS", "0")  # tests of the door do without Ray; tests of Ray ask for it
 
 WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 IMAGES = {"train": 13, "dev": 5, "test": 7}

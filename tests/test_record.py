@@ -236,3 +236,50 @@ def test_a_path_is_renamed_only_when_all_went_well(tmp_path):
         assert not (tmp_path / "new" / "file").exists()
     assert (tmp_path / "new" / "file").read_text() == "x"
     assert not temporary.exists()
+
+
+# Scores that ensembles average
+
+
+def test_scores_come_back_as_they_were_without_being_read_whole(store):
+    scores = np.arange(15, dtype=np.float32).reshape(5, 3)
+    store.save_scores("0123", scores)
+    found = store.scores("0123")
+    assert isinstance(found, np.memmap)
+    assert np.array_equal(found, scores)
+    assert store.scores("4567") is None
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.array([{}], object), "scores/0123.npy cannot be read"),  # nothing is unpickled
+        (np.zeros(3, np.float32), "scores/0123.npy holds float32 of shape (3,), not a score matrix"),
+        (np.zeros((3, 5)), "scores/0123.npy holds float64 of shape (3, 5), not a score matrix"),
+    ],
+)
+def test_what_is_no_score_matrix_is_refused(store, array, says):
+    store.scores_path("0123").parent.mkdir(parents=True)
+    np.save(store.scores_path("0123"), array, allow_pickle=True)
+    assert says in refusal(lambda: store.scores("0123"))
+
+
+def test_scores_cut_short_are_refused(store):
+    store.save_scores("0123", np.ones((5, 3), np.float32))
+    path = store.scores_path("0123")
+    path.write_bytes(path.read_bytes()[:-7])
+    assert "scores/0123.npy cannot be read" in refusal(lambda: store.scores("0123"))
+
+
+def test_scores_of_an_earlier_run_do_not_stay_with_a_failed_record(store):
+    store.save_scores("0123", np.ones((5, 3), np.float32))
+    store.save(RECORD)
+    assert store.scores("0123") is None
+
+
+def test_a_removed_record_leaves_nothing_but_weights(store):
+    store.save(RECORD)
+    store.save_scores("0123", np.ones((5, 3), np.float32))
+    store.checkpoints("0123").mkdir(parents=True)
+    store.remove("0123")
+    assert [path.name for path in store.folder.rglob("0123*")] == ["0123"]

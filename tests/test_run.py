@@ -24,6 +24,7 @@ from harness.record import SCHEMA, Record, Store
 from harness.run import app
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
+BRIEF = ("--timing-rounds", "1", "--timing-budget", "0.2")
 INTERRUPTIBLE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from harness.run import app; app()"
 )
@@ -40,7 +41,7 @@ class Door:
 
     def arguments(self, *more: str) -> list[str]:
         where = ("--data", str(self.data), "--results", str(self.results))
-        return ["--suite", "smoke", *where, "--only", "chance,vsepp", "--timing-rounds", "1", *SMALL, *more]
+        return ["--suite", "smoke", *where, "--only", "chance,vsepp", *BRIEF, *SMALL, *more]
 
     def __call__(self, *more: str, code: int = 0) -> Result:
         result = CliRunner().invoke(app, self.arguments(*more))

@@ -8,21 +8,20 @@ Departs from the paper: a linear map of the word vectors before the bidirectiona
 as they are); padded regions stay out of the batch normalisation, where the official code counts them as zeros.
 Neither side models context in front of the pooling but for the GRU: `contextual` is `fragments` for regions.
 
-Size augmentation draws token by token from torch's global generators, whose state a checkpoint keeps.  The vocabulary
-has no mask word, so the unknown word stands for it (`mask_word`, 3; BERT's own is 103).  `<start>` and `<end>` take
-part as in the published GRU branch; the first and last token of a pretrained text model are spared.  The official BERT
-branch masks or removes all pieces of a word at once; token numbers do not show which pieces belong together.  A set
-that would lose all its members keeps them.
+Size augmentation (`models.augmentation`): the vocabulary has no mask word, so the unknown word stands for it
+(`mask_word`, 3; BERT's own is 103).  `<start>` and `<end>` take part as in the published GRU branch; the first and last
+token of a pretrained text model are spared.  The official BERT branch masks or removes all pieces of a word at once;
+token numbers do not show which pieces belong together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from models.augmentation import check_mask_word, thinned, thinned_words
 from models.encoders import BiGRU, RegionProjection, WordVectors, unit
 from models.gpo import GPO
 from models.norm import MaskedBatchNorm
@@ -32,8 +31,6 @@ from models.retrievers import Independent
 RECIPE = 1
 PAPER = "Chen et al., Learning the Best Pooling Strategy for Visual Semantic Embedding, CVPR 2021, arXiv 2011.04305"
 VARIANTS: dict[str, dict] = {"": {}}
-
-MASKED, REPLACED = 0.5, 0.1  # share of the touched words that become the mask word, another word; the rest is removed
 
 
 @dataclass(frozen=True)
@@ -57,43 +54,6 @@ class Options:
         above_zero("temperature", self.temperature)
         if not (self.word_gru or self.word_projection):
             raise ValueError("word_gru=False needs word_projection=True: nothing else gives words the embedding width")
-
-
-# Size augmentation (section 5)
-
-
-def never_empty(kept: Tensor, mask: Tensor) -> Tensor:
-    """`kept`, and all of `mask` for an item that would keep nothing.  (B, N) bool each -> (B, N) bool."""
-    return torch.where(kept.any(1, keepdim=True), kept, mask)
-
-
-def thinned(mask: Tensor, probability: float) -> Tensor:
-    """Each real region is dropped with this probability.  mask: (B, R) bool -> (B, R) bool."""
-    return never_empty(mask & (torch.rand(mask.shape, device=mask.device) >= probability), mask)
-
-
-def altered(texts: TextBatch, probability: float, vocabulary: int, mask_word: int, spare_ends: bool) -> TextBatch:
-    """Each word is touched with this probability: masked, replaced by any word, or removed.
-
-    texts: B captions of L words -> the same shape; the words that are left come first, in their order.
-    """
-    shape, device = texts.mask.shape, texts.mask.device
-    touched = texts.mask & (torch.rand(shape, device=device) < probability)
-    fate = torch.rand(shape, device=device)
-    any_word = torch.randint_like(texts.tokens, 1, vocabulary)  # 0 is padding
-    if spare_ends:
-        places = torch.arange(shape[1], device=device)
-        touched = touched & (places > 0) & (places < texts.lengths[:, None] - 1)
-    masked, removed = touched & (fate < MASKED), touched & (fate >= MASKED + REPLACED)
-    tokens = texts.tokens.masked_fill(masked, mask_word)
-    tokens = torch.where(touched & ~masked & ~removed, any_word, tokens)
-    kept = never_empty(texts.mask & ~removed, texts.mask)
-    order = (~kept).byte().argsort(dim=1, stable=True)
-    mask = kept.gather(1, order)
-    return TextBatch(tokens.gather(1, order) * mask, mask)
-
-
-# The model
 
 
 class RegionPerceptron(nn.Module):
@@ -136,9 +96,7 @@ class VSEInfinity(Independent):
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
         if self._augments:
-            spare_ends = self.inputs.token_states is not None  # [CLS] and [SEP]
-            chance, mask_word = self.options.size_augmentation, self.options.mask_word
-            texts = altered(texts, chance, self.inputs.vocabulary, mask_word, spare_ends)
+            texts = thinned_words(texts, self.options.size_augmentation, self.options.mask_word, self.inputs)
         words = self.words(texts)  # (B, L, E)
         projected = None if self.projection is None else self.projection(words)  # (B, L, d)
         states = words if projected is None else projected
@@ -154,6 +112,5 @@ class VSEInfinity(Independent):
 
 def build(inputs: Inputs, options: Options) -> Retriever:
     """An untrained model for these inputs.  Raises ValueError where the vocabulary has no such mask word."""
-    if options.mask_word >= inputs.vocabulary:
-        raise ValueError(f"mask_word={options.mask_word} is no token of a vocabulary of {inputs.vocabulary}")
+    check_mask_word(options.mask_word, inputs)
     return VSEInfinity(inputs, options)

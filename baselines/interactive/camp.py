@@ -15,18 +15,19 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
-from models.attention import EPS, attention_weights, by_length, gram, products, without_padding
+from models.attention import EPS, attention_weights, blockwise, gram, products, without_padding
 from models.encoders import l2
 from models.fragments import FragmentModel
-from models.losses import other_image
+from models.losses import negatives, other_image
 from models.options import at_least
 
 RECIPE = 1
 PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
 VARIANTS: dict[str, dict] = {"": {}}
+
+IMAGE_BLOCK, CAPTION_BLOCK = 8, 8  # scored at once: a hidden layer per fragment of a pair is formed
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None 
     query.  A query without a negative has the cost of its match alone.  Returns ().
     """
     scores = scores.clamp(1e-6, 1 - 1e-6)
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    allowed = ~own if impostors is None else impostors & ~own
+    allowed = negatives(scores, impostors)
     matched = -2 * scores.diagonal().log().sum()
     taken = -(1 - scores).log() * allowed  # (B, B) what a pair costs as a negative, never below 0
     if hardest:
@@ -81,13 +81,11 @@ class Gathering(nn.Module):
         self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
     ) -> Tensor:
         """queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Y, d) unit."""
-        mixtures, gates = checkpoint(  # little work and much to keep for the backward pass: computed again there
-            self._messages, queries, context, query_mask, context_mask, use_reentrant=False, preserve_rng_state=False
-        )
+        mixtures, gates = self._messages(queries, context, query_mask, context_mask)
         own_map, message_map = self.fusion.weight.chunk(2, 1)
         messages = ((gates * mixtures).flatten(1, 2) @ (context @ message_map.T)).unflatten(1, queries.shape[:2])
-        heard = (messages + gates * (queries @ own_map.T)).relu()  # (X, Y, Q, d), gated, for g relu(u) = relu(g u)
-        hidden = (F.linear(heard, self.hidden.weight) + self.hidden(queries)).relu()
+        heard = torch.addcmul(messages, gates, queries @ own_map.T).relu_()  # (X, Y, Q, d), for g relu(u) = relu(g u)
+        hidden = F.linear(heard, self.hidden.weight).add_(self.hidden(queries)).relu_()
         logits = self.heads(hidden)  # (X, Y, Q, heads)
         if query_mask is not None:
             logits = logits.masked_fill(~query_mask[..., None], float("-inf"))
@@ -115,6 +113,8 @@ class Gathering(nn.Module):
 class CAMP(FragmentModel):
     """A vector per side and pair, both put to a small network that says how likely it is a match."""
 
+    pairs_stand_alone = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.region_side = Gathering(inputs.dim, options.heads)
@@ -128,7 +128,7 @@ class CAMP(FragmentModel):
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts, group=16)  # of pairs with hidden layers per fragment
+        return blockwise(self._scores, images, texts, IMAGE_BLOCK, CAPTION_BLOCK)
 
     def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y) in (0, 1)."""
@@ -145,7 +145,7 @@ class CAMP(FragmentModel):
         return matching_bce(scores, self.hardest(batch), impostors)
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        return {"bce": self.ranking_loss(self.similarity(images, texts), batch)}
+        return {"bce": self.ranking_loss(self.scores_to_learn_from(images, texts, batch)[0], batch)}
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

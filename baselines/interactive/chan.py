@@ -5,8 +5,9 @@ by.  A score is then about ten times a cosine, plus the log of the caption's len
 the published margin for it is 0.05, and the first epoch sums over all negatives.  "mean" is the published pooling with
 BERT.
 
-Departs from the paper: no size augmentation (regions and words dropped in training); regions do not attend to one
-another before they are matched, unless `self_attention_heads` (published: 8) says so.  Departs from the official code:
+Departs from the paper, unless options say so: regions and words are not dropped in training (`size_augmentation`,
+published: 0.2, as in VSE-infinity's GRU branch), and regions do not attend to one another before they are matched
+(`self_attention_heads`, published: 8).  Departs from the official code:
 padding is masked everywhere, in that self-attention too, where the code marks it by the product -1, which a real pair
 may have.
 """
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
 from models.attention import AGGREGATIONS, aggregated, by_length, cross_attention, products, without_padding
+from models.augmentation import check_mask_word, thinned, thinned_words
 from models.encoders import l2
 from models.fragments import FragmentModel
-from models.options import above_zero, at_least, one_of
+from models.options import above_zero, at_least, between, one_of
 
 RECIPE = 1
 PAPER = "Pan et al., Fine-Grained Image-Text Matching by Cross-Modal Hard Aligning Network, CVPR 2023"
@@ -40,6 +42,8 @@ class Options:
     temperature: float = 0.1  # of the poolings lse and softmax
     mixture_temperature: float = 0.1  # of the mixture of words in vsa
     self_attention_heads: int = 0  # of a residual self-attention over regions, 0 = none
+    size_augmentation: float = 0.0  # chance of a region to be dropped and of a word to be touched, training only
+    mask_word: int = 3  # token number that stands in for a masked word
 
     def __post_init__(self) -> None:
         one_of("assignment", self.assignment, ASSIGNMENTS)
@@ -47,6 +51,8 @@ class Options:
         above_zero("temperature", self.temperature)
         above_zero("mixture_temperature", self.mixture_temperature)
         at_least("self_attention_heads", self.self_attention_heads, 0)
+        between("size_augmentation", self.size_augmentation, 0, 1)
+        at_least("mask_word", self.mask_word, 0)
 
 
 def best(queries: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
@@ -93,6 +99,8 @@ class RegionAttention(nn.Module):
 class CHAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
 
+    pairs_stand_alone = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
@@ -100,10 +108,20 @@ class CHAN(FragmentModel):
         self.region_attention = RegionAttention(inputs.dim, heads) if heads else None
 
     def encode_images(self, images: ImageBatch) -> Encoded:
+        mask = thinned(images.mask, self.options.size_augmentation) if self._augments else images.mask
         regions = self.regions(images.fragments)
         if self.region_attention is not None:
-            regions = self.region_attention(regions, images.mask)
-        return Encoded(contextual=l2(regions), mask=images.mask)
+            regions = self.region_attention(regions, mask)
+        return Encoded(contextual=l2(regions), mask=mask)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        if self._augments:
+            texts = thinned_words(texts, self.options.size_augmentation, self.options.mask_word, self.inputs)
+        return super().encode_texts(texts)
+
+    @property
+    def _augments(self) -> bool:
+        return self.training and self.options.size_augmentation > 0
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return by_length(self._scores, images, texts)
@@ -127,5 +145,9 @@ class CHAN(FragmentModel):
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:
-    """An untrained model for these inputs.  Raises ValueError where the heads do not divide the embedding width."""
+    """An untrained model for these inputs.
+
+    Raises ValueError where the heads do not divide the embedding width, or the vocabulary has no such mask word.
+    """
+    check_mask_word(options.mask_word, inputs)
     return CHAN(inputs, options)

@@ -25,13 +25,10 @@ from torch.nn.utils.parametrizations import weight_norm
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
 from models.attention import (
     EPS,
-    aggregated,
-    attended,
-    attention_weights,
-    by_length,
+    blockwise,
     gram,
-    normalised,
     products,
+    unscaled_weights,
     without_padding,
 )
 from models.fragments import FragmentModel
@@ -40,6 +37,8 @@ from models.options import above_zero, at_least, one_of
 RECIPE = 1
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
 VARIANTS: dict[str, dict] = {"": {}}
+
+IMAGE_BLOCK, CAPTION_BLOCK = 16, 8  # scored at once: a vector per query of a pair is formed
 
 
 @dataclass(frozen=True)
@@ -121,25 +120,37 @@ class GraphConvolution(nn.Module):
         self.out = weight_norm(nn.Linear(options.hidden, 1))
 
     def forward(self, matches: Tensor, edges: Tensor) -> Tensor:
-        """matches: (C, Q, Y, blocks) of Y items with Q fragments, edges: (Y, Q, Q, K) -> (C, Q, Y)."""
-        projected = self.project(matches).unflatten(-1, (self.kernels, -1))  # (C, Q, Y, K, hidden / K)
-        if self.alone:  # weighs a node's own comparison by the sum of its edges
-            mixed = projected * edges.sum(2).transpose(0, 1)[..., None]
-        else:
-            mixed = torch.einsum("yijk,cjykh->ciykh", edges, projected)
-        return self.out(self.hidden(mixed.flatten(3)).tanh()).squeeze(-1)
+        """matches: (G, blocks, O, N) of G items with N fragments, edges: (G, K, N, N) -> (G, O, N)."""
+        items, _, others, count = matches.shape
+        nodes = _mapped(self.project, matches.flatten(2)).view(items * self.kernels, -1, count)  # (G K, hidden/K O, N)
+        edges = edges.flatten(0, 1)  # (G K, N, N)
+        # alone a node's own comparison is weighed by the sum of its edges
+        mixed = nodes * edges.sum(2)[:, None] if self.alone else nodes @ edges.mT
+        hidden = _mapped(self.hidden, mixed.reshape(items, -1, others * count)).tanh()  # (G, hidden, O N)
+        return _mapped(self.out, hidden).view(items, others, count)
+
+
+def _mapped(linear: nn.Module, columns: Tensor) -> Tensor:
+    """A linear map of features that lie in columns.  columns: (G, in, n) -> (G, out, n)."""
+    weight, bias = linear.weight, linear.bias
+    mapped = weight.expand(len(columns), -1, -1) @ columns
+    return mapped if bias is None else mapped + bias[:, None]
 
 
 def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
-    """Cosines of the blocks of features of a and b, 0 for a zero block.  (..., d), which broadcast -> (..., blocks)."""
-    a, b = a.unflatten(-1, (blocks, -1)), b.unflatten(-1, (blocks, -1))
-    lengths = (a.square().sum(-1) * b.square().sum(-1)).clamp(min=EPS**2).sqrt()
-    return (a * b).sum(-1) / lengths
+    """Cosines of blocks of features, 0 for a zero block; vectors are columns.
+
+    a: (X, d, n), b: (d, n) -> (X, blocks, n).
+    """
+    a, b = a.unflatten(1, (blocks, -1)), b.unflatten(0, (blocks, -1))
+    lengths = (a.square().sum(2) * b.square().sum(1)).clamp(min=EPS**2).sqrt()
+    return (a * b).sum(2) / lengths
 
 
 class GSMN(FragmentModel):
     """Node matching by cross attention in both directions, then a graph convolution per side."""
 
+    pairs_stand_alone = True
     grid: Tensor | None  # (R, 2) where the cells of a grid stand in for boxes
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
@@ -159,10 +170,10 @@ class GSMN(FragmentModel):
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         regions, mask = without_padding(images)
-        edges = self.kernels(images.extras["centres"][:, : regions.shape[1]])  # (X, R, R, K)
+        edges = self.kernels(images.extras["centres"][:, : regions.shape[1]]).movedim(3, 1)  # (X, K, R, R)
         if mask is not None:
-            edges = edges.masked_fill(~mask[:, None, :, None], 0.0)
-        return by_length(lambda images, texts: self._scores(images, texts, edges), images, texts)
+            edges = edges.masked_fill(~mask[:, None, None], 0.0)
+        return blockwise(self._scores, replace(images, extras={"edges": edges}), texts, IMAGE_BLOCK, CAPTION_BLOCK)
 
     def _centres(self, images: ImageBatch) -> Tensor:
         if self.grid is None:
@@ -172,27 +183,36 @@ class GSMN(FragmentModel):
             raise ValueError(f"boxes='grid' was made for {len(self.grid)} regions, got {count}")
         return self.grid.expand(len(images), -1, -1)
 
-    def _scores(self, images: Encoded, texts: Encoded, edges: Tensor) -> Tensor:
-        """(X, Y).  edges: (X, R, R, K), 0 towards padding."""
+    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y).  The images bring `edges`, (X, K, R, R), 0 towards padding."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)
         relations = self.options.lam * gram(words)  # (Y, L, L)
         if word_mask is not None:
             relations = relations.masked_fill(~word_mask[:, None], float("-inf"))
         scores = products(regions, words)  # (X, R, L, Y)
-        of_words = self._matches(words, regions, scores, region_mask)  # (X, L, Y, blocks)
-        of_regions = self._matches(regions, words, scores.permute(3, 2, 1, 0), word_mask)  # (Y, R, X, blocks)
-        text = self.text_graph(of_words, relations.softmax(2)[..., None])
-        image = self.image_graph(of_regions, edges)
-        return aggregated(image, "mean", region_mask).T + aggregated(text, "mean", word_mask)
+        of_words = self._matches(words, regions, scores, region_mask)  # (Y, blocks, X, L)
+        of_regions = self._matches(regions, words, scores.permute(3, 2, 1, 0).contiguous(), word_mask)
+        text = self.text_graph(of_words, relations.softmax(2)[:, None])  # (Y, X, L)
+        image = self.image_graph(of_regions, images.extras["edges"])  # (X, Y, R)
+        return _mean(image, region_mask) + _mean(text, word_mask).T
 
     def _matches(self, queries: Tensor, context: Tensor, scores: Tensor, context_mask: Tensor | None) -> Tensor:
         """Block cosines of every query with what it attends to.
 
-        queries: (Y, Q, d), context: (X, C, d), scores: their products (X, C, Q, Y) -> (X, Q, Y, blocks).
+        queries: (Y, Q, d), context: (X, C, d), scores: their products (X, C, Q, Y) -> (Y, blocks, X, Q).
         """
-        weights = attention_weights(normalised(scores, "clipped_l2norm"), self.options.lam, context_mask)
-        return block_cosines(attended(weights, context), queries.transpose(0, 1), self.options.blocks)
+        weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", None, context_mask)
+        columns = queries.permute(2, 1, 0).reshape(queries.shape[2], -1)  # (d, Q Y)
+        cosines = block_cosines(context.mT @ weights.flatten(2), columns, self.options.blocks)  # (X, blocks, Q Y)
+        return cosines.unflatten(2, scores.shape[2:]).permute(3, 1, 0, 2)
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the real fragments.  values: (G, O, N), mask: (G, N) -> (G, O)."""
+    if mask is None:
+        return values.mean(2)
+    return values.masked_fill(~mask[:, None], 0.0).sum(2) / mask.sum(1, keepdim=True)
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

@@ -10,6 +10,7 @@ step has no memory), and scores are images x captions in training too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,6 @@ from models.attention import (
     aggregated,
     attended_cosine,
     attention_weights,
-    by_length,
     gram,
     normalised,
     products,
@@ -30,6 +30,7 @@ from models.attention import (
 from models.encoders import l2
 from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
+from models.pairs import PairModel, pair_scores, paired_products
 
 RECIPE = 1
 PAPER = (
@@ -39,7 +40,7 @@ PAPER = (
 VARIANTS: dict[str, dict] = {"text": {"mode": "text"}, "image": {"mode": "image"}, "full": {"mode": "full"}}
 
 MODES = ("text", "image", "full")
-BLOCK = 8  # captions scored at once: every pair has a memory of its own, more of them outgrow the cache
+TILE = 1024  # memories computed at once: about what the cache of one core holds
 
 
 @dataclass(frozen=True)
@@ -74,28 +75,48 @@ class RecurrentMatching(nn.Module):
         """
         fragments, query_mask = without_padding(queries)  # (Y, Q, d)
         context_fragments, context_mask = without_padding(context)  # (X, C, d)
+        memory = fragments.transpose(0, 1).flatten(0, 1)  # (Q * Y, d), one for all X until it is updated
+        real = None if query_mask is None else query_mask.T.reshape(-1, 1)  # (Q * Y, 1)
         scores = products(context_fragments, fragments)  # (X, C, Q, Y)
-        squares, context_gram = fragments.square().sum(-1).T, gram(context_fragments)
+        squares = fragments.square().sum(-1).T  # (Q, Y)
+        steps = self._steps(memory, real, context_fragments, context_mask, scores, squares)
+        return torch.stack([aggregated(cosines, "mean", query_mask) for cosines in steps])
 
-        def looked(relevance: Tensor) -> tuple[Tensor, Tensor]:
-            """(X, C, Q, Y) -> weights, the same shape, and the mean cosine (X, Y)."""
-            norms = normalised(relevance, "clipped_l2norm", query_mask)
-            weights = attention_weights(norms, self.options.lam, context_mask)
-            return weights, aggregated(attended_cosine(weights, scores, context_gram, squares), "mean", query_mask)
+    def matched(self, queries: Encoded, context: Encoded) -> Tensor:
+        """P items and the P items of context that each of them queries -> (K, P), as `forward` has them."""
+        fragments, query_mask = without_padding(queries)  # (P, Q, d)
+        context_fragments, context_mask = without_padding(context)  # (P, C, d)
+        real = None if query_mask is None else query_mask[..., None]  # (P, Q, 1)
+        scores = paired_products(context_fragments, fragments)  # (P, C, Q, 1)
+        squares = fragments.square().sum(-1, keepdim=True)  # (P, Q, 1)
+        steps = self._steps(fragments, real, context_fragments, context_mask, scores, squares)
+        return torch.stack([aggregated(cosines.permute(2, 1, 0), "mean", query_mask)[0] for cosines in steps])
 
-        weights, cosine = looked(scores)
-        cosines = [cosine]
+    def _steps(
+        self,
+        memory: Tensor,
+        real: Tensor | None,
+        context: Tensor,
+        context_mask: Tensor | None,
+        scores: Tensor,
+        squares: Tensor,
+    ) -> Iterator[Tensor]:
+        """The cosines (X, Q, Y) of each step.
+
+        memory: (Q * Y, d), or a block of them per item of context; real: its mask; context: (X, C, d); scores:
+        (X, C, Q, Y), products with the original queries; squares: their squared lengths, (Q, Y) or (X, Q, Y).
+        """
+        context_gram, relevance = gram(context), scores
         if self.options.steps > 1:
-            memory = fragments.transpose(0, 1).flatten(0, 1)  # (Q * Y, d), one for all X until it is updated
-            real = None if query_mask is None else query_mask.T.reshape(-1, 1)  # (Q * Y, 1)
-            mapped = F.linear(context_fragments, self.update.weight[:, memory.shape[1] :])  # (X, C, 2d)
-            for _ in range(1, self.options.steps):
+            mapped = F.linear(context, self.update.weight[:, memory.shape[-1] :])  # (X, C, 2d)
+        for step in range(self.options.steps):
+            weights = attention_weights(normalised(relevance, "clipped_l2norm"), self.options.lam, context_mask)
+            yield attended_cosine(weights, scores, context_gram, squares)
+            if step < self.options.steps - 1:
                 memory = self._updated(memory, weights.flatten(2).mT @ mapped)  # (X, Q * Y, d)
                 if real is not None:
                     memory = memory * real  # else padding would enter the norm across the queries
-                weights, cosine = looked((context_fragments @ memory.mT).view_as(scores))
-                cosines.append(cosine)
-        return torch.stack(cosines)
+                relevance = (context @ memory.mT).view_as(scores)
 
     def _updated(self, memory: Tensor, attended: Tensor) -> Tensor:
         """Between the old memory and a candidate, feature by feature.
@@ -119,21 +140,30 @@ class IMRAM(FragmentModel):
         self.matching = nn.ModuleDict({side: RecurrentMatching(inputs.dim, options) for side in sides})
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
+        weights = list(self.matching.parameters())
+        return pair_scores(PairModel(self._every, self._matched, weights, self._tile_pairs), images, texts)
 
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(N, M), whatever the padding."""
-        blocks = [texts.select(slice(start, start + BLOCK)) for start in range(0, len(texts), BLOCK)]
-        return torch.cat([self._steps(images, block).sum(0) for block in blocks], 1)
+    def _tile_pairs(self, length: int) -> int:
+        """How many pairs with captions of this length are computed at once."""
+        return TILE // (self.inputs.regions if "image" in self.matching else length)
 
-    def _steps(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(K or 2K, N, M), the score of each step, in the full mode of both directions."""
-        steps = []
+    def _every(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), the steps of all directions added."""
+        scores = []
         if "text" in self.matching:
-            steps.append(self.matching["text"](queries=texts, context=images))
+            scores.append(self.matching["text"](queries=texts, context=images).sum(0))
         if "image" in self.matching:
-            steps.append(self.matching["image"](queries=images, context=texts).mT)
-        return torch.cat(steps)
+            scores.append(self.matching["image"](queries=images, context=texts).sum(0).T)
+        return sum(scores[1:], scores[0])
+
+    def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
+        """P images and their captions -> (P,)."""
+        scores = []
+        if "text" in self.matching:
+            scores.append(self.matching["text"].matched(queries=texts, context=images).sum(0))
+        if "image" in self.matching:
+            scores.append(self.matching["image"].matched(queries=images, context=texts).sum(0))
+        return sum(scores[1:], scores[0])
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

@@ -155,6 +155,7 @@ def estimate(matching: Tensor, other: Tensor, alpha: float) -> tuple[float, floa
 class NAAF(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, and two thresholds without gradient."""
 
+    pairs_stand_alone = True
     threshold: Tensor  # (), in training
     safe_threshold: Tensor  # (), in retrieval
 
@@ -168,8 +169,8 @@ class NAAF(FragmentModel):
         return by_length(self._scores, images, texts)
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        scores = self.similarity(images, texts)
-        losses = {"hinge": self.ranking_loss(scores, batch)}
+        decisive, scores = self.scores_to_learn_from(images, texts, batch)
+        losses = {"hinge": self.ranking_loss(decisive, batch)}
         if self.training:
             self._learn_thresholds(images, texts, scores, batch.image_index)
         return losses

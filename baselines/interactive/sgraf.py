@@ -28,7 +28,6 @@ from models.attention import (
     attended_squares,
     attention_weights,
     gram,
-    length_groups,
     normalised,
     products,
     without_padding,
@@ -37,11 +36,14 @@ from models.encoders import l2
 from models.fragments import FragmentModel
 from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, one_of
+from models.pairs import PairModel, lengths_of, pair_scores, paired_products, tiles
 from models.pooling import masked_mean
 
 RECIPE = 1
 PAPER = "Diao et al., Similarity Reasoning and Filtration for Image-Text Matching, AAAI 2021, arXiv 2101.01368"
 VARIANTS: dict[str, dict] = {"sgr": {"module": "sgr"}, "saf": {"module": "saf"}}
+
+TILE = 2048  # nodes computed at once: about what the cache of one core holds
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def dense(width: int, to: int, bias: bool = True) -> nn.Linear:
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
+
+
+def tile_pairs(length: int) -> int:
+    """How many pairs with captions of this length are computed at once."""
+    return TILE // (1 + length)
 
 
 class SlotNorm(nn.BatchNorm1d):
@@ -148,11 +155,11 @@ class GraphStep(nn.Module):
         self.key = dense(width, width, bias=False)
         self.out = dense(width, width)
 
-    def forward(self, asking: Tensor, nodes: Tensor, mask: Tensor) -> Tensor:
-        """asking: (X, Y, K, s), the nodes to move; nodes: (X, Y, N, s), mask: (Y, N) -> (X, Y, K, s)."""
+    def forward(self, asking: Tensor, nodes: Tensor) -> Tensor:
+        """asking: (X, Y, K, s), the nodes to move; nodes: (X, Y, N, s) -> (X, Y, K, s)."""
         asked = F.linear(asking, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
-        edges = (asked @ nodes.mT).masked_fill(~mask[:, None], float("-inf")).softmax(-1)  # (X, Y, K, N)
-        return self.out(edges @ nodes).relu()
+        edges = (nodes @ asked.mT).softmax(-2)  # (X, Y, N, K)
+        return self.out(edges.mT @ nodes).relu()
 
 
 class SGR(nn.Module):
@@ -162,14 +169,11 @@ class SGR(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(GraphStep(width) for _ in range(steps))
 
-    def forward(self, groups: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-        """Nodes (X, Y_g, N_g, s) and masks (Y_g, N_g) of groups of captions -> (X, Y, s)."""
-        return torch.cat([self._reasoned(nodes, mask) for nodes, mask in zip(groups, masks, strict=True)], 1)
-
-    def _reasoned(self, nodes: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor) -> Tensor:
+        """nodes: (X, Y, N, s) -> (X, Y, s)."""
         for step in self.steps[:-1]:
-            nodes = step(nodes, nodes, mask)
-        return self.steps[-1](nodes[:, :, :1], nodes, mask).squeeze(2)  # only the global node is read
+            nodes = step(nodes, nodes)
+        return self.steps[-1](nodes[:, :, :1], nodes).squeeze(2)  # only the global node is read
 
 
 class SAF(nn.Module):
@@ -180,17 +184,17 @@ class SAF(nn.Module):
         self.gate = dense(width, 1, bias=False)
         self.norm = MaskedBatchNorm(1)
 
-    def forward(self, groups: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-        """Nodes (X, Y_g, N_g, s) and masks (Y_g, N_g) of groups of captions -> (X, Y, s)."""
-        longest = max(mask.shape[1] for mask in masks)
-        logits = torch.cat([F.pad(self.gate(n).squeeze(3), (0, longest - n.shape[2])) for n in groups], 1)  # (X, Y, N)
-        mask = torch.cat([F.pad(mask, (0, longest - mask.shape[1])) for mask in masks]).expand_as(logits)
-        normed = self.norm(logits.flatten(0, 1)[..., None], mask.flatten(0, 1)).view_as(logits)
-        gates = normed.sigmoid() * mask
+    def forward(self, tiles: Sequence[Tensor]) -> list[Tensor]:
+        """Nodes (X, Y, N, s) of several tiles of pairs -> (X, Y, s) of each; the norm sees the nodes of all of them."""
+        logits = torch.cat([self.gate(nodes).flatten() for nodes in tiles])
+        gates = self.norm(logits[:, None]).sigmoid().split([nodes.shape[:3].numel() for nodes in tiles])
+        return [self._filtered(own.view(nodes.shape[:3]), nodes) for own, nodes in zip(gates, tiles, strict=True)]
+
+    @staticmethod
+    def _filtered(gates: Tensor, nodes: Tensor) -> Tensor:
+        """gates: (X, Y, N), nodes: (X, Y, N, s) -> (X, Y, s) unit."""
         gates = gates / (gates.sum(2, keepdim=True) + EPS)
-        parts = gates.split([len(mask) for mask in masks], 1)
-        sums = [(p[:, :, None, : n.shape[2]] @ n).squeeze(2) for p, n in zip(parts, groups, strict=True)]
-        return l2(torch.cat(sums, 1))
+        return l2((gates[:, :, None] @ nodes).squeeze(2))
 
 
 class SGRAF(FragmentModel):
@@ -221,37 +225,57 @@ class SGRAF(FragmentModel):
         return Encoded(embedding=pooling(real, mask), contextual=real, mask=mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        groups, places = length_groups(texts)
-        graph = isinstance(self.reasoning, SGR)  # its steps keep much for the backward pass: rather compute nodes again
-        nodes = [self._recomputed(images, group) if graph else self._nodes(images, group) for group in groups]
-        masks = [F.pad(_mask(group), (1, 0), value=True) for group in groups]
-        reasoned = self.reasoning(nodes, masks)  # (N, M, s), captions by length
-        return self.score(reasoned).squeeze(2).float().sigmoid()[:, places]  # sigmoid saturates in half precision
+        if isinstance(self.reasoning, SAF) and self.reasoning.training:  # its batch norm ties all pairs together
+            return self._tied(self.reasoning, images, texts)
+        weights = [*self.local_similarity.parameters(), *self.global_similarity.parameters()]
+        weights += [*self.reasoning.parameters(), *self.score.parameters()]
+        return pair_scores(PairModel(self._every, self._matched, weights, tile_pairs), images, texts)
 
-    def _recomputed(self, images: Encoded, texts: Encoded) -> Tensor:
-        """`_nodes` that keeps nothing but its result for the backward pass, which computes them once more."""
-        return checkpoint(self._nodes, images, texts, use_reentrant=False, preserve_rng_state=False)
+    def _every(self, images: Encoded, texts: Encoded) -> Tensor:
+        """X images and Y captions of one length -> (X, Y)."""
+        return self._scored(self._reasoned(self._nodes(images, texts)))
 
-    def _nodes(self, images: Encoded, texts: Encoded) -> Tensor:
-        """Similarity vectors of every pair, the global one first, (X, Y, 1 + L, s) unit: `l2(W (x - y)^2)`."""
+    def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
+        """P images and their captions, of one length -> (P,)."""
+        return self._scored(self._reasoned(self._nodes(images, texts, matched=True))).squeeze(1)
+
+    def _tied(self, reasoning: SAF, images: Encoded, texts: Encoded) -> Tensor:
+        """Scores (N, M) where a batch norm counts the nodes of all pairs."""
+        places = list(tiles(len(images), lengths_of(texts), tile_pairs))
+        sides = [(images.select(rows), texts.select(columns).trim(length)) for rows, columns, length in places]
+        nodes = [checkpoint(self._nodes, *side, use_reentrant=False, preserve_rng_state=False) for side in sides]
+        parts = [self._scored(part).flatten() for part in reasoning(nodes)]
+        order = torch.cat([(rows[:, None] * len(texts) + columns).flatten() for rows, columns, _ in places])
+        return torch.cat(parts)[order.argsort()].view(len(images), len(texts))
+
+    def _reasoned(self, nodes: Tensor) -> Tensor:
+        """(X, Y, N, s) -> (X, Y, s)."""
+        return self.reasoning([nodes])[0] if isinstance(self.reasoning, SAF) else self.reasoning(nodes)
+
+    def _scored(self, reasoned: Tensor) -> Tensor:
+        """(X, Y, s) -> (X, Y)."""
+        return self.score(reasoned).squeeze(2).float().sigmoid()  # sigmoid saturates in half precision
+
+    def _nodes(self, images: Encoded, texts: Encoded, matched: bool = False) -> Tensor:
+        """Similarity vectors of every pair, the global one first, (X, Y, 1 + L, s) unit: `l2(W (x - y)^2)`.
+
+        Captions without padding; `matched` pairs P images with a caption each, (P, 1, 1 + L, s).
+        """
         assert images.embedding is not None
         assert texts.embedding is not None
+        assert texts.contextual is not None
         regions, region_mask = without_padding(images)
-        words, _ = without_padding(texts)
-        relevance = normalised(products(regions, words), "clipped_l2norm")  # (X, R, L, Y)
-        weights = attention_weights(relevance, self.options.lam, region_mask)
+        words, gists = texts.contextual, texts.embedding
+        if matched:
+            words, gists = words[:, None], gists[:, None]  # (P, 1, L, d), (P, 1, d)
+        scores = paired_products(regions, texts.contextual) if matched else products(regions, words)
+        weights = attention_weights(normalised(scores, "clipped_l2norm"), self.options.lam, region_mask)  # (X, R, L, Y)
         squares = attended_squares(weights, gram(regions))  # (X, L, Y)
         lengths = squares.clamp(min=1e-30).sqrt()  # clamped, for the root has no slope at zero
         unit_weights = weights / (lengths + EPS)[:, None]
         local = (attended(unit_weights.transpose(2, 3), regions) - words).square()  # (X, Y, L, d)
-        whole = (images.embedding[:, None] - texts.embedding).square()  # (X, Y, d)
+        whole = (images.embedding[:, None] - gists).square()  # (X, Y, d)
         return l2(torch.cat([self.global_similarity(whole)[:, :, None], self.local_similarity(local)], 2))
-
-
-def _mask(texts: Encoded) -> Tensor:
-    """(Y, L), which words are real."""
-    assert texts.mask is not None
-    return texts.mask
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

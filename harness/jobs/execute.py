@@ -24,13 +24,16 @@ from harness.protocol import Retriever
 from harness.record import Record, Store
 
 
-def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
-    """Runs the job and stores its record with what it found; a job that breaks leaves a record that says how.
+def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool = False) -> Record:
+    """Runs the job and stores its record with what it found, its score matrix where an ensemble will want it.
+
+    A job that breaks leaves a record that says how.
 
     Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
+    keep = partial(store.save_scores, job.key) if keep_scores else None
     try:
         model = load_model(job, data)
         checkpoints = Checkpoints(store.checkpoints(job.key))
@@ -38,7 +41,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
         dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
         found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
         seconds = {"train": time.perf_counter() - started}
-        evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch)
+        evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
     except (DataError, SpecError):
         raise
@@ -50,6 +53,19 @@ def execute(job: Job, store: Store, watch: Watch = unwatched) -> Record:
     store.save(record, evaluation.ranks, concepts)
     checkpoints.finish()
     return record
+
+
+def lost(job: Job, reason: str) -> Record:
+    """The record of a job whose process ended before it could write one."""
+    return Record(
+        key=job.key,
+        label=job.model.label,
+        status="failed",
+        job=job.as_dict(),
+        family=registry.methods()[job.model.method].family,
+        error=reason,
+        provenance=provenance(job.settings),
+    )
 
 
 def load_model(job: Job, data: Prepared) -> Retriever:

@@ -7,6 +7,7 @@ the flag, the row and the record's name.
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ from harness import ROOT
 from harness.jobs.spec import Model, SpecError
 
 SELFALIGN = "selfalign"
+PARAMETERS = (
+    ROOT / "baselines" / "parameters.json"
+)  # label -> trained ones, as `python -m tests.parameters` counts them
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Method:
     recipe: int  # raised when behaviour changes; older records are stale
     variants: Mapping[str, Mapping[str, Any]]  # name ("" = the only one) -> option overrides
     options: Mapping[str, Any]  # defaults
+    added: tuple[str, ...] = ()  # options that came after records were stored: written out only where not the default
 
     @property
     def module(self) -> str:
@@ -57,7 +62,7 @@ def _literals(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id in ("RECIPE", "PAPER", "VARIANTS"):
+            if isinstance(target, ast.Name) and target.id in ("RECIPE", "PAPER", "VARIANTS", "ADDED"):
                 constants[target.id] = ast.literal_eval(node.value)
         if isinstance(node, ast.ClassDef) and node.name == "Options":
             options = {
@@ -78,6 +83,7 @@ def _method(path: Path, family: str) -> Method:
         recipe=constants["RECIPE"],
         variants=constants.get("VARIANTS", {"": {}}),
         options=options,
+        added=constants.get("ADDED", ()),
     )
 
 
@@ -102,6 +108,12 @@ def labels() -> tuple[str, ...]:
     rows = [label for method in methods().values() for label in method.labels]
     hosts = [label for method in methods().values() if hosting(method) for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
+
+
+@cache
+def parameters() -> Mapping[str, int]:
+    """Trained parameters of every row at the default settings on the embedded scenes: {} where nobody counted."""
+    return json.loads(PARAMETERS.read_text(encoding="utf-8")) if PARAMETERS.exists() else {}
 
 
 def hosting(method: Method) -> bool:
@@ -129,14 +141,15 @@ def parse(label: str) -> tuple[Method, str, bool]:
     return method, variant, bool(module)
 
 
-def _resolved(defaults: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _resolved(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults with changes; a name or a type that does not fit raises SpecError."""
+    where, defaults = method.name, method.options
     merged = dict(defaults)
     for name, value in changes.items():
         if name not in defaults:
             raise SpecError(f"{where} has no option {name!r}{nearest(name, defaults)}")
         merged[name] = fitted(value, defaults[name], f"{where}.{name}")
-    return merged
+    return {name: value for name, value in merged.items() if name not in method.added or value != defaults[name]}
 
 
 def fitted(value: Any, default: Any, where: str) -> Any:
@@ -162,8 +175,8 @@ def model(
     return Model(
         method=method.name,
         variant=variant,
-        options=_resolved(method.options, changes, method.name),
-        selfalign=_resolved(selfalign().options, selfalign_options or {}, SELFALIGN) if with_module else None,
+        options=_resolved(method, changes),
+        selfalign=_resolved(selfalign(), selfalign_options or {}) if with_module else None,
         recipes=recipes,
     )
 

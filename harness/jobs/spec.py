@@ -54,6 +54,12 @@ class Model:
     options: Mapping[str, Any] = field(default_factory=dict)
     selfalign: Mapping[str, Any] | None = None  # None = the host alone
     recipes: Mapping[str, int] = field(default_factory=dict)
+    control: str = ""  # the host alone, made as large as SelfAlign would make it in one respect, one of `CONTROLS`
+
+    def as_dict(self) -> dict[str, Any]:
+        """Without `control` where there is none: models from before it was known keep their identity."""
+        whole = asdict(self)
+        return whole if self.control else {name: value for name, value in whole.items() if name != "control"}
 
     @property
     def label(self) -> str:
@@ -68,6 +74,9 @@ class Model:
     def host(self) -> str:
         """The label without SelfAlign."""
         return self.label.removesuffix("+selfalign")
+
+
+CONTROLS = ("final-width", "parameters", "width")  # of the embedding that is searched, in all, of every layer
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Settings:
     dim: int = 256  # embedding width d
     word_dim: int = 300
     margin: float = 0.2
-    warmup_epochs: int = 1  # epochs in which the hinge sums over all negatives, not the hardest alone
+    warmup_epochs: int = 2  # epochs in which the hinge sums over all negatives, not the hardest alone
     same_image_negatives: bool = True
     min_count: int = 4  # a word seen less often in the training captions is unknown
     max_words: int = 60  # longer captions are cut, and counted
@@ -134,28 +143,28 @@ class Job:
     data: Data
     model: Model
     settings: Settings
+    arm: str = field(default="", compare=False)  # its name in an ablation, for people; no part of the identity
 
     @cached_property
     def key(self) -> str:
         """Identity: sha256 of the job as sorted JSON, without where it runs; the first 16 hex digits."""
         identity = {
             "data": _identity(self.data),
-            "model": asdict(self.model),
+            "model": self.model.as_dict(),
             "settings": _identity(self.settings),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
-        """For people: `vsrn+selfalign seed 2`."""
-        return f"{self.model.label} seed {self.settings.seed}"
+        """For people: `vsrn+selfalign seed 2`, in an ablation `vsrn+selfalign no-context seed 2`."""
+        return " ".join(filter(None, (self.model.label, self.arm, f"seed {self.settings.seed}")))
 
     def as_dict(self) -> dict[str, Any]:
         """For the record: everything but paths, which mean nothing elsewhere."""
-        whole = asdict(self)
-        del whole["data"]["path"]
-        whole["settings"] = _portable(whole["settings"])
-        return whole
+        data = asdict(self.data)
+        del data["path"]
+        return {"data": data, "model": self.model.as_dict(), "settings": _portable(asdict(self.settings))}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Job:

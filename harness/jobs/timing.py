@@ -8,32 +8,44 @@ from harness.data.prepared import Prepared, prepare
 from harness.jobs.execute import load_model
 from harness.jobs.spec import Job
 from harness.learn.checkpoint import CheckpointError, Checkpoints
-from harness.measure.cost import Contender, is_current, measure, workload
+from harness.measure.cost import BUDGET_S, Contender, is_current, measure, workload
 from harness.progress import Watch
 from harness.record import Store
 
 
-def time_rows(jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch]) -> str:
-    """Times one trained job per row unless all stored samples are current.  Returns one line for people.
+def time_rows(
+    jobs: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch], budget_s: float = BUDGET_S
+) -> str:
+    """Times one trained job per row unless all stored samples are current.  Returns a line for people.
 
-    Methods take turns within one process, so if one row lacks its samples all rows are timed again.
+    Methods take turns within one process, so if one row lacks its samples all rows are timed again.  Rows that do not
+    read captions alike (another length at which they are cut, another text model) take turns among themselves, and get
+    a line of their own.
     """
-    rows = _first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
     if not rows:
         return "timing  nothing to time"  # or settings are being chosen on dev
+    alike: dict[tuple, list[Job]] = {}
+    for job in rows:
+        reading = (job.settings.min_count, job.settings.max_words, job.settings.text_model)
+        alike.setdefault(reading, []).append(job)
+    return "\n".join(_time_alike(part, store, rounds, watch, budget_s) for part in alike.values())
+
+
+def _time_alike(rows: Sequence[Job], store: Store, rounds: int, watch: Callable[[], Watch], budget_s: float) -> str:
     data = prepare(rows[0].data, rows[0].settings)
     load = workload(data.ranked)
-    if all(is_current(store.cost(job.key), job, load, rounds) for job in rows):
+    if all(is_current(store.cost(job.key), job, load, rounds, budget_s) for job in rows):
         return f"cached  timing of {len(rows)} rows"
-    contenders = [found for job in rows if (found := _contender(job, data, store)) is not None]
-    for cost in measure(contenders, data.ranked, rounds, watch()):
+    contenders = [found for job in rows if (found := contender(job, data, store)) is not None]
+    for cost in measure(contenders, data.ranked, rounds, watch(), budget_s):
         store.save_cost(cost)
     lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
     missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
     return f"timed   {len(contenders)} rows, {rounds} rounds{missing}"
 
 
-def _first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
+def first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
     """The first job of each row that ended well."""
     rows: dict[str, Job] = {}
     for job in jobs:
@@ -43,7 +55,7 @@ def _first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
     return list(rows.values())
 
 
-def _contender(job: Job, data: Prepared, store: Store) -> Contender | None:
+def contender(job: Job, data: Prepared, store: Store) -> Contender | None:
     model = load_model(job, data)
     try:
         Checkpoints(store.checkpoints(job.key)).load_best(model)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from harness.data.prepared import Side, pair_batches, steps_per_epoch
 from harness.jobs.spec import Settings
@@ -61,18 +62,25 @@ def total(losses: dict[str, Tensor], where: str) -> Tensor:
 def train_step(
     model: Retriever, batch: PairBatch, optimizer: torch.optim.Optimizer, settings: Settings, where: str
 ) -> dict[str, float]:
-    """One update.  Returns the loss terms, their total and the gradient norm before clipping."""
+    """One update.  Returns the loss terms, their total and the gradient norm before clipping.
+
+    The names of its parts are those of a profiler's trace (harness.measure.trace).
+    """
     with autocast(settings):
-        images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
-        losses = model.losses(images, texts, batch)
+        with record_function("train/encode"):
+            images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
+        with record_function("train/losses"):
+            losses = model.losses(images, texts, batch)
     loss = total(losses, where)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    with record_function("train/backward"):
+        loss.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, settings.clip or math.inf)
-    if not torch.isfinite(norm):
-        raise NonFiniteLoss(f"the gradient norm is {norm.item()} at {where}")
-    optimizer.step()
+    with record_function("train/update"):
+        norm = nn.utils.clip_grad_norm_(trained, settings.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise NonFiniteLoss(f"the gradient norm is {norm.item()} at {where}")
+        optimizer.step()
     return {name: value.item() for name, value in losses.items()} | {"total": loss.item(), "gradient_norm": norm.item()}
 
 
@@ -98,6 +106,7 @@ def fit(
         if _best(history) == epoch:
             checkpoints.save_best(model)
         checkpoints.save_last(_state(model, optimizer, history))
+        watch(_over(history[-1], steps_per_epoch(train, settings.batch), settings.epochs))
     checkpoints.load_best(model)
     return Fit(history, _best(history))
 
@@ -135,6 +144,12 @@ def _epoch(
         "dev_rsum": dev_rsum(),
         "train_s": trained_s,
     }
+
+
+def _over(entry: dict[str, Any], steps: int, epochs: int) -> Progress:
+    terms = dict(entry["losses"])
+    total = terms.pop("total")
+    return Progress("epoch", steps, steps, entry["epoch"], epochs, total, entry["dev_rsum"], terms)
 
 
 def _best(history: list[dict[str, Any]]) -> int:

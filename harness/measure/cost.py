@@ -4,30 +4,40 @@ One sample of a stage is one pass over the same images, captions and queries for
 encode_images, encode_texts   from stored fragments or token numbers to what an index keeps
 score                         caption queries against the whole gallery
 rank                          from those scores to the place of the right image of each query
+
+After the stages single text queries are answered from growing galleries (`gallery`).  Threads are those of the
+settings, in torch and in our own code; numpy's products, which have threads of their own, are not used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
 
-from harness.data.prepared import Side
+from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images
 from harness.data.vocabulary import Tokens
 from harness.jobs.spec import Job
-from harness.measure import metrics
-from harness.measure.evaluator import encode_images, encode_texts, in_float32, timed
+from harness.measure import gallery, metrics
+from harness.measure.clock import timed
+from harness.measure.evaluator import encode_images, encode_texts, in_float32
+from harness.measure.flops import flops
+from harness.measure.gallery import Searcher, index_bytes
+from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
 from harness.measure.scoring import all_pairs
 from harness.progress import Progress, Watch, unwatched
-from harness.protocol import Encoded, Retriever
+from harness.protocol import Retriever
 from harness.record import CostRecord
 
 STAGES = ("encode_images", "encode_texts", "score", "rank")
 IMAGES, CAPTIONS, QUERIES = 256, 512, 256  # items of one sample, fewer where the split has fewer
+BUDGET_S = 10.0  # of one row: half for its rounds, half for single queries
+COUNTED = 32  # images and captions whose operations are counted
 
 
 @dataclass(frozen=True)
@@ -76,43 +86,89 @@ def spread(length: int, count: int) -> np.ndarray:
     return np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)
 
 
-def measure(contenders: Sequence[Contender], side: Side, rounds: int, watch: Watch = unwatched) -> list[CostRecord]:
-    """One warm-up round, then `rounds` rounds in which the contenders take turns.  Every sample is kept."""
+def measure(
+    contenders: Sequence[Contender], side: Side, rounds: int, watch: Watch = unwatched, budget_s: float = BUDGET_S
+) -> list[CostRecord]:
+    """One warm-up round, then up to `rounds` rounds in which the contenders take turns; then single queries, likewise.
+
+    A row that has used up half its budget sits out the rounds after its first.  Every sample is kept.
+    """
     load = workload(side)
     with torch.inference_mode():
         benches = [_Bench(contender, load, side.tokens) for contender in contenders]
         samples: list[dict[str, list[float]]] = [{stage: [] for stage in STAGES} for _ in benches]
         for turn in range(rounds + 1):
             for place, bench in enumerate(benches):
-                for stage, seconds in bench.sample().items():
-                    samples[place][stage] += [seconds] if turn else []
+                if turn < 2 or sum(chain.from_iterable(samples[place].values())) < budget_s / 2:
+                    for stage, seconds in bench.sample().items():
+                        samples[place][stage] += [seconds] if turn else []
                 watch(Progress("time", turn * len(benches) + place + 1, (rounds + 1) * len(benches)))
-    return [bench.record(kept) for bench, kept in zip(benches, samples, strict=True)]
+        searchers = [bench.searcher(budget_s / 2) for bench in benches]
+        gallery.take_turns(searchers, watch)
+        asked = {"rounds": rounds, "budget_s": budget_s}
+        return [
+            bench.record(kept, searcher, asked)
+            for bench, kept, searcher in zip(benches, samples, searchers, strict=True)
+        ]
 
 
 class _Bench:
     """One contender with its gallery and queries encoded ahead, as an index would hold them."""
 
     def __init__(self, contender: Contender, load: Workload, tokens: Tokens) -> None:
-        self.job, self.model, self.load = contender.job, contender.model.eval(), load
+        self.job, self.model, self.load, self.tokens = contender.job, contender.model.eval(), load, tokens
         self.gallery = in_float32(encode_images(self.model, load.gallery, self.job.settings))
         groups = encode_texts(self.model, tokens, self.job.settings, load.queries)
         self.queries = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
+        self.peak_memory_mib: float | None = None
 
     def sample(self) -> Mapping[str, float]:
+        seconds, peak = peak_of(self._stages, self.job.settings.device)
+        self.peak_memory_mib = max(filter(None, (peak, self.peak_memory_mib)), default=None)
+        return seconds
+
+    def _stages(self) -> Mapping[str, float]:
         settings, load = self.job.settings, self.load
         calls: dict[str, Callable[[], object]] = {
             "encode_images": lambda: encode_images(self.model, load.images, settings),
             "encode_texts": lambda: encode_texts(self.model, load.tokens, settings),
         }
-        seconds = {stage: timed(call)[1] for stage, call in calls.items()}
+        seconds = {stage: timed(call, settings.device)[1] for stage, call in calls.items()}
         scores, seconds["score"] = timed(
-            lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib)
+            lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib), settings.device
         )
-        _, seconds["rank"] = timed(lambda: metrics.text_to_image_ranks(scores, load.query_images))
+        _, seconds["rank"] = timed(lambda: metrics.text_to_image_ranks(scores, load.query_images), settings.device)
         return seconds
 
-    def record(self, samples: Mapping[str, list[float]]) -> CostRecord:
+    def searcher(self, budget_s: float) -> Searcher:
+        """The row as it answers single queries, in an order in which lengths are mixed."""
+        singles = {
+            int(row): group.encoded.select(slice(place, place + 1))
+            for group in self.queries
+            for place, row in enumerate(group.rows)
+        }
+        order = np.random.default_rng(0).permutation(len(singles)).tolist()
+        settings, captions = self.job.settings, self.load.queries
+
+        def encode(number: int) -> object:
+            return encode_texts(self.model, self.tokens, settings, captions[order[number], None])
+
+        return Searcher(self.model, self.gallery, [singles[row] for row in order], encode, settings, budget_s)
+
+    def flops(self) -> dict[str, float]:
+        """Operations per image, per caption and per pair, each a mean over a batch."""
+        model, device = self.model, self.job.settings.device
+        images = image_batch(self.load.images.first(COUNTED), slice(None)).to(device)
+        texts = text_batch(self.load.tokens, slice(0, COUNTED)).to(device)
+        some = self.gallery.select(slice(0, COUNTED))
+        pairs = flops(lambda: [model.similarity(some, group.encoded) for group in self.queries])
+        return {
+            "image": flops(lambda: model.indexed(model.encode_images(images))) / len(images),
+            "caption": flops(lambda: model.indexed(model.encode_texts(texts))) / len(texts),
+            "pair": pairs / (len(some) * len(self.load.queries)),
+        }
+
+    def record(self, samples: Mapping[str, list[float]], searcher: Searcher, asked: Mapping[str, float]) -> CostRecord:
         return CostRecord(
             key=self.job.key,
             label=self.job.model.label,
@@ -121,19 +177,42 @@ class _Bench:
             samples_s=samples,
             index_bytes_per_image=index_bytes(self.gallery) / len(self.gallery),
             index_bytes_per_caption=sum(index_bytes(g.encoded) for g in self.queries) / len(self.load.queries),
+            asked=asked,
+            noise=noise(samples),
+            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            flops=self.flops(),
+            peak_memory_mib=self.peak_memory_mib,
+            query_encode_ms=searcher.encode_ms,
+            galleries=searcher.rows(),
+            law=searcher.law(),
         )
 
 
-def index_bytes(encoded: Encoded) -> int:
-    """Bytes an index keeps of encoded items in float32; the mask of items without padding is free."""
-    return sum(t.numel() * t.element_size() for t in encoded.tensors().values() if t.is_floating_point())
+def noise(samples: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    """Interquartile range of each stage over its median; None where there are fewer than three samples."""
+    spreads: dict[str, float | None] = {}
+    for stage, seconds in samples.items():
+        low, middle, high = np.percentile(seconds, [25, 50, 75]) if len(seconds) > 2 else (0.0, 0.0, 0.0)
+        spreads[stage] = float((high - low) / middle) if middle else None
+    return spreads
 
 
-def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int) -> bool:
-    """Whether stored samples are of this machine, workload and number of rounds."""
+def drift(first: CostRecord, second: CostRecord) -> dict[str, float]:
+    """By how much the medians of each stage differ between two timings of a row, over the smaller one."""
+    found = {}
+    for stage in STAGES:
+        low, high = sorted(float(np.median(cost.samples_s[stage])) for cost in (first, second))
+        found[stage] = high / low - 1
+    return found
+
+
+def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int, budget_s: float = BUDGET_S) -> bool:
+    """Whether stored samples are of this machine and workload, and of as many rounds and seconds as are asked for."""
     return (
         cost is not None
         and cost.machine == machine(job.settings)
         and cost.sizes == load.sizes
-        and all(len(cost.samples_s.get(stage, ())) == rounds for stage in STAGES)
+        and dict(cost.asked) == {"rounds": rounds, "budget_s": budget_s}
+        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in STAGES)
+        and [entry["items"] for entry in cost.galleries] == list(gallery.SIZES)
     )

@@ -105,9 +105,17 @@ def rsum(model: Retriever, side: Side, settings: Settings) -> float:
     return metrics.summary(i2t, t2i)["rsum"]
 
 
-def evaluate(model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched) -> Evaluation:
-    """Ranks of every query of a split, in the whole gallery and within folds."""
+def evaluate(
+    model: Retriever,
+    side: Side,
+    settings: Settings,
+    watch: Watch = unwatched,
+    keep: Callable[[np.ndarray], None] | None = None,
+) -> Evaluation:
+    """Ranks of every query of a split, in the whole gallery and within folds.  `keep` gets the (N, M) scores."""
     matrix, seconds = scores(model, side, settings, watch)
+    if keep is not None:
+        keep(matrix)
     (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
     return Evaluation(ranks, tied, seconds | {"rank": rank_s})
 

@@ -1,4 +1,4 @@
-"""Tables from stored records: what `python -m harness.report FOLDER` and the end of a run show.
+"""Tables, figures and a page from stored records: what `python -m harness.report FOLDER` and the end of a run show.
 
 The parts are imported when they are called: pandas would slow down every command that only lists or refuses.
 """
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def write(folder: Path) -> list[Path]:
-    """Makes FOLDER/tables anew from the records.  Returns the files written.  Raises RecordError and OSError."""
+    """Makes tables, figures and the page from the records.  Returns the tables.  Raises RecordError and OSError."""
     from harness.report import files
     from harness.report.collect import collect
 
-    return files.write(folder, collect(folder))
+    return [folder / name for name in files.write(folder, collect(folder)).tables]
 
 
 def console_table(folder: Path) -> Table:

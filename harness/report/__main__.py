@@ -1,7 +1,7 @@
-"""Door: stored records -> tables, without running any model.
+"""Door: stored records -> tables, figures and a page, without running any model.
 
-python -m harness.report results/full-scenes            writes results/full-scenes/tables/
-python -m harness.report --check results/full-scenes    exits 1 where those tables are not the records'
+python -m harness.report results/full-scenes            writes tables/, figures/ and index.html there
+python -m harness.report --check results/full-scenes    exits 1 where those are not the records'
 python -m harness.report --retrieved vsrn,vsrn+selfalign results/full-scenes       and retrieved.html, what both found
 """
 
@@ -18,6 +18,7 @@ from harness.data.split import DataError
 from harness.jobs.spec import SpecError
 from harness.record import RecordError
 from harness.report import files
+from harness.report.captions import described, shown
 from harness.report.collect import collect
 from harness.report.tables import left_out_lines
 
@@ -29,7 +30,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder, such as results/full-scenes.")],
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where the tables are stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where anything is stale.")] = False,
     retrieved: Annotated[
         str,
         typer.Option(help="Two rows, comma-separated: a page of what both found, such as a host and its SelfAlign."),
@@ -47,7 +48,7 @@ def main(
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
         if retrieved and check:
-            raise SpecError("--check looks at the tables alone; leave --retrieved out")
+            raise SpecError("--check writes nothing; leave --retrieved out")
         fresh = _check(folder) if check else _write(folder)
         if retrieved:
             from harness.report import retrieved as page  # pictures and templates, which no table needs
@@ -63,15 +64,19 @@ def main(
 
 def _write(folder: Path) -> bool:
     groups = collect(folder)
-    written = files.write(folder, groups)
-    out.print(f"{len(written)} tables in {files.shown(folder)}/tables")
+    made = files.write(folder, groups)
+    out.print(f"{len(made.tables)} tables in {shown(folder)}/tables")
     if len(groups) > 1:
         out.print(f"records of {len(groups)} different settings, which never share a table:")
     for place, group in enumerate(groups, start=1):
         if group.differs:
-            out.print(f"  comparison-{place}: {files.described(group.differs)}")
+            out.print(f"  comparison-{place}: {described(group.differs)}")
         for line in left_out_lines(group):
             out.print(line)
+    out.print(f"{len(made.figures)} figures in {shown(folder)}/figures")
+    for line in made.absent:
+        out.print(line)
+    out.print(f"page: {shown(folder)}/index.html")
     return True
 
 
@@ -79,7 +84,7 @@ def _check(folder: Path) -> bool:
     found = files.check(folder)
     for kind, names in (("stale", found.stale), ("missing", found.missing), ("surplus", found.surplus)):
         for name in names:
-            out.print(f"{kind}: tables/{name}")
+            out.print(f"{kind}: {name}")
     return not (found.stale or found.missing or found.surplus)
 
 

@@ -36,15 +36,15 @@ def claims(group: Group) -> list[Claim]:
     found = []
     for row in group.rows:
         if row.model.selfalign is not None:
-            found += [_against_host(row, host, timed) for host in group.rows if _is_host(host, row)]
+            found += [_against_host(row, host, timed) for host in group.rows if is_host(host, row)]
             found += [_against_interactive(row, other, timed) for other in group.rows if other.family == "interactive"]
     return found
 
 
-def _is_host(host: Row, row: Row) -> bool:
-    return (
-        host.model.selfalign is None and host.model.label == row.model.host and host.model.options == row.model.options
-    )
+def is_host(host: Row, row: Row) -> bool:
+    """Whether a row is what another one has SelfAlign on."""
+    bare = host.model.selfalign is None and not host.model.control
+    return bare and host.model.label == row.model.host and host.model.options == row.model.options
 
 
 def _against_host(row: Row, host: Row, timed: bool) -> Claim:
@@ -133,7 +133,7 @@ def plain_words(group: Group, found: list[Claim]) -> list[str]:
         return ["No SelfAlign row is among these records: there is nothing to confirm or refute."]
     sentences = []
     for row in rows:
-        pairs = [claim for claim in found if claim.row is row and _is_host(claim.other, row)]
+        pairs = [claim for claim in found if claim.row is row and is_host(claim.other, row)]
         sentences += [
             PLAIN[pair.verdict].format(host=pair.other.name, difference=_difference(pair.difference), seeds=pair.seeds)
             for pair in pairs

@@ -1,6 +1,7 @@
 """A results folder as comparable groups of rows: which records may stand in one table, and which in none.
 
-Records share a table only where their data and settings are equal but for the seed.  Runs of one model that differ in
+Records share a table only where their data and settings are equal but for the seed (in a folder of suite `paper`, whose
+rows have the settings they were published with, where their data are).  Runs of one model that differ in
 the seed alone make a row.  What failed, is stale or lacks its ranks is kept apart with the reason.
 """
 
@@ -11,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ import numpy as np
 from harness.jobs import registry
 from harness.jobs.spec import Job, Model
 from harness.measure import metrics
-from harness.record import CostRecord, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Ranks, Record, RecordError, RerankRecord, Store
+
+OWN_SETTINGS = "paper-"  # folders of suite `paper` begin so: their rows do not share settings
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,16 @@ class Row:
     model: Model
     family: str
     runs: tuple[Run, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
 
     @property
     def is_chance(self) -> bool:
         return self.model.method == "chance"
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its scores are the mean of those of several models: never ranked among single ones."""
+        return any(run.record.members for run in self.runs)
 
     @property
     def rsums(self) -> Mapping[int, float]:
@@ -97,10 +106,12 @@ class Group:
     """Records that one table may hold."""
 
     data: Mapping[str, Any]
-    settings: Mapping[str, Any]  # without the seed
+    settings: Mapping[str, Any]  # those that all rows share, without the seed
     rows: tuple[Row, ...]  # chance, then independent hosts each followed by its SelfAlign row, then interactive
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
+    own_settings: bool = False  # every row as its paper has it: not one shared setting
+    reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
 
     @property
     def runs(self) -> list[Run]:
@@ -110,13 +121,15 @@ class Group:
 def collect(folder: Path) -> list[Group]:
     """Everything stored in a folder.  Raises RecordError where it holds no records or one that cannot be trusted."""
     runs = read(folder)
+    own = folder.resolve().name.startswith(OWN_SETTINGS)
     by_group: dict[str, list[Run]] = {}
     for run in runs:
-        by_group.setdefault(json.dumps(_conditions(run), sort_keys=True), []).append(run)
-    conditions = [flatten(_conditions(members[0])) for members in by_group.values()]
+        by_group.setdefault(json.dumps(_conditions(run, own), sort_keys=True), []).append(run)
+    conditions = [flatten(_conditions(members[0], own)) for members in by_group.values()]
     told_by = differing(conditions)
+    pairs = Store(folder).reranks()
     groups = [
-        _group(members, {name: flat.get(name) for name in told_by})
+        _with_reranks(_group(members, {name: flat.get(name) for name in told_by}, own), pairs)
         for members, flat in zip(by_group.values(), conditions, strict=True)
     ]
     return sorted(groups, key=lambda group: [_order(value) for value in group.differs.values()])
@@ -130,7 +143,46 @@ def read(folder: Path) -> list[Run]:
     runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("*.json"))]
     if not runs:
         raise RecordError(f"{folder} holds no records (records/*.json)")
+    runs = [replace(run, cost=ensemble_cost(run, runs)) if run.record.members else run for run in runs]
     return sorted(runs, key=lambda run: (run.record.label, run.seed, run.record.key))
+
+
+def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """What an ensemble takes: every member encodes and scores, then their mean is ranked once.
+
+    A member that was not timed itself takes what another seed of its row does.  None where a member has no such samples
+    or members were not timed alike.
+    """
+    by_key = {other.record.key: other for other in runs}
+    costs = [_cost_of_row(by_key[key], runs) if key in by_key else None for key in run.record.members]
+    found = [cost for cost in costs if cost is not None]
+    alike = {
+        json.dumps([c.machine, c.sizes, {s: len(v) for s, v in c.samples_s.items()}], sort_keys=True) for c in found
+    }
+    if len(found) < len(costs) or len(alike) != 1:
+        return None
+    samples = {
+        stage: list(first)
+        if stage == "rank"
+        else [sum(turn) for turn in zip(*(c.samples_s[stage] for c in found), strict=True)]
+        for stage, first in found[0].samples_s.items()
+    }
+    return replace(
+        found[0],
+        key=run.record.key,
+        label=run.record.label,
+        samples_s=samples,
+        index_bytes_per_image=sum(c.index_bytes_per_image for c in found),
+        index_bytes_per_caption=sum(c.index_bytes_per_caption for c in found),
+    )
+
+
+def _cost_of_row(member: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """Its own samples, else those of a run that differs in the seed alone."""
+    if member.cost is not None:
+        return member.cost
+    alike = [run for run in runs if run.job.model == member.job.model and _conditions(run) == _conditions(member)]
+    return next((run.cost for run in alike if run.cost is not None), None)
 
 
 def ranks_of(store: Store, key: str) -> Ranks | None:
@@ -189,34 +241,60 @@ def _problem(record: Record, job: Job, ranks: Ranks | None) -> str:
     return "" if ranks is not None else "its ranks are missing"
 
 
-def _conditions(run: Run) -> dict[str, dict[str, Any]]:
+def _conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any]]:
     """Data and settings of a run, without what may differ between the rows of a table."""
-    job = run.job.as_dict()
-    del job["settings"]["seed"]
-    return {"data": job["data"], "settings": job["settings"]}
+    return {"data": run.job.as_dict()["data"], "settings": {} if own_settings else _settings(run)}
 
 
-def _group(runs: Sequence[Run], differs: Mapping[str, Any]) -> Group:
+def _settings(run: Run) -> dict[str, Any]:
+    """All but the seed."""
+    settings = run.job.as_dict()["settings"]
+    del settings["seed"]
+    return settings
+
+
+def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) -> Group:
     runs = _without_twins(runs)
     usable = [run for run in runs if not run.problem]
     _check_lengths(usable)
-    models = {json.dumps(asdict(run.job.model), sort_keys=True): run for run in usable}
+    told_by = differing([_settings(run) for run in runs])  # nothing, but where rows have settings of their own
+    models = {json.dumps([asdict(run.job.model), _settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
     # a label of which nothing can be used keeps a line of dashes
     hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
     rows = [
         *(
-            Row(_name(run, list(models.values())), run.job.model, run.record.family, _members(run, usable))
+            Row(
+                _name(run, list(models.values())),
+                run.job.model,
+                run.record.family,
+                _members(run, usable),
+                {name: _settings(run)[name] for name in told_by},
+            )
             for run in models.values()
         ),
         *(Row(label, run.job.model, run.record.family, ()) for label, run in hollow.items()),
     ]
     return Group(
-        **_conditions(runs[0]),
+        data=_conditions(runs[0])["data"],
+        settings={name: value for name, value in _settings(runs[0]).items() if name not in told_by},
         rows=tuple(sorted(rows, key=_place)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,
+        own_settings=own_settings,
     )
+
+
+def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
+    """The group with the pairs whose two runs it has."""
+    place = {run.record.key: (number, run.seed) for number, row in enumerate(group.rows) for run in row.runs}
+    found = []
+    for pair in pairs:
+        first, _, second = pair.key.partition("-")
+        if first in place and second in place:
+            names = [group.rows[place[key][0]].name for key in (first, second)]
+            found.append((place[first], place[second], replace(pair, retriever=names[0], reranker=names[1])))
+    return replace(group, reranks=tuple(pair for *_, pair in sorted(found, key=lambda item: item[:2])))
 
 
 def _without_twins(runs: Sequence[Run]) -> list[Run]:
@@ -239,14 +317,21 @@ def _check_lengths(runs: Sequence[Run]) -> None:
 
 
 def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
-    return tuple(other for other in runs if other.job.model == run.job.model)
+    return tuple(other for other in runs if other.job.model == run.job.model and _settings(other) == _settings(run))
 
 
 def _name(run: Run, models: Sequence[Run]) -> str:
-    """The label; where several models of a group share it, with the options in which they differ."""
+    """The label; where several rows of a group share it, with the options and settings in which they differ.
+
+    What an option or a setting usually is goes without saying.
+    """
     label = run.job.model.label
-    flats = {id(other): flatten(asdict(other.job.model)) for other in models if other.job.model.label == label}
-    told_by = [(name.partition(".")[2] or name, flats[id(run)].get(name)) for name in differing(list(flats.values()))]
+    same = [other for other in models if other.job.model.label == label]
+    flats = {id(other): flatten(asdict(other.job.model) | {"settings": _settings(other)}) for other in same}
+    own = flats[id(run)]
+    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
+    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
+    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
 
 

@@ -1,4 +1,10 @@
-"""The table files of a results folder: their text from the records, written, or compared with what lies there."""
+"""What is made of a results folder's records: tables, figures and the page; written, or compared with what lies there.
+
+FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    FOLDER/plotly.min.js
+
+All of it is the same bytes for the same records, but for the PNG, whose bytes depend on a compression library: a PNG
+names the SVG it was drawn with and is stale where that is not today's.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +12,71 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from PIL import Image, UnidentifiedImageError
+
 from harness import ROOT
 from harness.record import write_atomically
-from harness.report import tables
+from harness.report import figures, page, tables
+from harness.report.ablation_tables import ablation_sheets
 from harness.report.beside import beside
+from harness.report.captions import data_line, described, shown
 from harness.report.claims import claims_sheet
 from harness.report.collect import Group, collect
-from harness.report.sheet import ABSENT, csv, latex, markdown
+from harness.report.figures import Drawn
+from harness.report.operator_tables import operators_sheet
+from harness.report.plots.style import fingerprint
+from harness.report.rerank_tables import rerank_sheets
+from harness.report.sheet import csv, latex, markdown
 
 KINDS = (".md", ".csv", ".tex")
+PICTURES = (".svg", ".png")
+SHARED = ROOT / "results" / "reference"  # results that lie together share one script, which is larger than all of them
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How FOLDER/tables differs from what the records say; file names."""
+    """How a folder differs from what its records say; paths from the folder."""
 
     stale: tuple[str, ...]
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything made of a folder: path from the folder -> bytes, and what could not be drawn."""
+
+    tables: Mapping[str, bytes]
+    figures: Mapping[str, bytes]
+    page: Mapping[str, bytes]  # with its script
+    absent: tuple[str, ...]
+
+    @property
+    def all(self) -> dict[str, bytes]:
+        return {**self.tables, **self.figures, **self.page}
+
+
+def make(folder: Path, groups: Sequence[Group]) -> Made:
+    """Tables, figures and the page of the records."""
+    made, drawn = texts(folder, groups), figures.draw(groups)
+    script = f"../{page.SCRIPT}" if folder.resolve().parent == SHARED else page.SCRIPT
+    html = page.html(
+        folder.resolve().name, f"python -m harness.report {shown(folder)}", groups, drawn, sorted(made), script
+    )
+    return Made(
+        tables={f"tables/{name}": text.encode() for name, text in made.items()},
+        figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},
+        page={"index.html": html.encode(), script: page.script()},
+        absent=drawn.absent,
+    )
+
+
+def _pictures(drawn: Drawn) -> dict[str, bytes]:
+    return {
+        f"{name}{kind}": data
+        for name, picture in drawn.pictures.items()
+        for kind, data in zip(PICTURES, (picture.svg, picture.png), strict=True)
+    }
 
 
 def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
@@ -49,67 +102,75 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
+        if (operators := operators_sheet(group)) is not None:
+            found[f"operators{number}.md"] = markdown(replace(operators, header=header))
+        if (reranks := rerank_sheets(group.reranks)) is not None:
+            few, every = reranks
+            found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         shared = replace(tables.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(tables.provenance(group), level=2)])
+    made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
+    for name, sheet in ablation_sheets(groups).items():
+        sheet = replace(sheet, header=(" ".join([*sheet.header, *made_by]),))
+        found |= {f"ablation-{name}.md": markdown(sheet), f"ablation-{name}.csv": csv(sheet)}
     swept = tables.sweep(groups)
     if swept is not None:
-        made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
         found |= {"sweep.md": markdown(replace(swept, header=made_by)), "sweep.csv": csv(swept)}
     return found
 
 
 def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
     """Which data, which seeds, how to make the file again; and in what this group differs from the others."""
-    ranked = group.data["ranked"]
-    counts = next((run.record.data[ranked] for run in [*group.runs, *group.left_out] if ranked in run.record.data), {})
-    seeds = sorted({run.seed for run in group.runs})
-    what = (
-        f"Data {group.data['name']}, split {ranked}: "
-        f"{counts.get('images', ABSENT)} images, {counts.get('captions', ABSENT)} captions; "
-        f"seeds {', '.join(map(str, seeds)) or ABSENT}. Made by `python -m harness.report {shown(folder)}`."
-    )
+    what = f"{data_line(group)} Made by `python -m harness.report {shown(folder)}`."
     lines = [what]
     if group.differs:
         lines.append(f"Only records with {described(group.differs)}.")
+    if group.own_settings:
+        lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
     if group.data["name"] != "scenes":
         lines.append("Not comparable with published numbers unless features and splits are the published ones.")
     return tuple(lines)
 
 
-def described(differs: Mapping[str, object]) -> str:
-    """`settings.lr=0.0002`, fingerprints by their first digits."""
-    return ", ".join(
-        f"`{name}={str(value)[: 8 if name.endswith('.fingerprint') else None]}`" for name, value in differs.items()
-    )
-
-
-def shown(folder: Path) -> str:
-    """As typed from the project's folder; results elsewhere by the name of their folder alone."""
-    folder = folder.resolve()
-    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else f"results/{folder.name}"
-
-
-def write(folder: Path, groups: Sequence[Group]) -> list[Path]:
-    """Makes FOLDER/tables anew, without what no longer belongs there.  Raises OSError."""
-    made = texts(folder, groups)
-    for name, text in made.items():
-        write_atomically(folder / "tables" / name, lambda file, text=text: file.write(text.encode()))
-    for name in _stored(folder) - made.keys():
-        (folder / "tables" / name).unlink()
-    return [folder / "tables" / name for name in made]
+def write(folder: Path, groups: Sequence[Group]) -> Made:
+    """Makes all of it anew, without what no longer belongs there.  Raises OSError."""
+    made = make(folder, groups)
+    for name, data in made.all.items():
+        write_atomically(folder / name, lambda file, data=data: file.write(data))
+    for name in _stored(folder) - made.all.keys():
+        (folder / name).unlink()
+    return made
 
 
 def check(folder: Path) -> Difference:
-    """Compares the stored tables with the records, byte for byte.  Raises RecordError and OSError."""
-    made, stored = texts(folder, collect(folder)), _stored(folder)
+    """Compares what is stored with the records.  Raises RecordError and OSError."""
+    made = make(folder, collect(folder)).all
+    stored = _stored(folder) | {name for name in made if (folder / name).is_file()}
     return Difference(
-        stale=tuple(
-            n for n in sorted(made.keys() & stored) if (folder / "tables" / n).read_bytes() != made[n].encode()
-        ),
+        stale=tuple(name for name in sorted(made.keys() & stored) if not _is_fresh(folder / name, name, made)),
         missing=tuple(sorted(made.keys() - stored)),
         surplus=tuple(sorted(stored - made.keys())),
     )
 
 
+def _is_fresh(path: Path, name: str, made: Mapping[str, bytes]) -> bool:
+    if path.suffix != ".png":
+        return path.read_bytes() == made[name]
+    try:
+        with Image.open(path) as stored:
+            stored.load()
+            return stored.info.get("Source") == fingerprint(made[name.removesuffix(".png") + ".svg"])
+    except (UnidentifiedImageError, SyntaxError, ValueError, OSError):  # what pillow says of a damaged file
+        return False
+
+
 def _stored(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "tables").glob("[!.]*") if path.suffix in KINDS}
+    """What was made of the folder before; paths from it."""
+    places = (("tables", KINDS), ("figures", PICTURES))
+    found = {
+        f"{place}/{path.name}"
+        for place, kinds in places
+        for path in (folder / place).glob("[!.]*")
+        if path.suffix in kinds
+    }
+    return found | {name for name in ("index.html", page.SCRIPT) if (folder / name).is_file()}

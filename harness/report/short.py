@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.captions import described
 from harness.report.collect import Group, collect
-from harness.report.files import described
 from harness.report.tables import comparison, left_out_lines
 
 COLUMNS = {  # heading -> column of the comparison

@@ -234,6 +234,8 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         "family": [row.family for row in group.rows],
         "seeds": [str(len(row.runs) or ABSENT) for row in group.rows],
     }
+    if group.own_settings:
+        names["settings"] = [_own_settings(row) for row in group.rows]
     estimates = {column.title: [column.of(row) for row in group.rows] for column in columns}
     text: dict[str, list[str]] = {}
     for column in columns:
@@ -258,12 +260,19 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         flat=pd.DataFrame(flat, dtype=str),
         notes=tuple(notes),
         marks=_marks(group.rows, columns, estimates),
-        names=3,
+        names=len(names),
     )
 
 
 def _interval(column: Column, row: Row) -> Interval | None:
     return t_interval(column.values(row)) if column.values is not None else None
+
+
+def _own_settings(row: Row) -> str:
+    """`lr 0.0002; epochs 30` of the settings in which rows differ."""
+    if row.is_ensemble:
+        return "as its members"
+    return "; ".join(f"{name} {_shown(value)}" for name, value in row.settings.items()) or ABSENT
 
 
 def _text(estimate: Estimate | None, show: Callable[[float], str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from baselines.interactive.bfan import BFAN, VARIANTS, Options, build, kept
-from harness.jobs import registry
+from baselines.interactive.bfan import BFAN, Options, build, kept
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
+from tests import fragment_checks
 
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
 REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
@@ -141,67 +140,24 @@ def test_every_pair_scores_as_it_does_alone(options):
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)
 def test_blocks_equal_the_whole(options):
-    model, images, texts = encoded(options)
-    whole = model.similarity(images, texts)
-    blocks = [model.similarity(images.select(slice(i, i + 2)), texts.select(slice(1, None))) for i in (0, 2)]
-    torch.testing.assert_close(torch.cat(blocks), whole[:, 1:])
+    fragment_checks.blocks_equal_the_whole(*encoded(options))
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)
 @pytest.mark.parametrize("rubbish", [1e6, torch.nan])
 def test_padding_neither_matters_nor_learns(options, rubbish):
-    model, images, texts = encoded(options)
-    whole = model.similarity(images, texts)
-    _, _, wider = encoded(options, width=11)
-    torch.testing.assert_close(model.similarity(images, wider), whole)
-    spoilt = [s.contextual.detach().masked_fill(~s.mask[..., None], rubbish).requires_grad_() for s in (images, texts)]
-    scores = model.similarity(*(replace(s, contextual=c) for s, c in zip((images, texts), spoilt, strict=True)))
-    torch.testing.assert_close(scores, whole)
-    scores.sum().backward()
-    for side, leaf in zip((images, texts), spoilt, strict=True):
-        assert leaf.grad.isfinite().all()
-        assert not leaf.grad[~side.mask].any()
+    fragment_checks.padding_neither_matters_nor_learns(lambda width: encoded(options, width=width), rubbish)
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)
 def test_gradients_reach_every_parameter(options):
     torch.manual_seed(0)
-    model, pairs = build(INPUTS, options), batch()
-    losses = model.losses(model.encode_images(pairs.images), model.encode_texts(pairs.texts), pairs)
-    assert list(losses) == ["hinge"]
-    losses["hinge"].backward()
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    assert [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()] == []
+    fragment_checks.gradients_reach_every_parameter(build(INPUTS, options), batch())
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)
 def test_a_batch_of_one_word_and_one_region_is_finite(options):
-    model, one = build(INPUTS, options), torch.ones(1, 1, dtype=torch.bool)
-    pair = PairBatch(
-        ImageBatch(torch.ones(1, 1, 13), one), TextBatch(one.long(), one), torch.zeros(1, dtype=torch.long)
-    )
-    images, texts = model.encode_images(pair.images), model.encode_texts(pair.texts)
-    assert model.similarity(images, texts).isfinite().all()
-    model.losses(images, texts, pair)["hinge"].backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_learn_eight_pairs_by_heart(variant):
-    torch.manual_seed(0)
-    options = Options(**registry.model(f"bfan:{variant}" if variant else "bfan").options)
-    model = build(replace(INPUTS, dim=16), options)
-    regions, words = torch.full((8, 3), True), torch.full((8, 5), True)
-    images, texts = ImageBatch(torch.randn(8, 3, 13), regions), TextBatch(torch.randint(1, 17, (8, 5)), words)
-    pairs = PairBatch(images, texts, torch.arange(8))
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(60):
-        loss = model.losses(model.encode_images(images), model.encode_texts(texts), pairs)["hinge"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    scores = model.eval().similarity(model.encode_images(images), model.encode_texts(texts))
-    assert scores.argmax(0).tolist() == scores.argmax(1).tolist() == list(range(8))
+    fragment_checks.one_word_and_one_region_are_finite(build(INPUTS, options))
 
 
 @pytest.mark.parametrize(

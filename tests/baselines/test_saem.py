@@ -202,22 +202,6 @@ def test_every_option_changes_a_loss():
     assert not torch.allclose(total(replace(SMALL, dropout=0.5), training=True), plain)
 
 
-def test_eight_pairs_are_learnt_by_heart():
-    generator = torch.Generator().manual_seed(2)
-    images = ImageBatch(torch.randn(8, 5, 13, generator=generator), torch.ones(8, 5, dtype=torch.bool))
-    texts = TextBatch(torch.randint(1, 17, (8, 7), generator=generator), torch.ones(8, 7, dtype=torch.bool))
-    batch = PairBatch(images, texts, torch.arange(8))
-    model = built()
-    adam = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(100):
-        adam.zero_grad()
-        sum(losses(model, batch).values()).backward()
-        adam.step()
-    scores = model.eval().similarity(*encode(model, batch))
-    assert torch.equal(scores.argmax(0), torch.arange(8))
-    assert torch.equal(scores.argmax(1), torch.arange(8))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,13 +10,8 @@ def labels(jobs):
     return list(dict.fromkeys(job.model.label for job in jobs))
 
 
-def test_the_zoo_has_every_row():
-    assert tuple(labels(suites.jobs("zoo", Data()))) == registry.labels()
-
-
-def test_full_compares_both_families_and_selfalign():
-    rows = labels(suites.jobs("full", Data()))
-    assert {"chance", "vsepp", "vsrn", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse", "scan:i2t-avg"} <= set(rows)
+def test_full_has_every_row():
+    assert tuple(labels(suites.jobs("full", Data()))) == registry.labels()
 
 
 def test_baselines_leave_selfalign_out():
@@ -25,7 +20,7 @@ def test_baselines_leave_selfalign_out():
 
 def test_keys_are_unique_in_every_suite():
     for name in suites.SUITES:
-        keys = [job.key for job in suites.jobs(name, Data())]
+        keys = [job.key for job in suites.jobs(name, Data(name="f30k"))]
         assert len(keys) == len(set(keys))
 
 
@@ -38,7 +33,7 @@ def test_only_takes_names_families_of_variants_and_wildcards():
     assert labels(suites.jobs("full", Data(), only=["scan"])) == [
         label for label in registry.labels() if label.startswith("scan:")
     ]
-    assert labels(suites.jobs("zoo", Data(), only=["*+selfalign"])) == [
+    assert labels(suites.jobs("full", Data(), only=["*+selfalign"])) == [
         label for label in registry.labels() if "+" in label
     ]
     assert labels(suites.jobs("full", Data(), only=["vsepp"])) == ["vsepp"]
@@ -46,6 +41,8 @@ def test_only_takes_names_families_of_variants_and_wildcards():
 
 def test_settings_are_the_same_for_all_rows():
     for name, suite in suites.SUITES.items():
+        if suite.published:
+            continue
         shared = {str({**vars(job.settings), "seed": None}) for job in suites.jobs(name, Data())}
         assert len(shared) == len(suite.sweep)
 

@@ -14,12 +14,28 @@ from harness.data.vocabulary import Vocabulary, tokens
 from harness.jobs import registry
 from harness.jobs.build import build
 from harness.jobs.spec import Data, Job, Settings
-from harness.measure import cost
-from harness.measure.cost import STAGES, Contender, index_bytes, is_current, measure, spread, workload
+from harness.measure import cost, gallery
+from harness.measure.cost import (
+    STAGES,
+    Contender,
+    drift,
+    index_bytes,
+    is_current,
+    measure,
+    noise,
+    spread,
+    workload,
+)
 from harness.progress import Progress
 from harness.protocol import Encoded, Inputs
 
 REGIONS, DIM, EMBEDDING = 5, 7, 8
+
+
+@pytest.fixture(autouse=True)
+def small_galleries(monkeypatch):
+    monkeypatch.setattr(gallery, "PROBES", (3, 5))
+    monkeypatch.setattr(gallery, "SIZES", (7, 17))
 
 
 def side(images: int = 11, per_image: int = 2) -> Side:
@@ -66,8 +82,9 @@ def test_every_round_but_the_first_is_a_sample():
         assert set(record.samples_s) == set(STAGES)
         assert all(len(samples) == 3 and min(samples) > 0 for samples in record.samples_s.values())
         assert record.sizes == workload(side()).sizes
-    assert [p.done for p in seen] == list(range(1, 13))  # 3 methods, 1 + 3 rounds
-    assert {(p.stage, p.total) for p in seen} == {("time", 12)}
+    assert [p.done for p in seen if p.stage == "time"] == list(range(1, 13))  # 3 methods, 1 + 3 rounds
+    assert [p.done for p in seen if p.stage == "query"] == list(range(1, 37))  # 3 methods, 4 galleries, 3 turns
+    assert {(p.stage, p.total) for p in seen} == {("time", 12), ("query", 36)}
 
 
 def test_methods_take_turns(monkeypatch):
@@ -81,11 +98,15 @@ def test_methods_take_turns(monkeypatch):
             turns.append(self.label)
             return dict.fromkeys(STAGES, float(len(turns)))
 
-        def record(self, samples: dict[str, list[float]]) -> dict[str, list[float]]:
+        def searcher(self, budget_s: float) -> float:
+            return budget_s
+
+        def record(self, samples: dict[str, list[float]], *_: object) -> dict[str, list[float]]:
             return samples
 
     monkeypatch.setattr(cost, "_Bench", Bench)
-    first, second = measure([contender("vsepp"), contender("chance")], side(), 2)
+    monkeypatch.setattr(gallery, "take_turns", lambda *_: None)
+    first, second = measure([contender("vsepp"), contender("chance")], side(), 2, budget_s=1000.0)
     assert turns == ["vsepp", "chance"] * 3
     assert first == {stage: [3.0, 5.0] for stage in STAGES}  # the first round warmed up
     assert second == {stage: [4.0, 6.0] for stage in STAGES}
@@ -129,6 +150,9 @@ def test_samples_are_current_while_machine_work_and_rounds_are_the_same():
     assert not is_current(record, row.job, load, 3)
     assert not is_current(record, replace(row.job, settings=replace(row.job.settings, threads=7)), load, 2)
     assert not is_current(record, row.job, workload(side(12)), 2)
+    assert not is_current(record, row.job, load, 2, budget_s=11.0)
+    assert not is_current(replace(record, asked={}), row.job, load, 2)  # stored before single queries were timed
+    assert not is_current(replace(record, galleries=record.galleries[:1]), row.job, load, 2)
     fewer_stages = {stage: samples for stage, samples in record.samples_s.items() if stage != "rank"}
     assert not is_current(replace(record, samples_s=fewer_stages), row.job, load, 2)
 
@@ -140,3 +164,42 @@ def test_a_gallery_of_one_can_be_timed():
 
 def test_nobody_to_time_is_no_error():
     assert measure([], side(), 2) == []
+
+
+def test_a_row_over_its_budget_still_has_one_sample_after_the_warm_up():
+    slow, fast = measure([contender("scan:t2i-lse"), contender("chance")], side(), 5, budget_s=1e-6)
+    for record in (slow, fast):
+        assert {len(samples) for samples in record.samples_s.values()} == {1}
+        assert record.asked == {"rounds": 5, "budget_s": 1e-6}
+        assert [entry["measured"] for entry in record.galleries] == [False, False]
+    assert is_current(slow, contender("scan:t2i-lse").job, workload(side()), 5, 1e-6)
+
+
+def test_a_record_says_how_much_is_computed_kept_and_learnt():
+    row = contender("vsepp")
+    record = measure([row], side(), 1)[0]
+    assert record.parameters == sum(p.numel() for p in row.model.parameters())
+    assert record.flops["pair"] == 2 * EMBEDDING
+    # the projection of each region; VSE++ pools what comes out of it
+    assert record.flops["image"] == 2 * REGIONS * DIM * EMBEDDING
+    assert record.flops["caption"] > 0
+    assert record.peak_memory_mib is None or record.peak_memory_mib > 1
+    assert len(record.query_encode_ms) > 0
+
+
+def test_scoring_a_pair_of_fragments_takes_at_least_their_products():
+    record = measure([contender("scan:t2i-lse")], side(), 1)[0]
+    words = np.mean(side().tokens.lengths)
+    assert record.flops["pair"] >= 2 * REGIONS * words * EMBEDDING
+
+
+def test_noise_is_the_interquartile_range_over_the_median():
+    assert noise({"score": [1.0, 2.0, 3.0, 4.0, 5.0], "rank": [7.0, 7.0, 7.0]}) == {"score": 2 / 3, "rank": 0.0}
+    assert noise({"score": [1.0, 2.0]}) == {"score": None}
+
+
+def test_drift_compares_medians_whichever_is_slower():
+    record = measure([contender("chance")], side(), 1)[0]
+    first = replace(record, samples_s={stage: [1.0, 9.0, 2.0] for stage in STAGES})
+    second = replace(record, samples_s={stage: [2.5, 2.5] for stage in STAGES})
+    assert drift(first, second) == drift(second, first) == dict.fromkeys(STAGES, 0.25)

@@ -51,9 +51,8 @@ class Maker:
     def add(self, job: Job, ranks: Ranks | None, **fields: Any) -> str:
         counts = {job.data.ranked: {"images": IMAGES, "captions": CAPTIONS, "notes": []}}
         described = {"parameters": 1234, "data": counts, "provenance": {"commit": "abc"}} | fields
-        family = (
-            registry.methods()[job.model.method].family if job.model.method in registry.methods() else "independent"
-        )
+        method = registry.methods().get(job.model.method)
+        family = described.pop("family", method.family if method else "independent")
         record = Record(
             key=job.key,
             label=job.model.label,

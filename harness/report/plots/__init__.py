@@ -1,0 +1,1 @@
+"""Pictures of results: plain values in, a matplotlib figure out.  Nothing here knows of records or files."""

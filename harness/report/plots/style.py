@@ -1,0 +1,153 @@
+"""What all figures have in common: colours, markers, the frame with its caption, the bytes of a finished picture.
+
+Families differ in colour and in marker, so that a grey print still tells them apart; the colours are those of Okabe and
+Ito (2008), which colour-blind readers can tell apart as well.  The same figure gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the members of a family are drawn."""
+
+    colour: str
+    marker: str  # matplotlib's letter
+    symbol: str  # plotly's word for the same
+    hatch: str
+
+
+LOOKS = {
+    "independent": Look("#0072B2", "o", "circle", ""),
+    "independent + SelfAlign": Look("#D55E00", "D", "diamond", "///"),
+    "interactive": Look("#009E73", "s", "square", "\\\\\\"),
+}
+OTHER = Look("#CC79A7", "^", "triangle-up", "xx")
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a name may hold `$` and `_`
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ebebeb",
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # looks alike where the font is missing
+    "svg.hashsalt": "harness.report",  # identifiers that depend on the drawing alone
+    "axes.formatter.useoffset": False,
+}
+DPI = 144
+CAPTION = 7  # its letters, in points
+TITLE, LINE = 0.42, 0.155  # inches: room for the title, a line of the caption
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure."""
+
+    title: str
+    caption: str  # data set and settings; also drawn under the figure
+    svg: bytes
+    png: bytes
+
+
+def look(family: str) -> Look:
+    return LOOKS.get(family, OTHER)
+
+
+def frame(
+    title: str, caption: str, width: float, height: float, margins: tuple[float, float, float, float]
+) -> tuple[Figure, dict[str, float]]:
+    """An empty figure under its title and above its caption.
+
+    width, height: of the whole but title and caption.  margins: left, right, bottom, top of the axes.  All in inches.
+    Returns the figure and the place of its axes as `subplots_adjust` takes it.
+    """
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    lines = _wrapped(figure, caption, width - 0.25)
+    below = LINE * len(lines) + 0.12
+    total = height + TITLE + below
+    figure.set_size_inches(width, total)
+    figure.text(0.1 / width, 1 - 0.12 / total, title, va="top", fontsize=11, fontweight="bold")
+    figure.text(
+        0.1 / width, 0.08 / total, "\n".join(lines), va="bottom", fontsize=CAPTION, color="#555555", linespacing=1.3
+    )
+    left, right, bottom, top = margins
+    return figure, {
+        "left": left / width,
+        "right": 1 - right / width,
+        "bottom": (below + bottom) / total,
+        "top": 1 - (TITLE + top) / total,
+    }
+
+
+def _wrapped(figure: Figure, caption: str, width: float) -> list[str]:
+    """Lines of at most so many inches."""
+    letters = max(10, round(width * 21))
+    lines = textwrap.wrap(caption, letters)
+    while letters > 10 and text_inches(figure, lines, CAPTION) > width:
+        letters -= 3
+        lines = textwrap.wrap(caption, letters)
+    return lines
+
+
+def picture(figure: Figure, title: str, caption: str) -> Picture:
+    """The bytes of a figure.  The PNG names the SVG it was drawn with, so that a stale one can be told."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": caption})
+    drawn_with = {"Software": None, "Source": fingerprint(svg.getvalue())}
+    figure.savefig(png, format="png", dpi=DPI, metadata=drawn_with)
+    return Picture(title, caption, svg.getvalue(), png.getvalue())
+
+
+def fingerprint(svg: bytes) -> str:
+    return f"sha256 of the SVG: {hashlib.sha256(svg).hexdigest()}"
+
+
+def styled() -> AbstractContextManager[None]:
+    """A context in which figures are made and saved."""
+    return mpl.rc_context(RC)
+
+
+def text_inches(figure: Figure, texts: Sequence[str], size: float = 9) -> float:
+    """Width of the widest of some texts."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    drawn = [figure.text(0, 0, text, fontsize=size) for text in texts]
+    widths = [text.get_window_extent(renderer).width / figure.dpi for text in drawn]
+    for text in drawn:
+        text.remove()
+    return max(widths, default=0.0)
+
+
+def family_entries(families: Sequence[str]) -> list[Line2D]:
+    """One entry of a legend for each family."""
+    return [
+        Line2D([], [], color=look(f).colour, marker=look(f).marker, linestyle="", markersize=7, label=f)
+        for f in families
+    ]

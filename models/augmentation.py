@@ -1,0 +1,56 @@
+"""Sets thinned out in training: the size augmentation of VSE-infinity (Chen et al. 2021), which CHAN takes over.
+
+Draws token by token from torch's global generators, whose state a checkpoint keeps.  A set that would lose all its
+members keeps them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.protocol import Inputs, TextBatch
+
+MASKED, REPLACED = 0.5, 0.1  # share of the touched words that become the mask word, another word; the rest is removed
+
+
+def never_empty(kept: Tensor, mask: Tensor) -> Tensor:
+    """`kept`, and all of `mask` for an item that would keep nothing.  (B, N) bool each -> (B, N) bool."""
+    return torch.where(kept.any(1, keepdim=True), kept, mask)
+
+
+def thinned(mask: Tensor, probability: float) -> Tensor:
+    """Each real region is dropped with this probability.  mask: (B, R) bool -> (B, R) bool."""
+    return never_empty(mask & (torch.rand(mask.shape, device=mask.device) >= probability), mask)
+
+
+def altered(texts: TextBatch, probability: float, vocabulary: int, mask_word: int, spare_ends: bool) -> TextBatch:
+    """Each word is touched with this probability: masked, replaced by any word, or removed.
+
+    texts: B captions of L words -> the same shape; the words that are left come first, in their order.
+    """
+    shape, device = texts.mask.shape, texts.mask.device
+    touched = texts.mask & (torch.rand(shape, device=device) < probability)
+    fate = torch.rand(shape, device=device)
+    any_word = torch.randint_like(texts.tokens, 1, vocabulary)  # 0 is padding
+    if spare_ends:
+        places = torch.arange(shape[1], device=device)
+        touched = touched & (places > 0) & (places < texts.lengths[:, None] - 1)
+    masked, removed = touched & (fate < MASKED), touched & (fate >= MASKED + REPLACED)
+    tokens = texts.tokens.masked_fill(masked, mask_word)
+    tokens = torch.where(touched & ~masked & ~removed, any_word, tokens)
+    kept = never_empty(texts.mask & ~removed, texts.mask)
+    order = (~kept).byte().argsort(dim=1, stable=True)
+    mask = kept.gather(1, order)
+    return TextBatch(tokens.gather(1, order) * mask, mask)
+
+
+def thinned_words(texts: TextBatch, probability: float, mask_word: int, inputs: Inputs) -> TextBatch:
+    """`altered` for the words of these inputs: the first and last token of a pretrained text model are spared."""
+    return altered(texts, probability, inputs.vocabulary, mask_word, spare_ends=inputs.token_states is not None)
+
+
+def check_mask_word(mask_word: int, inputs: Inputs) -> None:
+    """Raises ValueError where the vocabulary has no such word."""
+    if mask_word >= inputs.vocabulary:
+        raise ValueError(f"mask_word={mask_word} is no token of a vocabulary of {inputs.vocabulary}")

@@ -1,0 +1,59 @@
+"""The host alone, given the width that SelfAlign's context level gives an embedding: is its gain only a longer vector?
+
+Each side's embedding passes one linear map to the final width of SelfAlign and is brought back to unit length.  The
+host's layers keep their width and its own losses see its own embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from models.encoders import unit
+from models.retrievers import Independent
+
+PARTS = 3  # of an embedding with the context level: the host's own and two blocks, each of the host's width
+
+
+class FinalWidth(Independent):
+    """A host whose embeddings of both sides are mapped from width d to `PARTS` x d.  Raises ValueError for others."""
+
+    def __init__(self, host: Independent) -> None:
+        if not isinstance(host, Independent):
+            raise ValueError(f"only an independent host has an embedding to widen, {type(host).__name__} is none")
+        super().__init__(host.inputs)
+        self.host = host
+        self.views = host.views
+        dim = host.inputs.dim
+        self.images, self.texts = (nn.Linear(dim, PARTS * dim) for _ in range(2))
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        return self._widened(self.host.encode_images(images), self.images)
+
+    def encode_texts(self, texts: TextBatch) -> Encoded:
+        return self._widened(self.host.encode_texts(texts), self.texts)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self.host.similarity(images, texts)
+
+    def indexed(self, encoded: Encoded) -> Encoded:
+        return self.host.indexed(encoded)
+
+    def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
+        return self.host.ranking_loss(scores, batch)
+
+    def own_losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
+        return self.host.own_losses(self._bare(images), self._bare(texts), batch)
+
+    def _widened(self, encoded: Encoded, linear: nn.Linear) -> Encoded:
+        """(B, d) -> (B, 3d), or (B, K, d) -> (B, K, 3d) of K views; in training the host's own is kept beside it."""
+        assert encoded.embedding is not None
+        extras = {**encoded.extras, "host_embedding": encoded.embedding} if self.training else encoded.extras
+        return replace(encoded, embedding=unit(linear(encoded.embedding)), extras=extras)
+
+    def _bare(self, encoded: Encoded) -> Encoded:
+        """What the host encoded."""
+        own = encoded.extras.get("host_embedding")
+        return encoded if own is None else replace(encoded, embedding=own)

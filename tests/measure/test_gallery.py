@@ -1,0 +1,179 @@
+"""Single queries against growing galleries: measured while time and memory last, extrapolated and marked beyond."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.jobs import registry
+from harness.jobs.build import build
+from harness.jobs.spec import Settings
+from harness.measure import gallery
+from harness.measure.exact import top_k
+from harness.measure.gallery import Searcher, answerer, enlarged, fit_law, index_bytes, percentiles, take_turns
+from harness.protocol import Encoded, Inputs, Retriever
+
+REGIONS, DIM = 5, 8
+SETTINGS = Settings(dim=DIM)
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def built(label: str) -> Retriever:
+    return build(registry.model(label), Inputs(image_dim=7, regions=REGIONS, vocabulary=5, dim=DIM), 0).eval()
+
+
+def fragments(items: int, length: int) -> Encoded:
+    return Encoded(contextual=numbers(items, length, DIM), mask=torch.ones(items, length, dtype=torch.bool))
+
+
+def searcher(label: str = "vsepp", budget_s: float = 60.0) -> Searcher:
+    interactive = registry.parse(label)[0].family == "interactive"
+    images = fragments(11, REGIONS) if interactive else Encoded(embedding=numbers(11, DIM))
+    queries = [fragments(1, n) if interactive else Encoded(embedding=numbers(1, DIM)) for n in (1, 2, 3)]
+    return Searcher(built(label), images, queries, lambda number: number, SETTINGS, budget_s)
+
+
+@pytest.fixture(autouse=True)
+def small_galleries(monkeypatch):
+    monkeypatch.setattr(gallery, "PROBES", (3, 5))
+    monkeypatch.setattr(gallery, "SIZES", (7, 17, 29))
+
+
+# Cost law ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_straight_line_is_found_again():
+    law = fit_law({10: 5.0, 100: 14.0, 1000: 104.0})
+    assert (law.intercept_ms, law.ms_per_item) == pytest.approx((4.0, 0.1))
+    assert law.residual == pytest.approx(0, abs=1e-9)
+    assert law.ms(1_000_000) == pytest.approx(100_004)
+    assert law.fitted == (10, 100, 1000)
+
+
+def test_only_the_largest_galleries_are_fitted():
+    medians = {1: 999.0} | {size: 2.0 * size for size in (10, 20, 40, 80)}
+    law = fit_law(medians)
+    assert law.fitted == (10, 20, 40, 80)
+    assert law.ms(100) == pytest.approx(200)
+
+
+def test_no_part_of_the_law_is_negative():
+    law = fit_law({10: 1.0, 20: 3.0})  # a line through both would start below zero
+    assert law.intercept_ms == 0
+    # least squares of relative deviations: (10 b - 1)^2 + (20 b / 3 - 1)^2 is least at b = (50 / 3) / (1300 / 9)
+    assert law.ms_per_item == pytest.approx(3 / 26)
+    assert law.residual == pytest.approx(1 - 20 / 3 * 3 / 26)
+
+
+def test_one_gallery_makes_no_law():
+    with pytest.raises(ValueError, match="needs two galleries, got 1"):
+        fit_law({10: 1.0})
+
+
+# Galleries -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gallery_repeats_its_images_and_no_two_are_the_same():
+    mask = torch.tensor([[True, False], [True, True]])
+    images = Encoded(contextual=numbers(2, 2, 3), mask=mask, extras={"kind": torch.tensor([4, 5])})
+    large = enlarged(images, 5)
+    assert len(large) == 5
+    tensors = large.tensors()
+    torch.testing.assert_close(tensors["contextual"], images.tensors()["contextual"][[0, 1, 0, 1, 0]])  # nearly
+    torch.testing.assert_close(tensors["contextual"][4], images.tensors()["contextual"][0] * (1 - 2e-6))
+    assert len(tensors["contextual"].flatten(1).unique(dim=0)) == 5
+    assert tensors["mask"].tolist() == mask[[0, 1, 0, 1, 0]].tolist()
+    assert tensors["kind"].tolist() == [4, 5, 4, 5, 4]
+    torch.testing.assert_close(enlarged(images, 1).tensors()["contextual"], images.tensors()["contextual"][:1])
+
+
+@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
+def test_an_answer_is_the_best_of_all_scores(label):
+    row = searcher(label)
+    for query in row.queries:
+        scores = row.model.similarity(row.images, query)[:, 0].detach().numpy()
+        with torch.inference_mode():
+            found = answerer(row.model, row.images, SETTINGS)(query)
+        assert found.tolist() == top_k(scores, gallery.TOP).tolist()
+
+
+# Turns ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
+@torch.inference_mode()
+def test_all_sizes_are_measured_while_there_is_time(label):
+    row = searcher(label)
+    take_turns([row])
+    rows = row.rows()
+    assert [entry["items"] for entry in rows] == [7, 17, 29]
+    for entry in rows:
+        assert entry["measured"] is True
+        assert gallery.LEAST <= len(entry["samples_ms"]) <= gallery.MOST
+        assert entry["p50_ms"] == pytest.approx(np.median(entry["samples_ms"]))
+        assert entry["p50_ms"] <= entry["p95_ms"] <= entry["p99_ms"]
+        assert entry["bytes"] == entry["items"] * 4 * DIM * (1 if label == "vsepp" else REGIONS)
+        assert (entry["limit_ms"] is not None) == (label == "vsepp")
+        assert entry["note"] == ""
+    assert [probe["items"] for probe in row.law()["probes"]] == [3, 5]
+    assert set(row.law()["fitted_items"]) <= {3, 5, 7, 17, 29}
+
+
+@torch.inference_mode()
+def test_what_there_is_no_time_for_follows_the_law():
+    row = searcher(budget_s=1e-6)
+    take_turns([row])
+    assert set(row.samples_ms) == {3, 5}
+    law = fit_law(row.medians_ms)
+    spread = percentiles(row.samples_ms[5])
+    for entry in row.rows():
+        assert entry["measured"] is False
+        assert entry["samples_ms"] == []
+        assert entry["p50_ms"] == pytest.approx(law.ms(entry["items"]))
+        assert entry["p99_ms"] / entry["p50_ms"] == pytest.approx(spread["p99_ms"] / spread["p50_ms"])
+        assert entry["note"].startswith("time: 7 images need ")
+
+
+@torch.inference_mode()
+def test_a_gallery_that_does_not_fit_is_refused_with_its_size(monkeypatch):
+    monkeypatch.setattr(gallery, "available_bytes", lambda _: 2 * 20 * 4 * DIM)  # 20 images in half of it
+    row = searcher()
+    take_turns([row])
+    assert [entry["measured"] for entry in row.rows()] == [True, True, False]
+    assert row.rows()[2]["note"] == "memory: 29 images need 0.00 GiB, 0.00 may be taken"
+    assert row.rows()[2]["p50_ms"] == pytest.approx(fit_law(row.medians_ms).ms(29))
+
+
+def test_rows_take_turns_at_every_size():
+    order: list[tuple[str, int]] = []
+
+    class Fake:
+        def __init__(self, name: str, largest: int) -> None:
+            self.name, self.largest = name, largest
+
+        def may(self, size: int) -> bool:
+            return size <= self.largest
+
+        def burst(self, size: int) -> None:
+            order.append((self.name, size))
+
+    seen: list[int] = []
+    take_turns([Fake("a", 5), Fake("b", 7)], lambda progress: seen.append(progress.done))  # type: ignore[list-item]
+    assert order == [("a", 3), ("b", 3)] * 3 + [("a", 5), ("b", 5)] * 3 + [("b", 7)] * 3
+    assert seen == list(range(1, 31))
+
+
+def test_percentiles_lie_between_samples():
+    assert percentiles([1.0, 2.0, 3.0]) == pytest.approx({"p50_ms": 2.0, "p95_ms": 2.9, "p99_ms": 2.98})
+
+
+def test_embedding_and_shared_block_are_kept_as_one_vector():
+    images = Encoded(embedding=numbers(3, DIM), shared=numbers(3, 2))
+    query = Encoded(embedding=numbers(1, DIM), shared=numbers(1, 2))
+    row = Searcher(built("vsepp"), images, [query], lambda _: None, SETTINGS, 1.0)
+    assert row.images.tensors()["embedding"].shape == (3, DIM + 2)
+    assert index_bytes(row.images) == index_bytes(images)
