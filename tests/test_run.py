@@ -140,6 +140,15 @@ def test_a_run_leaves_records_ranks_costs_weights_tables_figures_and_a_page(door
     assert (door.store.folder / "index.html").exists()
 
 
+def test_a_selfalign_row_leaves_what_its_words_picked(door):
+    door("--only", "vsepp,vsepp+selfalign")
+    records = door.records()
+    found = door.store.concepts(records["vsepp+selfalign"].key)
+    assert found is not None
+    assert len(found.captions) == 14
+    assert door.store.concepts(records["vsepp"].key) is None
+
+
 def test_a_second_run_does_nothing_and_says_so(door):
     door()
     before = door.written()

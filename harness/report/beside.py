@@ -41,7 +41,12 @@ class Line:
 
 
 def beside(group: Group) -> Sheet | None:
-    """The table of a group; None where nothing is published of its methods.  Raises RecordError and OSError."""
+    """The table of a group; None where nothing is published of its methods, or ranks are not of a test split.
+
+    Raises RecordError and OSError.
+    """
+    if group.data["ranked"] != "test":
+        return None
     lines: list[Line] = []
     any_published = False
     for rows in _by_method(group.rows):

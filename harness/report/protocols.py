@@ -37,6 +37,6 @@ def ensemble_note(rows: Sequence[Row]) -> str:
 
 
 ENSEMBLE_NOTE = (
-    "* An ensemble: several trained models whose scores are added up, at the cost of all of them. "
+    "* An ensemble: several trained models whose scores are averaged, at the cost of all of them. "
     "The best and the second best are marked among single runs and among ensembles apart."
 )

@@ -19,8 +19,8 @@ def disagreements(better: np.ndarray, worse: np.ndarray, owner: np.ndarray, coun
 
     owner: (Q,) which image a query belongs to; the captions of one image count once.
     """
-    gain = np.log1p(worse.astype(float)) - np.log1p(better.astype(float))
-    return _first(np.argsort(-gain, kind="stable"), gain > 0, owner, count)
+    gain = (worse + 1) / (better + 1)
+    return _first(np.argsort(-gain, kind="stable"), gain > 1, owner, count)
 
 
 def failures(a: np.ndarray, b: np.ndarray, owner: np.ndarray, count: int) -> list[int]:

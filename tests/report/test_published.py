@@ -165,6 +165,12 @@ def test_published_numbers_are_quoted_as_printed(stored):
     assert all("Rsum gain of" in sheet.notes[int(number)] for number in gains["note"])
 
 
+def test_settings_chosen_on_dev_are_beside_nothing(make):
+    make.add(make.job("vsepp", data={"ranked": "dev"}), make.ranks([0], [0]))
+    (group,) = collect(make.folder)
+    assert beside.beside(group) is None
+
+
 def test_without_a_published_method_there_is_no_table(make):
     make.add(make.job("chance"), make.ranks([0], [0]))
     assert not [name for name in texts(make.folder, collect(make.folder)) if name.startswith("published")]
