@@ -76,13 +76,10 @@ def test_a_worker_that_dies_is_replaced_and_the_job_goes_on(ray_door):
 
 def test_a_job_whose_worker_dies_twice_is_recorded_as_failed_and_others_go_on(ray_door):
     with under_way(ray_door, *PAIR, "--workers", "1") as driver:
-        dead: set[int] = set()
-        for _ in "12":
-            dead |= {
-                pid
-                for pid in ray_door.until(lambda: set(ray_door.workers(driver.pid)) - dead, "another worker")
-                if not os.kill(pid, signal.SIGKILL)
-            }
+        (first,) = ray_door.until(lambda: ray_door.workers(driver.pid), "worker")
+        os.kill(first, signal.SIGKILL)
+        (second,) = ray_door.until(lambda: set(ray_door.workers(driver.pid)) - {first}, "second worker")
+        os.kill(second, signal.SIGKILL)
         shown, _ = driver.communicate(timeout=300)
         assert driver.returncode == 1, shown
     failed = ray_door.record("vsepp")
