@@ -2,6 +2,8 @@
 
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
+python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
 

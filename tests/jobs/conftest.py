@@ -19,7 +19,7 @@ from harness import ROOT
 from harness.record import Record, Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
-PATIENCE = 120.0  # seconds, for machines that have much else to do
+PATIENCE = 400.0  # seconds at most, for machines that have much else to do
 
 
 def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -63,6 +63,7 @@ class RayDoor:
 
     until = staticmethod(until)
     below = staticmethod(below)
+    patience = PATIENCE
 
     def __init__(self, data: Path, results: Path, temporary: Path) -> None:
         self.data, self.results, self.temporary = data, results, temporary
@@ -73,6 +74,7 @@ class RayDoor:
             "RAY_TMPDIR": str(temporary),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
+            "PYTHONUNBUFFERED": "1",
         }
 
     def command(self, *more: str) -> list[str]:
@@ -91,7 +93,7 @@ class RayDoor:
 
     def __call__(self, *more: str, code: int = 0) -> str:
         with self.start(*more) as process:
-            shown, _ = process.communicate(timeout=3 * PATIENCE)
+            shown, _ = process.communicate(timeout=2 * PATIENCE)
         assert process.returncode == code, shown
         return shown
 

@@ -68,7 +68,7 @@ def test_a_worker_that_dies_is_replaced_and_the_job_goes_on(ray_door):
     with under_way(ray_door, *PAIR, "--workers", "1") as driver:
         for pid in ray_door.until(lambda: ray_door.workers(driver.pid), "worker"):
             os.kill(pid, signal.SIGKILL)
-        shown, _ = driver.communicate(timeout=300)
+        shown, _ = driver.communicate(timeout=2 * ray_door.patience)
         assert driver.returncode == 0, shown
     assert shown.count("done    vsepp") == 2
     assert ray_door.found() == undisturbed(ray_door)
@@ -76,14 +76,11 @@ def test_a_worker_that_dies_is_replaced_and_the_job_goes_on(ray_door):
 
 def test_a_job_whose_worker_dies_twice_is_recorded_as_failed_and_others_go_on(ray_door):
     with under_way(ray_door, *PAIR, "--workers", "1") as driver:
-        dead: set[int] = set()
-        for _ in "12":
-            dead |= {
-                pid
-                for pid in ray_door.until(lambda: set(ray_door.workers(driver.pid)) - dead, "another worker")
-                if not os.kill(pid, signal.SIGKILL)
-            }
-        shown, _ = driver.communicate(timeout=300)
+        (first,) = ray_door.until(lambda: ray_door.workers(driver.pid), "worker")
+        os.kill(first, signal.SIGKILL)
+        (second,) = ray_door.until(lambda: set(ray_door.workers(driver.pid)) - {first}, "second worker")
+        os.kill(second, signal.SIGKILL)
+        shown, _ = driver.communicate(timeout=2 * ray_door.patience)
         assert driver.returncode == 1, shown
     failed = ray_door.record("vsepp")
     assert failed.status == "failed"
