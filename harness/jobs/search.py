@@ -22,14 +22,19 @@ from typing import Any
 QUIET = {  # set before ray is imported; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's own 15 would let a job starve beside anything else
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is answered by the door
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables whatever it is told
 }
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 for name, value in QUIET.items():
     os.environ.setdefault(name, value)
+if any(os.environ.get(name) for name in TOKENS) or (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray asks for it where it starts, not where it joins
 
 import ray  # noqa: E402
+import ray.exceptions  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
@@ -68,7 +73,6 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
             "num_cpus": place.workers * place.threads,
             "include_dashboard": shown,
             "object_store_memory": STORE_BYTES,
-            "_node_ip_address": LOCAL,
         }
         if shown:
             options |= {"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)}
@@ -77,7 +81,8 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
     except Exception as error:
         ray.shutdown()
         where = f"reach a cluster at {place.address}" if place.address else "start"
-        raise SpecError(f"Ray did not {where}: {' '.join(str(error).split())[:300]}") from None
+        said = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise SpecError(f"Ray did not {where}: {said[:300]}") from None
     try:
         if shown and context.dashboard_url:
             say(f"dashboard  http://{context.dashboard_url}  {login()}")

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from harness import ROOT
 from harness.record import Record, Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
+TRIAL = b"ray::ImplicitFunc"  # how Ray calls a process that runs a function of Tune
 PATIENCE = 400.0  # seconds at most, for machines that have much else to do
 
 
@@ -71,9 +73,12 @@ class RayDoor:
         self.token = secrets.token_hex(32)
         self.environment = {name: value for name, value in os.environ.items() if name not in ("HARNESS_WORKERS",)} | {
             "RAY_AUTH_TOKEN": self.token,
+            "RAY_AUTH_MODE": "token",
             "RAY_TMPDIR": str(temporary),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
+            "RAY_worker_niceness": "0",  # of nodes that a test starts itself
+            "RAY_raylet_start_wait_time_s": str(int(PATIENCE)),
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -120,7 +125,7 @@ class RayDoor:
 
     def workers(self, driver: int) -> list[int]:
         """Numbers of the processes of a driver that run a trial."""
-        return [pid for pid, line in below(driver).items() if line.startswith(b"ray::") and b"IDLE" not in line]
+        return [pid for pid, line in below(driver).items() if line.startswith(TRIAL)]
 
     def left(self) -> list[bytes]:
         """Processes of this Ray runtime that still run."""
@@ -132,8 +137,9 @@ def ray_door(data_folder: Path, tmp_path: Path) -> Iterator[RayDoor]:
     pytest.importorskip("ray")
     temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
     door = RayDoor(data_folder, tmp_path / "results", temporary)
-    try:
-        yield door
-        until(lambda: not door.left(), f"end of {door.left()}", 60)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with FileLock(Path(tempfile.gettempdir()) / "harness-tests-of-ray.lock"):  # an agent of Ray has one port a machine
+        try:
+            yield door
+            until(lambda: not door.left(), "end of Ray's processes", 60)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
