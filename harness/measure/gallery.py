@@ -4,7 +4,7 @@ A gallery is the encoded test images, repeated up to its size; every repeat is s
 one, so that no two images score the same.  What a query costs does not depend on the values, so neither does its time.
 
 Methods take turns at every size, until a row's time is used up.  Sizes beyond that, or beyond memory, are extrapolated
-from a law fitted to the largest galleries that were measured, and marked so.
+from the largest gallery that was measured, along a law fitted to the largest few, and marked so.
 """
 
 from __future__ import annotations
@@ -196,15 +196,16 @@ class Searcher:
     def rows(self) -> list[Mapping[str, Any]]:
         """One entry a size: percentiles, whether they were measured, and every sample."""
         law = fit_law(self.medians_ms)
-        largest = percentiles(self.samples_ms[max(self.samples_ms)])
+        last = max(self.samples_ms)
+        largest = percentiles(self.samples_ms[last])
         per_image = index_bytes(self.images) // len(self.images)
         found: list[Mapping[str, Any]] = []
         for size in SIZES:
             samples, limits = self.samples_ms.get(size, []), self.limits_ms.get(size, [])
             if samples:
                 ms = percentiles(samples)
-            else:  # spread as at the largest size that was measured
-                ms = {name: law.ms(size) * value / largest["p50_ms"] for name, value in largest.items()}
+            else:  # from the largest size that was measured on, along the law
+                ms = {name: value * law.ms(size) / law.ms(last) for name, value in largest.items()}
             entry = {"items": size, **ms, "measured": bool(samples), "bytes": per_image * size}
             note = "" if samples else self.stopped
             limit = float(np.median(limits)) if limits else None

@@ -95,7 +95,8 @@ def _notes(timed: Sequence[tuple[str, str, CostRecord]]) -> list[str]:
     notes = [
         f"Median ms of one encoded caption to its ten best images ({machine}); encode ms comes on top. "
         "Galleries are the test images repeated, each repeat scaled by a factor of its own.",
-        f"{ABOUT}: extrapolated by a law fitted to the largest measured galleries, ms = intercept + slope x items. "
+        f"{ABOUT}: extrapolated from the largest measured gallery by a law fitted to the largest few, "
+        "ms = intercept + slope x items. "
         "The limit is the time of reading all embeddings once.",
         "FLOP: multiplications and additions of products and convolutions. Peak: of the whole process while encoding, "
         "scoring and ranking.",
