@@ -173,3 +173,7 @@ class Retriever(nn.Module, ABC):
     def indexed(self, encoded: Encoded) -> Encoded:
         """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
         return encoded
+
+    def prepared(self, images: Encoded) -> Encoded:
+        """The images with terms of their own, in `extras`, that `similarity` computes for every block unless given."""
+        return images

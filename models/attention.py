@@ -211,15 +211,18 @@ def cross_attention(
     norm: str,
     query_mask: Tensor | None = None,
     context_mask: Tensor | None = None,
+    context_gram: Tensor | None = None,
 ) -> Tensor:
     """How well every query fits what it attends to: the cosines of stacked cross attention.
 
     queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Q, Y), of no meaning where
-    the query is padding.  Raises ValueError where `norm` is not one of `NORMS`.
+    the query is padding.  context_gram: (X, C, C) where it is known already.  Raises ValueError where `norm` is not
+    one of `NORMS`.
     """
     scores = products(context, queries)
     weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
-    return attended_cosine(weights, scores, gram(context), queries.square().sum(-1).T)
+    context_gram = gram(context) if context_gram is None else context_gram
+    return attended_cosine(weights, scores, context_gram, queries.square().sum(-1).T)
 
 
 AGGREGATIONS = ("lse", "mean", "max", "sum")

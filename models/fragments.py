@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.protocol import Encoded, ImageBatch, Inputs, TextBatch
+from models.attention import gram, without_padding
 from models.encoders import BiGRU, RegionProjection, WordVectors, l2
 from models.retrievers import Interactive
 
@@ -21,3 +24,7 @@ class FragmentModel(Interactive):
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
         return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+
+    def prepared(self, images: Encoded) -> Encoded:
+        """With `extras["gram"]`, (B, R, R), which methods take the lengths of attended vectors from."""
+        return replace(images, extras={**images.extras, "gram": gram(without_padding(images)[0])})

@@ -86,24 +86,25 @@ class BFAN(FragmentModel):
         words, word_mask = without_padding(texts)
         scores = products(regions, words)  # (N, R, L, M)
         opposite = scores.permute(3, 2, 1, 0).contiguous()  # (M, L, R, N)
-        by_words = self._matched(scores, words, regions, word_mask, region_mask)
-        return by_words + self._matched(opposite, regions, words, region_mask, word_mask).T
+        known = images.extras.get("gram")
+        by_words = self._matched(scores, words, gram(regions) if known is None else known, word_mask, region_mask)
+        return by_words + self._matched(opposite, regions, gram(words), region_mask, word_mask).T
 
     def _matched(
         self,
         scores: Tensor,
         queries: Tensor,
-        context: Tensor,
+        context_gram: Tensor,
         query_mask: Tensor | None,
         context_mask: Tensor | None,
     ) -> Tensor:
         """Mean cosine of the queries with what they focus on.
 
-        scores: (X, C, Q, Y), queries: (Y, Q, d), context: (X, C, d), masks: (Y, Q), (X, C) -> (X, Y).
+        scores: (X, C, Q, Y), queries: (Y, Q, d), context_gram: (X, C, C), masks: (Y, Q), (X, C) -> (X, Y).
         """
         weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", query_mask, context_mask)
         focused = weights * kept(weights, self.options.focus, context_mask)  # the cosine asks for no new sum of 1
-        cosines = attended_cosine(focused, scores, gram(context), queries.square().sum(-1).T)
+        cosines = attended_cosine(focused, scores, context_gram, queries.square().sum(-1).T)
         return aggregated(cosines, "mean", query_mask)
 
 

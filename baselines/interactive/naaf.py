@@ -92,18 +92,19 @@ def word_scores(
     threshold: Tensor,
     lam: float,
     smoothing: float | None,
+    region_gram: Tensor,
 ) -> Tensor:
     """How much every word of every caption speaks for every image (NAAF): two positive parts and a negative one.
 
-    regions: (N, R, d), words: (M, L, d) unit rows, region_mask: (N, R), word_mask: (M, L), threshold: ()
-    -> (N, L, M), of no meaning where the word is padding.
+    regions: (N, R, d), words: (M, L, d) unit rows, region_mask: (N, R), word_mask: (M, L), threshold: (),
+    region_gram: (N, R, R) -> (N, L, M), of no meaning where the word is padding.
     """
     scores = products(regions, words)  # (N, R, L, M)
     visible = scores if region_mask is None else scores.masked_fill(~region_mask[:, :, None, None], float("-inf"))
     missing = shortfall(visible.amax(1), threshold, words, word_mask, smoothing)
     above = attention_weights(scores, lam, region_mask) * (visible > threshold)  # all 0 where no region is above
     length_one = scores.new_ones(scores.shape[2:])  # a word's own length is not divided out
-    found = attended_cosine(above, scores, gram(regions), length_one)
+    found = attended_cosine(above, scores, region_gram, length_one)
     weights = unscaled_weights(scores, lam, "clipped_l2norm", word_mask, region_mask)
     return missing + found + (weights * scores).sum(1) / weights.sum(1)
 
@@ -182,7 +183,11 @@ class NAAF(FragmentModel):
         threshold, smoothing = (
             (self.threshold, None) if self.training else (self.safe_threshold, self.options.smoothing)
         )
-        per_word = word_scores(regions, words, region_mask, word_mask, threshold, self.options.lam, smoothing)
+        known = images.extras.get("gram")
+        region_gram = gram(regions) if known is None else known
+        per_word = word_scores(
+            regions, words, region_mask, word_mask, threshold, self.options.lam, smoothing, region_gram
+        )
         return aggregated(per_word, "mean", word_mask)
 
     @torch.no_grad()

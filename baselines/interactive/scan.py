@@ -67,7 +67,8 @@ class SCAN(FragmentModel):
         query_fragments, query_mask = without_padding(queries)
         context_fragments, context_mask = without_padding(context)
         lam, mu, norm = self.options.lam, self.options.mu, self.options.norm
-        cosines = cross_attention(query_fragments, context_fragments, lam, norm, query_mask, context_mask)
+        known = context.extras.get("gram")
+        cosines = cross_attention(query_fragments, context_fragments, lam, norm, query_mask, context_mask, known)
         return aggregated(cosines, self.options.aggregation, query_mask, mu)
 
 

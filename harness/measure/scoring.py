@@ -40,6 +40,7 @@ def all_pairs(
         raise ScoreError(f"{type(model).__name__}: nothing to score, there are no images or no captions")
     if model.family == "independent":
         groups = [_in_order(groups)]
+    images = model.prepared(images)
     captions = sum(len(group.rows) for group in groups)
     scores = np.empty((len(images), captions), np.float32)
     done = 0

@@ -18,7 +18,7 @@ from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch, 
 
 INPUTS = Inputs(image_dim=7, regions=5, vocabulary=17, dim=8, word_dim=3)
 IMAGES = 11
-LABELS = ("vsepp", "vsepp+selfalign", "scan:t2i-lse", "scan:i2t-avg")
+LABELS = ("vsepp", "vsepp+selfalign", "scan:t2i-lse", "scan:i2t-avg", "bfan:prob", "naaf")
 
 
 def model_of(label: str) -> Retriever:
