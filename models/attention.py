@@ -28,6 +28,7 @@ from harness.protocol import Encoded
 from models.options import one_of
 
 EPS = 1e-8  # added to a norm, and the least product of two lengths in a cosine
+ENDLESS = 1e30  # squared length that stands for that of a zero query
 MOST = 25.0  # largest `lam` of unscaled weights: their squares then stay clear of EPS and of overflow
 
 
@@ -198,8 +199,10 @@ def attended_cosine(weights: Tensor, scores: Tensor, context_gram: Tensor, query
 
     weights, scores: (X, C, Q, Y), weights of any scale and inner products; context_gram: (X, C, C);
     query_squares: (Q, Y), squared lengths of the queries -> (X, Q, Y).  The product of both lengths counts as 1e-8 at
-    least, so a zero vector has cosine 0 and finite gradients.
+    least, so a zero vector has cosine 0.  A zero query has no direction to learn either: without that, its gradient
+    would be 1e8 times that of others, and the slope of a unit length at zero 1e8 times more.
     """
+    query_squares = query_squares.masked_fill(query_squares == 0, ENDLESS)
     lengths = (attended_squares(weights, context_gram) * query_squares).clamp(min=EPS**2).sqrt()
     return (weights * scores).sum(1) / lengths
 

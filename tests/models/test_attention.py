@@ -26,6 +26,7 @@ from models.attention import (
     products,
     without_padding,
 )
+from models.encoders import l2
 
 
 def slow_normalised(row: Tensor, norm: str) -> Tensor:
@@ -164,6 +165,20 @@ def test_zero_vectors_have_cosine_zero_and_finite_gradients(norm):
     cosines = cross_attention(words, regions, 9.0, norm)
     assert (cosines == 0).all()
     assert all(g.isfinite().all() for g in torch.autograd.grad(cosines.sum(), (regions, words)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("lam", [9.0, 20.0])
+def test_a_dead_query_does_not_drown_the_gradients_of_others(norm, lam):
+    """A grid cell of zeros passes a linear map without bias as zero, and the slope of its unit length is 1e8."""
+    torch.manual_seed(0)
+    raw = torch.randn(2, 3, 5)
+    raw[1, 2] = 0
+    raw.requires_grad_()
+    cosines = cross_attention(l2(raw), l2(torch.randn(3, 4, 5)), lam, norm)  # (3, 3, 2)
+    assert (cosines[:, 2, 1] == 0).all()
+    (gradient,) = torch.autograd.grad(cosines[:, 2].sum(), raw)  # norms tie the queries of an item to one another
+    assert gradient[1, 2].abs().max() < 1e-3 < gradient[0, 2].abs().max()
 
 
 @pytest.mark.parametrize(
