@@ -196,12 +196,17 @@ FLAT = (
 )
 
 
-def ablation_sheets(groups: Sequence[Group]) -> dict[str, Sheet]:
-    """Question -> its table, of those that the records answer."""
-    by_question: dict[str, list[Ablation]] = {}
+def by_question(groups: Sequence[Group]) -> dict[str, list[Ablation]]:
+    """Name of a question -> its ablations, of those that the records answer."""
+    found: dict[str, list[Ablation]] = {}
     for ablation in ablations(groups):
-        by_question.setdefault(ablation.question.name, []).append(ablation)
-    return {name: _sheet(found) for name, found in by_question.items()}
+        found.setdefault(ablation.question.name, []).append(ablation)
+    return found
+
+
+def ablation_sheets(groups: Sequence[Group]) -> dict[str, Sheet]:
+    """Name of a question -> its table."""
+    return {name: _sheet(found) for name, found in by_question(groups).items()}
 
 
 def _sheet(found: Sequence[Ablation]) -> Sheet:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.measure.intervals import mean_sd, paired_difference, t_interval
 from harness.record import CostRecord
+from harness.report.ablation_tables import by_question, forest_rows
 from harness.report.captions import data_line, described, settings_line, timing_line
 from harness.report.claims import is_host
 from harness.report.collect import Group, Row
@@ -54,6 +55,7 @@ def draw(groups: Sequence[Group]) -> Drawn:
     with style.styled():
         if len(groups) > 1:
             pictures["sweep"] = _sweep(groups)
+        pictures |= _ablations(groups)
         if len(groups) > MOST:
             why = f"{len(groups)} combinations of settings, more than {MOST}"
             return Drawn(pictures, (f"No figures of each combination of settings: {why}.",))
@@ -147,7 +149,7 @@ def _gallery(group: Group) -> Picture:
 
 def gallery_sizes(cost: CostRecord | None) -> list[Mapping[str, Any]]:
     """What was recorded of growing galleries: items, p50_ms, p95_ms, p99_ms, measured, bytes.  Empty where nothing."""
-    return list(getattr(cost, "galleries", None) or ())
+    return [] if cost is None else list(cost.galleries)
 
 
 def _claims(group: Group) -> Picture:
@@ -216,11 +218,44 @@ def _sweep(groups: Sequence[Group]) -> Picture:
     return picture(sweep(rows, title, caption), title, caption)
 
 
+def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
+    """`ablation-<question>` of every question that the records answer."""
+    from harness.report.plots.bars import forest
+    from harness.report.plots.style import picture
+
+    pictures = {}
+    for name, found in by_question(groups).items():
+        rows = forest_rows(found)
+        if rows:
+            words = (
+                "Mean difference to the base over seeds both ran, with its 95% interval (Student's t); filled where "
+                f"zero lies outside. Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
+            )
+            title, caption = found[0].question.question, f"{data_line(groups[0])} {words}"
+            pictures[f"ablation-{name}"] = picture(forest(rows, title, caption), title, caption)
+    return pictures
+
+
+def _rerank(group: Group) -> Picture:
+    from harness.report.plots.style import picture
+    from harness.report.rerank_plot import rerank_figure
+
+    title = "Retrieve, then rerank"
+    caption = f"{data_line(group)} {settings_line(group)}"
+    figure = rerank_figure(group.reranks, title, caption)
+    if figure is None:
+        raise Undrawn(
+            "no pair of a retriever and a reranker was timed" if not group.reranks else "times do not compare"
+        )
+    return picture(figure, title, caption)
+
+
 KINDS: Mapping[str, Callable[[Group], Picture]] = {
     "accuracy-time": _accuracy_time,
     "claims": _claims,
     "stages": _stages,
     "gallery": _gallery,
+    "rerank": _rerank,
     "training": _training,
     "ranks": _ranks,
 }

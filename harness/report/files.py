@@ -26,6 +26,7 @@ from harness.report.figures import Drawn
 from harness.report.index_tables import approximate_search
 from harness.report.operator_tables import operators_sheet
 from harness.report.plots.style import fingerprint
+from harness.report.published import rows_for
 from harness.report.query_tables import single_queries
 from harness.report.rerank_tables import rerank_sheets
 from harness.report.sheet import csv, latex, markdown
@@ -62,9 +63,8 @@ def make(folder: Path, groups: Sequence[Group]) -> Made:
     """Tables, figures and the page of the records."""
     made, drawn = texts(folder, groups), figures.draw(groups)
     script = f"../{page.SCRIPT}" if folder.resolve().parent == SHARED else page.SCRIPT
-    html = page.html(
-        folder.resolve().name, f"python -m harness.report {shown(folder)}", groups, drawn, sorted(made), script
-    )
+    command = f"python -m harness.report {shown(folder)}"
+    html = page.html(folder.resolve().name, command, groups, drawn, sorted(made), script, rows_for)
     return Made(
         tables={f"tables/{name}": text.encode() for name, text in made.items()},
         figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},

@@ -10,6 +10,7 @@ import pytest
 from harness.jobs import questions
 from harness.jobs.override import override
 from harness.measure.intervals import paired_bootstrap
+from harness.report import figures
 from harness.report.ablation_tables import ablation_sheets, ablations, forest_rows, holds_zero, shown, verdict
 from harness.report.collect import collect
 from harness.report.files import texts
@@ -60,6 +61,13 @@ def test_the_interval_over_queries_is_the_paired_bootstrap_of_the_shared_seeds(a
     base = [np.array([ranks[way] for ranks in BASE]) for way in (0, 1)]
     assert better.over_queries == paired_bootstrap((i2t, t2i), base)
     assert swapped.over_queries == pytest.approx((0, 0))  # the two seeds have the same hits in sum
+
+
+def test_the_answer_is_drawn(asked):
+    drawn = figures.draw(collect(asked.folder)).pictures["ablation-prototypes"]
+    assert drawn.title == questions.questions()["prototypes"].question
+    assert drawn.caption.endswith("Base: vsepp+selfalign.")
+    assert b"+210.0 [210.0, 210.0]" in drawn.svg
 
 
 def test_the_table_reads_as_it_should(asked):

@@ -60,6 +60,7 @@ def test_figures_of_stored_records(stored):
     assert list(drawn.pictures) == ["accuracy-time", "claims", "stages", "ranks"]
     assert drawn.absent == (
         "No figure gallery: no record holds times by gallery size.",
+        "No figure rerank: no pair of a retriever and a reranker was timed.",
         "No figure training: no record holds a dev Rsum by epoch.",
     )
     caption = drawn.pictures["accuracy-time"].caption
@@ -128,7 +129,7 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
 def test_gallery_sizes_of_records_from_before_and_after_they_were_measured(stored):
     sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
     assert figures.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
-    assert figures.gallery_sizes(SimpleNamespace(galleries=None)) == []
+    assert figures.gallery_sizes(SimpleNamespace(galleries=[])) == []
     group = collect(stored.folder)[0]
     assert [figures.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
 
