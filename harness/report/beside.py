@@ -13,7 +13,7 @@ import pandas as pd
 from harness.jobs import registry
 from harness.measure.intervals import mean_sd
 from harness.report.collect import Group, Row, Run
-from harness.report.protocols import folds, is_ensemble, protocol
+from harness.report.protocols import folds, protocol
 from harness.report.published import RECALLS, Published, about
 from harness.report.sheet import ABSENT, Sheet, decimals
 
@@ -79,7 +79,7 @@ def _measured(group: Group, row: Row) -> list[Line]:
             found="measured",
             data=f"{group.data['name']}, {group.data['ranked']}, {name}",
             features=_features(group, row),
-            runs=f"ensemble*, {seeds}" if is_ensemble(row) else seeds,
+            runs=f"ensemble*, {seeds}" if row.is_ensemble else seeds,
             figures={column: _over_seeds([of(run).get(column) for run in row.runs]) for column in TITLES},
             source="these records",
         )

@@ -31,13 +31,14 @@ class Claim:
 
 
 def claims(group: Group) -> list[Claim]:
-    """Every SelfAlign row against its host, then against each interactive row."""
+    """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
     timed = not timing_conflict(group.rows)
     found = []
     for row in group.rows:
         if row.model.selfalign is not None:
-            found += [_against_host(row, host, timed) for host in group.rows if is_host(host, row)]
-            found += [_against_interactive(row, other, timed) for other in group.rows if other.family == "interactive"]
+            alike = [other for other in group.rows if other.is_ensemble == row.is_ensemble]
+            found += [_against_host(row, host, timed) for host in alike if is_host(host, row)]
+            found += [_against_interactive(row, other, timed) for other in alike if other.family == "interactive"]
     return found
 
 

@@ -27,13 +27,8 @@ def folds(group: Group) -> list[int] | None:
     return None if run is None else np.bincount(run.usable_ranks.fold_of_image).tolist()
 
 
-def is_ensemble(row: Row) -> bool:
-    """Several trained models scored together; their name ends in `*`."""
-    return row.name.partition(" (")[0].endswith("*")
-
-
 def ensemble_note(rows: Sequence[Row]) -> str:
-    return ENSEMBLE_NOTE if any(is_ensemble(row) for row in rows) else ""
+    return ENSEMBLE_NOTE if any(row.is_ensemble for row in rows) else ""
 
 
 ENSEMBLE_NOTE = (

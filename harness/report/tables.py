@@ -17,7 +17,7 @@ from harness.measure.intervals import Interval, mean_sd, t_interval
 from harness.measure.metrics import RECALL_AT
 from harness.record import CostRecord
 from harness.report.collect import Group, Row, Run, differing, flatten
-from harness.report.protocols import PROTOCOLS, ensemble_note, folds, is_ensemble, protocol
+from harness.report.protocols import PROTOCOLS, ensemble_note, folds, protocol
 from harness.report.sheet import ABSENT, Sheet, decimals, interval, significant, whole
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
@@ -299,7 +299,7 @@ def _marks(
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_chance and is_ensemble(row) == ensembles
+            if estimate is not None and not row.is_chance and row.is_ensemble == ensembles
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:

@@ -14,7 +14,7 @@ from harness.measure.intervals import Difference
 from harness.record import RecordError
 from harness.report import console_table, rsum, tables
 from harness.report.claims import claims, claims_sheet, host_verdict, interactive_verdict
-from harness.report.collect import collect
+from harness.report.collect import Row, collect
 from harness.report.files import texts
 from harness.report.protocols import protocol
 from harness.report.sheet import ABSENT, Sheet, csv, interval, latex, markdown, signed, significant
@@ -119,6 +119,14 @@ def test_golden_markdown(made):
     assert f"- {LEGEND}\n- {TIMES}\n- Left out: vsrn seed 0" in text
 
 
+def test_single_runs_are_not_compared_with_ensembles(stored):
+    (group,) = collect(stored.folder)
+    scan = next(row for row in group.rows if row.name == "scan:t2i-lse")
+    with_ensemble = replace(group, rows=(*group.rows, averaged(scan, "scan*")))
+    assert [claim.other.name for claim in claims(with_ensemble)] == [claim.other.name for claim in claims(group)]
+    assert "scan:t2i-lse" in {claim.other.name for claim in claims(group)}
+
+
 def test_golden_claims(made):
     assert made["claims.md"].startswith(GOLDEN_CLAIMS)
     assert made["claims.csv"].splitlines()[1] == (
@@ -126,18 +134,24 @@ def test_golden_claims(made):
     )
 
 
+def averaged(row: Row, name: str) -> Row:
+    """The same scores as if they were the mean of two models'."""
+    runs = tuple(replace(run, record=replace(run.record, members=["a", "b"])) for run in row.runs)
+    return replace(row, name=name, runs=runs)
+
+
 def test_ensembles_are_ranked_among_themselves(stored):
     """Single runs: 245, 350 and 540; the ensembles tie with the best and the second of them."""
     (group,) = collect(stored.folder)
     rows = {row.name: row for row in group.rows}
-    ensembles = (replace(rows["scan:t2i-lse"], name="scan*"), replace(rows["vsepp+selfalign"], name="vsepp* (a=7)"))
+    ensembles = (averaged(rows["scan:t2i-lse"], "scan*"), averaged(rows["vsepp+selfalign"], "vsepp*+selfalign"))
     sheet = tables.comparison(replace(group, rows=(*group.rows, *ensembles)))
     marked = {sheet.text["method"][place]: mark for (place, title), mark in sheet.marks.items() if title == "Rsum"}
     assert marked == {
         "scan:t2i-lse": "best",
         "vsepp+selfalign": "second",
         "scan*": "best",
-        "vsepp* (a=7)": "second",
+        "vsepp*+selfalign": "second",
     }
     assert r"\* An ensemble" in markdown(sheet)
     assert "An ensemble" not in markdown(tables.comparison(group))
@@ -146,7 +160,7 @@ def test_ensembles_are_ranked_among_themselves(stored):
 def test_a_lone_ensemble_is_not_the_best_of_anything(stored):
     (group,) = collect(stored.folder)
     best = next(row for row in group.rows if row.name == "scan:t2i-lse")
-    sheet = tables.comparison(replace(group, rows=(*group.rows, replace(best, name="scan*"))))
+    sheet = tables.comparison(replace(group, rows=(*group.rows, averaged(best, "scan*"))))
     assert not [place for place, _ in sheet.marks if sheet.text["method"][place] == "scan*"]
 
 
