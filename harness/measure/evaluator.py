@@ -1,9 +1,14 @@
-"""A split encoded once, scored in blocks, turned into per-query ranks; each stage timed apart."""
+"""A split encoded once, scored in blocks, turned into per-query ranks; each stage timed apart.
+
+The (N, M) scores of an interactive method are there as a whole, for they are dear; those of an independent one are
+ranked block by block as they are computed (`ranking`), unless somebody wants to keep them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,6 +20,7 @@ from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
 from harness.jobs.spec import Settings
 from harness.measure import metrics
+from harness.measure.ranking import Ranked, stream
 from harness.measure.scoring import Group, all_pairs
 from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
@@ -80,26 +86,44 @@ def in_float32(encoded: Encoded) -> Encoded:
     )
 
 
-def scores(
-    model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched
-) -> tuple[np.ndarray, dict[str, float]]:
-    """The (N, M) matrix of a split and the seconds each stage took."""
+@contextmanager
+def evaluating(model: Retriever) -> Iterator[None]:
+    """The model in evaluation mode and no gradients; afterwards it is in the mode it came in."""
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            images, images_s = timed(lambda: in_float32(encode_images(model, side.split.images, settings, watch)))
-            groups, texts_s = timed(
-                lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)]
-            )
-            matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
+            yield
     finally:
         model.train(was_training)
-    return matrix, {"encode_images": images_s, "encode_texts": texts_s, "score": score_s}
+
+
+def encoded(
+    model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched
+) -> tuple[Encoded, list[Group], dict[str, float]]:
+    """Both sides of a split in float32 and the seconds each took; inside `evaluating`."""
+    images, images_s = timed(lambda: in_float32(encode_images(model, side.split.images, settings, watch)))
+    groups, texts_s = timed(
+        lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)]
+    )
+    return images, groups, {"encode_images": images_s, "encode_texts": texts_s}
+
+
+def scores(
+    model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched
+) -> tuple[np.ndarray, dict[str, float]]:
+    """The (N, M) matrix of a split and the seconds each stage took."""
+    with evaluating(model):
+        images, groups, seconds = encoded(model, side, settings, watch)
+        matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
+    return matrix, seconds | {"score": score_s}
 
 
 def rsum(model: Retriever, side: Side, settings: Settings) -> float:
     """Sum of six recalls over a split, in percent."""
+    if model.family == "independent":
+        found, _ = _streamed(model, side, settings, k=0)
+        return metrics.summary(found.i2t, found.t2i)["rsum"]
     matrix, _ = scores(model, side, settings)
     i2t, t2i, _ = metrics.ranks(matrix, side.split.caption_to_image)
     return metrics.summary(i2t, t2i)["rsum"]
@@ -113,11 +137,40 @@ def evaluate(
     keep: Callable[[np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Ranks of every query of a split, in the whole gallery and within folds.  `keep` gets the (N, M) scores."""
+    if keep is None and model.family == "independent":
+        found, seconds = _streamed(model, side, settings, TOP, watch)
+        return Evaluation(_as_ranks(found, side.split), found.tied_queries, seconds)
     matrix, seconds = scores(model, side, settings, watch)
     if keep is not None:
         keep(matrix)
     (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
     return Evaluation(ranks, tied, seconds | {"rank": rank_s})
+
+
+def _streamed(
+    model: Retriever, side: Side, settings: Settings, k: int, watch: Watch = unwatched
+) -> tuple[Ranked, dict[str, float]]:
+    """What an independent model finds without a matrix, with the first k of every query."""
+    split = side.split
+    with evaluating(model):
+        images, groups, seconds = encoded(model, side, settings, watch)
+        found = stream(
+            model, images, groups, split.caption_to_image, settings.score_memory_mib, k, split.fold_images, watch
+        )
+    return found, seconds | found.seconds
+
+
+def _as_ranks(found: Ranked, split: Split) -> Ranks:
+    return Ranks(
+        i2t=found.i2t,
+        t2i=found.t2i,
+        i2t_top=found.i2t_top,
+        t2i_top=found.t2i_top,
+        groups=dict(split.groups),
+        fold_i2t=found.fold_i2t,
+        fold_t2i=found.fold_t2i,
+        **_fold_places(split),
+    )
 
 
 def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
@@ -131,6 +184,7 @@ def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
             t2i_top=metrics.top(matrix, TOP, axis=0),
             groups=dict(split.groups),
             **_fold_ranks(matrix, split),
+            **_fold_places(split),
         ),
         tied,
     )
@@ -138,16 +192,19 @@ def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
 
 def _fold_ranks(matrix: np.ndarray, split: Split) -> dict[str, np.ndarray]:
     """Ranks within contiguous folds: index views of the one matrix."""
-    found: dict[str, list[np.ndarray]] = {"fold_i2t": [], "fold_t2i": [], "fold_of_image": [], "fold_of_caption": []}
-    size = split.fold_images
-    for fold, images in enumerate(metrics.blocks(len(split.images), size) if size else ()):
-        captions = slice(*np.searchsorted(split.caption_to_image, [images.start, images.stop]))
+    found: dict[str, list[np.ndarray]] = {"fold_i2t": [], "fold_t2i": []}
+    for images, captions in metrics.folds(split.caption_to_image, len(split.images), split.fold_images):
         i2t, t2i, _ = metrics.ranks(matrix[images, captions], split.caption_to_image[captions] - images.start)
         found["fold_i2t"].append(i2t)
         found["fold_t2i"].append(t2i)
-        found["fold_of_image"].append(np.full(len(i2t), fold, np.int32))
-        found["fold_of_caption"].append(np.full(len(t2i), fold, np.int32))
     return {name: np.concatenate([np.empty(0, np.int32), *parts]) for name, parts in found.items()}
+
+
+def _fold_places(split: Split) -> dict[str, np.ndarray]:
+    """Which fold every image and every caption is in."""
+    size = split.fold_images
+    places = {"fold_of_image": np.arange(len(split.images)), "fold_of_caption": split.caption_to_image}
+    return {name: (p // size if size else np.empty(0)).astype(np.int32) for name, p in places.items()}
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

@@ -105,8 +105,8 @@ def answerer(model: Retriever, gallery: Encoded, settings: Settings) -> Callable
         return lambda text: index.search(text, TOP)[0]
 
     def answer(text: Encoded) -> np.ndarray:
-        images, captions = block_shape(model, gallery, text, settings.score_memory_mib)
-        parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), images * captions)]
+        size, _ = block_shape(model, gallery, text, settings.score_memory_mib)
+        parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
         scores = torch.cat(parts).float()
         if scores.device.type == "cpu":
             return top_k(scores.numpy(), TOP)

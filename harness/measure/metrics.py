@@ -73,16 +73,29 @@ def blocks(length: int, size: int) -> Iterator[slice]:
 
 
 def top(scores: np.ndarray, k: int, axis: int) -> np.ndarray:
-    """Indices of the k highest scores along `axis`, best first, per query of the other axis.  Returns (queries, k)."""
+    """Indices of the k highest scores along `axis`, best first, per query of the other axis.  Returns (queries, k).
+
+    Equal scores come in the order of their indices.
+    """
     by_query = scores if axis == 1 else scores.T
     k = min(k, by_query.shape[1])
     found = np.empty((by_query.shape[0], k), np.int32)
     for rows in blocks(by_query.shape[0], BLOCK_ROWS):
         block = np.ascontiguousarray(by_query[rows])
         some = np.argpartition(block, -k, axis=1)[:, -k:]
+        least = np.take_along_axis(block, some, 1).min(1, keepdims=True)
+        torn = np.count_nonzero(block >= least, axis=1) > k  # equals of the last one were left out, any of them
+        some[torn] = np.argsort(-block[torn], axis=1, kind="stable")[:, :k]
+        some.sort(1)
         order = np.argsort(-np.take_along_axis(block, some, 1), axis=1, kind="stable")
         found[rows] = np.take_along_axis(some, order, 1)
     return found
+
+
+def folds(caption_to_image: np.ndarray, images: int, size: int) -> list[tuple[slice, slice]]:
+    """Images and captions of contiguous folds of `size` images; none where size is 0.  caption_to_image: ascending."""
+    parts = list(blocks(images, size)) if size else []
+    return [(part, slice(*map(int, np.searchsorted(caption_to_image, [part.start, part.stop])))) for part in parts]
 
 
 def recall_at(ranks: np.ndarray, k: int) -> float:

@@ -5,12 +5,12 @@ Captions come in groups of equal length, so nothing is padded and no work is don
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from harness.measure.metrics import blocks
 from harness.progress import Progress, Watch, unwatched
@@ -18,6 +18,7 @@ from harness.protocol import Encoded, Retriever, concatenate
 
 PAIR_ARRAYS = 8  # score-sized temporaries an interactive similarity may hold at once
 CACHE_BYTES = 2**23  # blocks beyond this leave the processor's cache and get slower
+NAMED = 3  # captions of a block that a message lists, where they do not follow one another
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,27 @@ def all_pairs(
     model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched
 ) -> np.ndarray:
     """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError, also where there is nothing to score."""
-    if not len(images) or not any(len(group.rows) for group in groups):
-        raise ScoreError(f"{type(model).__name__}: nothing to score, there are no images or no captions")
-    if model.family == "independent":
-        groups = [_in_order(groups)]
-    images = model.prepared(images)
+    images, groups = prepared(model, images, groups)
     captions = sum(len(group.rows) for group in groups)
     scores = np.empty((len(images), captions), np.float32)
     done = 0
     for group in groups:
         image_block, caption_block = block_shape(model, images, group.encoded, memory_mib)
         for columns in blocks(len(group.rows), caption_block):
-            texts = group.encoded.select(columns)
+            texts, captions_of_block = group.encoded.select(columns), group.rows[columns]
             for rows in blocks(len(images), image_block):
-                block = _checked(model, images.select(rows), texts, rows)
-                scores[rows, _as_slice(group.rows[columns])] = block.float().cpu().numpy()
-            done += len(group.rows[columns])
+                block = score_block(model, images.select(rows), texts, rows, captions_of_block)
+                scores[rows, _as_slice(captions_of_block)] = block
+            done += len(captions_of_block)
             watch(Progress("score", done, captions))
     return scores
+
+
+def prepared(model: Retriever, images: Encoded, groups: Sequence[Group]) -> tuple[Encoded, Sequence[Group]]:
+    """Both sides as they are scored.  Raises ScoreError where there is nothing to score."""
+    if not len(images) or not any(len(group.rows) for group in groups):
+        raise ScoreError(f"{type(model).__name__}: nothing to score, there are no images or no captions")
+    return model.prepared(images), [_in_order(groups)] if model.family == "independent" else groups
 
 
 def _in_order(groups: Sequence[Group]) -> Group:
@@ -63,14 +67,20 @@ def _in_order(groups: Sequence[Group]) -> Group:
     return Group(np.arange(len(rows)), concatenate([group.encoded for group in groups]).select(order))
 
 
+def _consecutive(rows: np.ndarray) -> bool:
+    return len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all())
+
+
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
     """Consecutive rows as a slice, which writes without a scatter."""
-    consecutive = len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all()
-    return slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
+    return slice(int(rows[0]), int(rows[-1]) + 1) if _consecutive(rows) else rows
 
 
 def block_shape(model: Retriever, images: Encoded, texts: Encoded, memory_mib: int) -> tuple[int, int]:
-    """Images and captions of one block.  Raises ScoreError where the budget does not hold a single pair."""
+    """Images and captions of one block, about square where both sides have enough.
+
+    Raises ScoreError where the budget does not hold a single pair.
+    """
     if model.family == "independent" or images.mask is None or texts.mask is None:
         pair_bytes, wanted = 4, CACHE_BYTES
     else:
@@ -78,16 +88,37 @@ def block_shape(model: Retriever, images: Encoded, texts: Encoded, memory_mib: i
         wanted = CACHE_BYTES * PAIR_ARRAYS // pair_bytes
     pairs = min(memory_mib * 2**20 // pair_bytes, max(wanted, 1))
     if pairs < 1:
-        raise ScoreError(f"one image-caption pair needs {pair_bytes / 2**20:.1f} MiB, the budget is {memory_mib} MiB")
-    image_block = min(len(images), max(1, round(pairs**0.5)))
+        least = math.ceil(pair_bytes / 2**20)
+        raise ScoreError(
+            f"one image-caption pair needs {pair_bytes / 2**20:.1f} MiB, the budget is {memory_mib} MiB: "
+            f"--score-memory {least} at least"
+        )
+    image_block = min(len(images), max(1, round(pairs**0.5), pairs // max(1, len(texts))))
     return image_block, max(1, pairs // image_block)
 
 
-def _checked(model: Retriever, images: Encoded, texts: Encoded, rows: slice) -> Tensor:
-    scores = model.similarity(images, texts)
-    where = f"{type(model).__name__}, images {rows.start} to {rows.stop}"
-    if scores.shape != (len(images), len(texts)):
-        raise ScoreError(f"{where}: similarity has shape {tuple(scores.shape)}, expected {(len(images), len(texts))}")
-    if not torch.isfinite(scores).all():
-        raise ScoreError(f"{where}: {int((~torch.isfinite(scores)).sum())} of {scores.numel()} scores are not finite")
+def score_block(model: Retriever, images: Encoded, texts: Encoded, rows: slice, captions: np.ndarray) -> np.ndarray:
+    """Scores of some images and some captions, float32.  rows, captions: which they are, for the message.
+
+    Raises ScoreError where they are no finite (images, captions) matrix.
+    """
+    found = model.similarity(images, texts)
+    if found.shape != (len(images), len(texts)):
+        where = _named(model, rows, captions)
+        raise ScoreError(f"{where}: similarity has shape {tuple(found.shape)}, expected {(len(images), len(texts))}")
+    scores = found.float().cpu().numpy()
+    if not (finite := np.isfinite(scores)).all():
+        bad = scores.size - np.count_nonzero(finite)
+        raise ScoreError(f"{_named(model, rows, captions)}: {bad} of {scores.size} scores are not finite")
     return scores
+
+
+def _named(model: Retriever, rows: slice, captions: np.ndarray) -> str:
+    """`SCAN, images 0 to 11, captions 0, 4, 5 and 9 more`."""
+    if _consecutive(captions):
+        which = f"{captions[0]} to {captions[-1] + 1}"
+    else:
+        which = ", ".join(map(str, captions[:NAMED])) + (
+            f" and {len(captions) - NAMED} more" if len(captions) > NAMED else ""
+        )
+    return f"{type(model).__name__}, images {rows.start} to {rows.stop}, captions {which}"
