@@ -19,7 +19,7 @@ import pandas as pd
 
 from harness.jobs import questions, registry
 from harness.jobs.questions import Question
-from harness.jobs.spec import Job, SpecError, with_seed
+from harness.jobs.spec import Job, Model, SpecError, with_seed
 from harness.measure.intervals import Difference, Interval, mean_sd, paired_bootstrap, paired_difference
 from harness.report.collect import Group, Row, Run, differing, flatten
 from harness.report.sheet import ABSENT, Sheet, decimals, interval, signed, whole
@@ -88,6 +88,28 @@ def ablations(groups: Sequence[Group]) -> list[Ablation]:
     return found
 
 
+def without_arms(groups: Sequence[Group]) -> list[Group]:
+    """The groups with rows that are nothing but arms put aside: they have tables of their own, and would be taken for
+    methods in a comparison.  A group of arms alone stays as it is."""
+    arms = {
+        _text_of(arm.row.model.as_dict())
+        for found in ablations(groups)
+        for arm in found.arms
+        if not _is_usual(arm.row.model)
+    }
+    split = []
+    for group in groups:
+        aside = tuple(row for row in group.rows if _text_of(row.model.as_dict()) in arms)
+        rows = tuple(row for row in group.rows if row not in aside)
+        split.append(replace(group, rows=rows, arms=aside) if rows else group)
+    return split
+
+
+def _is_usual(model: Model) -> bool:
+    """Whether every option is as the row of this label has it."""
+    return model == registry.model(model.label)
+
+
 def _by_base(question: Question, stored: Mapping[str, Run]) -> dict[str, dict[str, Job]]:
     """Key of every job that the question could be asked of -> its arms."""
     return {key: _arms(question, run.job) for key, run in stored.items() if run.job.model.label in question.bases}
@@ -95,7 +117,7 @@ def _by_base(question: Question, stored: Mapping[str, Run]) -> dict[str, dict[st
 
 def _registered(job: Job) -> bool:
     """Whether a job is a row of its own, every option as the row has it."""
-    return job.model == registry.model(job.model.label)
+    return _is_usual(job.model)
 
 
 def _stands_beside(job: Job, base: Job) -> bool:

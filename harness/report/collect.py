@@ -111,11 +111,12 @@ class Group:
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
+    arms: tuple[Row, ...] = ()  # rows that only answer an ablation, shown there and not in the comparison
     reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
 
     @property
     def runs(self) -> list[Run]:
-        return [run for row in self.rows for run in row.runs]
+        return [run for row in (*self.rows, *self.arms) for run in row.runs]
 
 
 def collect(folder: Path) -> list[Group]:

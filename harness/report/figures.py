@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.measure.intervals import mean_sd, paired_difference, t_interval
 from harness.record import CostRecord
-from harness.report.ablation_tables import by_question, forest_rows
+from harness.report.ablation_tables import by_question, forest_rows, without_arms
 from harness.report.captions import data_line, described, settings_line, timing_line
 from harness.report.claims import is_host
 from harness.report.collect import Group, Row
@@ -59,7 +59,7 @@ def draw(groups: Sequence[Group]) -> Drawn:
         if len(groups) > MOST:
             why = f"{len(groups)} combinations of settings, more than {MOST}"
             return Drawn(pictures, (f"No figures of each combination of settings: {why}.",))
-        for place, group in enumerate(groups, start=1):
+        for place, group in enumerate(without_arms(groups), start=1):
             number = f"-{place}" if len(groups) > 1 else ""
             for kind, make in KINDS.items():
                 try:

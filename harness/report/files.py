@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from harness import ROOT
 from harness.record import Store, write_atomically
 from harness.report import figures, page, tables
-from harness.report.ablation_tables import ablation_sheets
+from harness.report.ablation_tables import ablation_sheets, without_arms
 from harness.report.beside import beside
 from harness.report.captions import data_line, described, shown
 from harness.report.claims import claims_sheet
@@ -62,6 +62,7 @@ class Made:
 def make(folder: Path, groups: Sequence[Group]) -> Made:
     """Tables, figures and the page of the records."""
     made, drawn = texts(folder, groups), figures.draw(groups)
+    groups = without_arms(groups)
     script = f"../{page.SCRIPT}" if folder.resolve().parent == SHARED else page.SCRIPT
     command = f"python -m harness.report {shown(folder)}"
     html = page.html(folder.resolve().name, command, groups, drawn, sorted(made), script, rows_for)
@@ -87,7 +88,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
     Groups whose settings differ get files of their own, numbered.
     """
     found: dict[str, str] = {}
-    for place, group in enumerate(groups, start=1):
+    for place, group in enumerate(without_arms(groups), start=1):
         number = f"-{place}" if len(groups) > 1 else ""
         header = header_lines(group, folder)
         for name, sheet in (

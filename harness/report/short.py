@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.ablation_tables import without_arms
 from harness.report.captions import described
 from harness.report.collect import Group, collect
 from harness.report.tables import comparison, left_out_lines
@@ -28,7 +29,7 @@ STYLES = {"best": "bold", "second": "underline"}
 def console_table(folder: Path) -> Table:
     """One table below the other where settings differ, what is left out below each.  Raises RecordError."""
     grid = Table.grid()
-    for group in collect(folder):
+    for group in without_arms(collect(folder)):
         grid.add_row(_table(group))
     return grid
 

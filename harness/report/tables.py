@@ -41,7 +41,13 @@ def comparison(group: Group) -> Sheet:
     """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
     conflict = timing_conflict(group.rows)
     columns = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *(_cost_columns(timed=not conflict))]
-    notes = [LEGEND, ensemble_note(group.rows), conflict or _timing_note(group.rows), *left_out_lines(group)]
+    notes = [
+        LEGEND,
+        ensemble_note(group.rows),
+        conflict or _timing_note(group.rows),
+        arms_note(group),
+        *left_out_lines(group),
+    ]
     name = protocol(group)
     title = f"Comparison, {name}" if name in PROTOCOLS.values() or folds(group) else "Comparison"
     return _sheet(title, group, columns, [note for note in notes if note])
@@ -55,7 +61,7 @@ def summary(group: Group) -> Sheet:
         title="Summary",
         text=whole_sheet.text[list(SUMMARY)],
         flat=whole_sheet.flat[list(SUMMARY)],
-        notes=tuple(left_out_lines(group)),
+        notes=tuple(note for note in (arms_note(group), *left_out_lines(group)) if note),
     )
 
 
@@ -221,6 +227,11 @@ def _timing_note(rows: Sequence[Row]) -> str:
         f"Times are medians of {' to '.join(map(str, samples[:: max(1, len(samples) - 1)]))} samples ({machine}); "
         f"a query is scored against {cost.sizes.get('gallery', ABSENT)} images that are encoded already, then ranked."
     )
+
+
+def arms_note(group: Group) -> str:
+    names = ", ".join(row.name for row in group.arms)
+    return f"In the tables of ablations alone: {names}." if names else ""
 
 
 def left_out_lines(group: Group) -> list[str]:

@@ -63,6 +63,21 @@ def test_the_interval_over_queries_is_the_paired_bootstrap_of_the_shared_seeds(a
     assert swapped.over_queries == pytest.approx((0, 0))  # the two seeds have the same hits in sum
 
 
+def test_arms_stand_in_tables_of_their_own_alone(asked):
+    made = texts(asked.folder, collect(asked.folder))
+    lines = made["comparison.md"].splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| vsepp")] == ["vsepp+selfalign"]
+    assert "- In the tables of ablations alone: vsepp+selfalign (prototypes=256)" in made["comparison.md"]
+    assert "256" in made["ablation-prototypes.md"]
+
+
+def test_a_row_that_no_question_asks_for_stays_in_the_comparison(make):
+    base = make.job("vsepp+selfalign", 0)
+    make.add(base, make.ranks(*BASE[0]))
+    make.add(override(base, {"selfalign.prototypes": 77}), make.ranks(*BETTER[0]))
+    assert "prototypes=77" in texts(make.folder, collect(make.folder))["comparison.md"]
+
+
 def test_the_answer_is_drawn(asked):
     drawn = figures.draw(collect(asked.folder)).pictures["ablation-prototypes"]
     assert drawn.title == questions.questions()["prototypes"].question
