@@ -14,7 +14,7 @@ from harness.measure import metrics, ranking, scoring
 from harness.measure.ranking import Best, Ranked, stream
 from harness.measure.scoring import Group, ScoreError, all_pairs
 from harness.progress import Progress
-from harness.protocol import Encoded, Inputs, Retriever
+from harness.protocol import Encoded, Inputs
 
 MODEL = build(registry.model("vsepp"), Inputs(image_dim=2, regions=3, vocabulary=5, dim=8), 0).eval()
 NOTHING, PLENTY = 0, 64  # MiB for blocks that are kept
@@ -30,9 +30,14 @@ def from_matrix(scores: np.ndarray, owner: np.ndarray, k: int, fold: int) -> dic
     i2t, t2i, tied = metrics.ranks(scores, owner)
     found: dict[str, np.ndarray | int] = {"i2t": i2t, "t2i": t2i, "tied_queries": tied}
     found |= {"i2t_top": metrics.top(scores, k, 1), "t2i_top": metrics.top(scores, k, 0)}
-    parts = [(np.flatnonzero(np.arange(len(scores)) // fold == f), np.flatnonzero(owner // fold == f)) for f in range(9)]
+    parts = [
+        (np.flatnonzero(np.arange(len(scores)) // fold == f), np.flatnonzero(owner // fold == f)) for f in range(9)
+    ]
     within = [metrics.ranks(scores[np.ix_(i, c)], owner[c] - i[0]) for i, c in parts if len(i)]
-    return found | {"fold_i2t": np.concatenate([w[0] for w in within]), "fold_t2i": np.concatenate([w[1] for w in within])}
+    return found | {
+        "fold_i2t": np.concatenate([w[0] for w in within]),
+        "fold_t2i": np.concatenate([w[1] for w in within]),
+    }
 
 
 def equal(found: Ranked, expected: dict[str, np.ndarray | int]) -> None:
