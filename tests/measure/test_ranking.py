@@ -14,7 +14,7 @@ from harness.measure import metrics, ranking, scoring
 from harness.measure.ranking import Best, Ranked, stream
 from harness.measure.scoring import Group, ScoreError, all_pairs
 from harness.progress import Progress
-from harness.protocol import Encoded, Inputs, Retriever
+from harness.protocol import Encoded, Inputs
 
 MODEL = build(registry.model("vsepp"), Inputs(image_dim=2, regions=3, vocabulary=5, dim=8), 0).eval()
 NOTHING, PLENTY = 0, 64  # MiB for blocks that are kept

@@ -73,8 +73,22 @@ def test_a_block_stays_within_the_budget(regions, words, memory_mib, label):
 
 def test_a_budget_that_holds_no_pair_is_refused():
     wide = Encoded(contextual=torch.zeros(1, 400, 1), mask=torch.ones(1, 400, dtype=torch.bool))
-    with pytest.raises(ScoreError, match=r"^one image-caption pair needs 4.9 MiB, the budget is 1 MiB$"):
+    with pytest.raises(
+        ScoreError, match=r"^one image-caption pair needs 4.9 MiB, the budget is 1 MiB: --score-memory 5 at least$"
+    ):
         block_shape(model_of("scan:t2i-lse"), wide, wide, 1)
+    assert block_shape(model_of("scan:t2i-lse"), wide, wide, 5) == (1, 1)
+
+
+@pytest.mark.parametrize(("captions", "block"), [(1, (2000, 1)), (4, (500, 4)), (2000, (45, 44))])
+def test_few_captions_are_scored_with_as_many_images_as_fit(captions, block, monkeypatch):
+    """In square blocks a single caption would meet its gallery a few images at a time."""
+    monkeypatch.setattr(scoring, "CACHE_BYTES", 4 * 5 * 7 * 2000)  # 2,000 pairs of 5 regions and 7 words
+    images, texts = (
+        Encoded(contextual=torch.zeros(items, fragments, 1), mask=torch.ones(items, fragments, dtype=torch.bool))
+        for items, fragments in ((5000, 5), (captions, 7))
+    )
+    assert block_shape(model_of("scan:t2i-lse"), images, texts, 64) == block
 
 
 def scored(label: str, similarity) -> np.ndarray:
@@ -89,21 +103,30 @@ def scored(label: str, similarity) -> np.ndarray:
     ("label", "name"), [("vsepp", "VSEpp"), ("scan:t2i-lse", "SCAN"), ("vsepp+selfalign", "SelfAlign")]
 )
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_scores_that_are_no_numbers_name_the_method_and_the_images(label, name, wrong):
+def test_scores_that_are_no_numbers_name_the_method_and_the_block(label, name, wrong):
     def similarity(images: Encoded, texts: Encoded) -> Tensor:
         scores = torch.zeros(len(images), len(texts))
         scores[-1, 0] = wrong
         return scores
 
-    with pytest.raises(ScoreError, match=rf"^{name}, images 0 to 11: 1 of (33|22) scores are not finite$"):
+    captions, scores = ("0, 2", 22) if label.startswith("scan") else ("0 to 3", 33)  # two of them have two words
+    message = rf"^{name}, images 0 to 11, captions {captions}: 1 of {scores} scores are not finite$"
+    with pytest.raises(ScoreError, match=message):
         scored(label, similarity)
 
 
 def test_scores_of_the_wrong_shape_are_refused():
     with pytest.raises(
-        ScoreError, match=r"^VSEpp, images 0 to 11: similarity has shape \(3, 11\), expected \(11, 3\)$"
+        ScoreError,
+        match=r"^VSEpp, images 0 to 11, captions 0 to 3: similarity has shape \(3, 11\), expected \(11, 3\)$",
     ):
         scored("vsepp", lambda images, texts: torch.zeros(len(texts), len(images)))
+
+
+def test_many_captions_that_do_not_follow_one_another_are_counted():
+    block = Encoded(embedding=torch.ones(1, 8))
+    with pytest.raises(ScoreError, match=r"^VSEpp, images 3 to 5, captions 1, 4, 9 and 2 more: similarity has shape"):
+        scoring.score_block(model_of("vsepp"), block, block, slice(3, 5), np.array([1, 4, 9, 16, 25]))
 
 
 @pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])

@@ -24,7 +24,8 @@ GOALS: Mapping[str, tuple[float | None, float | None]] = {
     "gsmn": (10, None),
     "naaf": (10, None),
     "camp": (10, None),
-    "rank": (4, 0.8),
+    "rank, 1000 x 5000": (4, 0.8),
+    "rank, 5000 x 25000": (6, 0.8),
 }
 
 
@@ -35,12 +36,15 @@ def ratios(benchmarks: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, 
         for other, seconds in benchmark["extra_info"].get("beside", {}).items():
             beside = median(seconds)
             method = benchmark["name"].partition("[")[2].partition("-")[0]
-            measure = method if benchmark["name"].startswith("score") else "rank"
+            size = benchmark["extra_info"].get("size", "")
+            measure = method if benchmark["name"].startswith("score") else f"rank, {size}"
             faster, share = GOALS.get(measure, (None, None))
             if other.endswith("-fast]"):
                 yield other, "times faster than the reference", own / beside, faster
             elif other.endswith("bound]"):
                 yield benchmark["name"], "share of the product bound", beside / own, share
+            elif other.startswith("rank[fast"):
+                yield benchmark["name"], f"times faster than {other}", beside / own, None
             else:
                 yield benchmark["name"], f"times faster than {other}", beside / own, faster
 

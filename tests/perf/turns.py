@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+PATIENCE_S = 8.0  # for one benchmark, but for its warm-up and its first two rounds
 
-def in_turns(benchmark, call: Callable[[], object], beside: Mapping[str, Callable[[], object]], rounds: int) -> None:
-    """Times `call`; before each round each of `beside` once, whose seconds go into `extra_info["beside"]`."""
+
+def in_turns(
+    benchmark, call: Callable[[], object], beside: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, object]:
+    """Times `call`; before each round each of `beside` once, whose seconds go into `extra_info["beside"]`.
+
+    At most `rounds` rounds, two of them however long they take.  Returns what the calls found, that of `call` as "".
+    """
     seconds: dict[str, list[float]] = {name: [] for name in beside}
 
     def others() -> None:
@@ -16,9 +23,10 @@ def in_turns(benchmark, call: Callable[[], object], beside: Mapping[str, Callabl
             other()
             seconds[name].append(time.perf_counter() - start)
 
-    call()
-    others()  # both warm
-    for taken in seconds.values():
-        taken.clear()
+    started = time.perf_counter()
+    found = {"": call()} | {name: other() for name, other in beside.items()}  # all warm
+    lasted = time.perf_counter() - started
+    rounds = max(2, min(rounds, int(PATIENCE_S / lasted)))
     benchmark.pedantic(call, setup=others, rounds=rounds)
     benchmark.extra_info["beside"] = seconds
+    return found
