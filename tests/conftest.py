@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,19 @@ REGIONS, DIM = 3, 11  # of every image; the last region is padding in some
 
 
 @pytest.fixture
-def data_folder(tmp_path: Path) -> Path:
-    """A folder in the precomp layout, two captions an image; images show things, captions name them."""
-    folder = tmp_path / "zoo"
+def data_folder(tmp_path: Path, write_data: Callable[[Path], Path]) -> Path:
+    """A folder of its own for every test."""
+    return write_data(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="session")
+def write_data() -> Callable[[Path], Path]:
+    """Makes a folder of data and returns it."""
+    return _write_data
+
+
+def _write_data(folder: Path) -> Path:
+    """In the precomp layout, two captions an image; images show things, captions name them."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     looks = rng.standard_normal((len(WORDS), DIM))

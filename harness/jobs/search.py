@@ -51,6 +51,7 @@ LOCAL = "127.0.0.1"
 STORE_BYTES = 256 * 2**20  # Ray's object store: it holds no data, only what trials are told
 PORTS = 50  # tried for the dashboard
 RETRIES = 1  # of a trial that failed
+STARTS = 3  # tries: a node gives up where its agents take more than 15 s, as on a machine with much else to do
 TRIALS = "trials"  # folder of Tune's own files: curves for TensorBoard, remade by every run
 
 Start = Callable[[str], Watch]  # name of a job -> who is told how it goes
@@ -77,9 +78,8 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
         if shown:
             options |= {"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)}
     try:
-        context = ray.init(**options)
+        context = _begun(options, 1 if place.address else STARTS)
     except Exception as error:
-        ray.shutdown()
         where = f"reach a cluster at {place.address}" if place.address else "start"
         said = " ".join(f"{error} {error.__cause__ or ''}".split())
         raise SpecError(f"Ray did not {where}: {said[:300]}") from None
@@ -89,6 +89,17 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _begun(options: dict[str, Any], tries: int) -> Any:
+    """The context of a runtime that was started or joined.  Raises whatever the last try did."""
+    try:
+        return ray.init(**options)
+    except Exception:
+        ray.shutdown()
+        if tries == 1:
+            raise
+    return _begun(options, tries - 1)
 
 
 def has_dashboard() -> bool:
@@ -202,7 +213,9 @@ class Desk(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         place = trial.config["job"]
-        self._watches[place] = self.start(self.work.jobs[place].name)
+        name = self.work.jobs[place].name
+        _listed(trial, name)
+        self._watches[place] = self.start(name)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:  # noqa: ARG002
         self.refused = self.refused or result.get("refused", "")
@@ -230,6 +243,15 @@ class Desk(tune.Callback):
             record = lost(job, reason)
             self.store.save(record)
         self.finish(job, record, self._seconds.get(place, sum(record.seconds.values())))
+
+
+def _listed(trial: Any, name: str) -> None:
+    """Has the worker run a task of that name, by which the dashboard lists the trial: workers are reused, nameless."""
+    trial.temporary_state.ray_actor.__ray_call__.options(name=name).remote(_nothing)
+
+
+def _nothing(_: object) -> None:
+    """All that such a task does."""
 
 
 class _Refusal(tune.Stopper):

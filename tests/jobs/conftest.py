@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from harness import ROOT
 from harness.record import Record, Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
+PAIR = ("--only", "vsepp,vsepp+selfalign", "--epochs", "120")  # long enough to be killed midway
 TRIAL = b"ray::ImplicitFunc"  # how Ray calls a process that runs a function of Tune
-PATIENCE = 400.0  # seconds at most, for machines that have much else to do
+PATIENCE = 240.0  # seconds at most, for machines that have much else to do
 
 
 def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -30,21 +33,21 @@ def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any
     while time.monotonic() < deadline:
         if found := holds():
             return found
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"in {seconds:.0f} s no {what}")
 
 
-def _stat(path: Path) -> tuple[int, bytes] | None:
-    """Parent and command line of a process folder, None where it is gone or a zombie."""
+def _stat(path: Path) -> tuple[int, int, bytes] | None:
+    """Parent, session and command line of a process folder, None where it is gone or a zombie."""
     try:
         status = (path / "stat").read_text().rpartition(")")[2].split()
-        return None if status[0] == "Z" else (int(status[1]), (path / "cmdline").read_bytes())
+        return None if status[0] == "Z" else (int(status[1]), int(status[3]), (path / "cmdline").read_bytes())
     except OSError:
         return None
 
 
-def processes() -> dict[int, tuple[int, bytes]]:
-    """Number -> parent and command line of all that run."""
+def processes() -> dict[int, tuple[int, int, bytes]]:
+    """Number -> parent, session and command line of all that run."""
     found = {int(path.name): _stat(path) for path in Path("/proc").glob("[0-9]*")}
     return {number: stat for number, stat in found.items() if stat is not None}
 
@@ -55,22 +58,28 @@ def below(root: int) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     front = [root]
     while front:
-        front = [number for number, (parent, _) in known.items() if parent in front and number not in found]
-        found |= {number: known[number][1] for number in front}
+        front = [number for number, (parent, *_) in known.items() if parent in front and number not in found]
+        found |= {number: known[number][2] for number in front}
     return found
+
+
+def kill(*numbers: int) -> None:
+    for number in numbers:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 class RayDoor:
     """Commands on a small folder of data, results beside it."""
 
-    until = staticmethod(until)
-    below = staticmethod(below)
-    patience = PATIENCE
+    until, below, kill = staticmethod(until), staticmethod(below), staticmethod(kill)
+    pair, patience = PAIR, PATIENCE
 
     def __init__(self, data: Path, results: Path, temporary: Path) -> None:
         self.data, self.results, self.temporary = data, results, temporary
         self.store = Store(results / f"smoke-{data.name}")
         self.token = secrets.token_hex(32)
+        self._sessions: list[int] = []  # a process of each command leads one, all of its Ray are in it
         self.environment = {name: value for name, value in os.environ.items() if name not in ("HARNESS_WORKERS",)} | {
             "RAY_AUTH_TOKEN": self.token,
             "RAY_AUTH_MODE": "token",
@@ -78,28 +87,44 @@ class RayDoor:
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
             "RAY_worker_niceness": "0",  # of nodes that a test starts itself
-            "RAY_raylet_start_wait_time_s": str(int(PATIENCE)),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
 
-    def command(self, *more: str) -> list[str]:
-        where = ("--data", str(self.data), "--results", str(self.results), "--timing-rounds", "0")
-        return [sys.executable, "-m", "harness.run", "--suite", "smoke", *where, *SMALL, *more]
-
-    def start(self, *more: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            self.command(*more),
+    @contextmanager
+    def process(self, *command: str, shown: int = subprocess.PIPE, **environment: str) -> Iterator[subprocess.Popen]:
+        """A command that is over in the end, and all that it started with it."""
+        started = subprocess.Popen(
+            command,
             cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
+            env=self.environment | environment,
+            stdout=shown,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
+        self._sessions.append(started.pid)
+        try:
+            yield started
+        finally:
+            if started.poll() is None:
+                kill(*below(started.pid), started.pid)
+            started.communicate(timeout=60)
 
-    def __call__(self, *more: str, code: int = 0) -> str:
-        with self.start(*more) as process:
-            shown, _ = process.communicate(timeout=2 * PATIENCE)
-        assert process.returncode == code, shown
+    def start(self, *more: str, **environment: str):
+        where = ("--data", str(self.data), "--results", str(self.results), "--timing-rounds", "0")
+        command = (sys.executable, "-m", "harness.run", "--suite", "smoke", *where, *SMALL, *more)
+        return self.process(*command, **environment)
+
+    def __call__(self, *more: str, code: int = 0, **environment: str) -> str:
+        with self.start(*more, **environment) as driver:
+            return self.end(driver, code)
+
+    def end(self, driver: subprocess.Popen, code: int = 0) -> str:
+        """What a command showed, once it has ended as it should."""
+        shown, _ = driver.communicate(timeout=2 * PATIENCE)
+        assert driver.returncode == code, shown
         return shown
 
     def record(self, label: str) -> Record:
@@ -108,38 +133,65 @@ class RayDoor:
 
     def found(self) -> dict[str, Any]:
         """What was measured, to the last digit: of every record its history, of every ranking its ranks."""
-        assert {record.status for record in self.store.records()} == {"ok"}
-        ranks = {record.key: self.store.ranks(record.key) for record in self.store.records()}
-        return {
-            record.key: (
-                [{**epoch, "train_s": None} for epoch in record.history],
-                record.best_epoch,
-                [way.tolist() for way in (ranks[record.key].i2t, ranks[record.key].t2i)],  # type: ignore[union-attr]
-            )
-            for record in self.store.records()
-        }
+        records = self.store.records()
+        assert {record.status for record in records} == {"ok"}
+        return {record.key: self.measured(record) for record in records}
 
-    def under_way(self) -> bool:
-        """Whether an epoch of some job is over and the job is not."""
-        return bool(list(self.store.folder.glob("checkpoints/*/last.pt")))
+    def measured(self, record: Record) -> tuple:
+        """History, best epoch and ranks."""
+        ranks = self.store.ranks(record.key)
+        assert ranks is not None
+        history = [{**epoch, "train_s": None} for epoch in record.history]
+        return history, record.best_epoch, ranks.i2t.tolist(), ranks.t2i.tolist()
+
+    def under_way(self, since: float = 0.0) -> list[str]:
+        """Keys of jobs of which an epoch is over, since some time, and that are not over themselves."""
+        found = []
+        for path in self.store.folder.glob("checkpoints/*/last.pt"):
+            with suppress(FileNotFoundError):
+                found += [path.parent.name] if path.stat().st_mtime > since else []
+        return found
 
     def workers(self, driver: int) -> list[int]:
         """Numbers of the processes of a driver that run a trial."""
-        return [pid for pid, line in below(driver).items() if line.startswith(TRIAL)]
+        return [number for number, line in below(driver).items() if line.startswith(TRIAL)]
 
-    def left(self) -> list[bytes]:
-        """Processes of this Ray runtime that still run."""
-        return [line for _, line in processes().values() if str(self.temporary).encode() in line]
+    def left(self) -> dict[int, bytes]:
+        """Processes of the commands that still run."""
+        return {number: line for number, (_, session, line) in processes().items() if session in self._sessions}
+
+
+@pytest.fixture(scope="module")
+def ray_data(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[[Path], Path]) -> Path:
+    """The same for all tests of a module, so that they may be compared with one run."""
+    return write_data(tmp_path_factory.mktemp("data") / "zoo")
+
+
+@contextmanager
+def _door(data: Path, results: Path) -> Iterator[RayDoor]:
+    """Nothing that it started is left, whatever becomes of the test."""
+    temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
+    door = RayDoor(data, results, temporary)
+    try:
+        yield door
+        until(lambda: not door.left(), "end of Ray's processes", 60)
+    finally:
+        kill(*door.left())
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @pytest.fixture
-def ray_door(data_folder: Path, tmp_path: Path) -> Iterator[RayDoor]:
+def ray_door(ray_data: Path, tmp_path: Path) -> Iterator[RayDoor]:
     pytest.importorskip("ray")
-    temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
-    door = RayDoor(data_folder, tmp_path / "results", temporary)
-    with FileLock(Path(tempfile.gettempdir()) / "harness-tests-of-ray.lock"):  # an agent of Ray has one port a machine
-        try:
-            yield door
-            until(lambda: not door.left(), "end of Ray's processes", 60)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    lock = Path(tempfile.gettempdir()) / "harness-tests-of-ray.lock"
+    with FileLock(lock), _door(ray_data, tmp_path / "results") as door:  # an agent of Ray has one port a machine
+        yield door
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two jobs find in one process, one after the other."""
+    pytest.importorskip("ray")
+    with _door(ray_data, tmp_path_factory.mktemp("undisturbed")) as door:
+        door(*PAIR, "--workers", "0")
+        return door.found()
