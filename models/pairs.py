@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -180,9 +181,9 @@ class _PairScores(torch.autograd.Function):
             parts = [part for side in piece.of(images, texts) for part in side.tensors().values()]
             leaves = [part.detach().requires_grad_() if place in totals else part for place, part in enumerate(parts)]
             leaves += inputs[len(leaves) :]  # the weights
-            score = _one_by_one if piece.paired else _together
+            score = partial(_one_by_one, model.score) if piece.paired else model.score
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
-                scores = score(model.score, *_sides(ctx.names, leaves))
+                scores = score(*_sides(ctx.names, leaves))
             asked = [leaves[place] for place in wanted]
             found = torch.autograd.grad(scores, asked, grad.to(scores.dtype), allow_unused=True)
             for place, part in zip(wanted, found, strict=True):
@@ -196,10 +197,6 @@ class _PairScores(torch.autograd.Function):
                     whole = totals[place] if part.ndim == 1 else totals[place][:, : part.shape[1]]
                     whole.index_add_(0, piece.columns, part)
         return None, None, *(totals.get(place) for place in range(len(inputs)))
-
-
-def _together(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
-    return score(images, texts)
 
 
 def _sides(names: tuple[tuple[str, ...], ...], inputs: Sequence[Tensor]) -> tuple[Encoded, Encoded]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -51,27 +52,24 @@ def encoded(model: Interactive, pairs: PairBatch) -> tuple[Encoded, Encoded]:
     return model.encode_images(pairs.images), model.encode_texts(pairs.texts)
 
 
-class Plainly(pytest.MonkeyPatch):
-    """While it lasts, pairs are scored one after another, and autograd keeps what it needs of each."""
-
-    def __enter__(self):
-        self.setattr("models.retrievers.pair_scores", self._scores)
-        return self
-
-    def __exit__(self, *_):
-        self.undo()
-
-    @staticmethod
-    def _scores(model: pairs.PairModel, images: Encoded, texts: Encoded) -> Tensor:
-        assert images.mask is not None
-        rows = [
-            [
-                model.score(images.select(slice(i, i + 1)), texts.select(slice(j, j + 1)).trim(length)).view(())
-                for j, length in enumerate(pairs.lengths_of(texts).tolist())
-            ]
-            for i in range(len(images))
+def plain_scores(model: pairs.PairModel, images: Encoded, texts: Encoded) -> Tensor:
+    """One pair after another, and autograd keeps what it needs of each."""
+    rows = [
+        [
+            model.score(images.select(slice(i, i + 1)), texts.select(slice(j, j + 1)).trim(length)).view(())
+            for j, length in enumerate(pairs.lengths_of(texts).tolist())
         ]
-        return torch.stack([torch.stack(row) for row in rows])
+        for i in range(len(images))
+    ]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """While it lasts, pairs are scored by `plain_scores`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.retrievers.pair_scores", plain_scores)
+        yield
 
 
 def learnt(model: Interactive, pairs: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,7 +81,7 @@ def learnt(model: Interactive, pairs: PairBatch) -> tuple[Tensor, dict[str, Tens
 
 
 def check_as_plainly(label: str, pairs: PairBatch, **inputs) -> None:
-    with Plainly():
+    with plainly():
         loss, expected = learnt(model_of(label, **inputs), pairs)
     ours, found = learnt(model_of(label, **inputs), pairs)
     torch.testing.assert_close(ours, loss)
@@ -126,7 +124,7 @@ def test_half_precision_learns_as_plainly(label, epoch):
     """Whether it is the weights or their casts that are scored with again."""
     given, found = batch(epoch), []
     images = replace(given.images, **{n: getattr(given.images, n).float() for n in ("fragments", "boxes", "sizes")})
-    for way in (Plainly(), nullcontext()):
+    for way in (plainly(), nullcontext()):
         with way, torch.autocast("cpu", dtype=torch.bfloat16):
             found.append(learnt(model_of(label).float(), replace(given, images=images))[1])
     expected, ours = found
