@@ -38,7 +38,7 @@ RECIPE = 2
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
 VARIANTS: dict[str, dict] = {"": {}}
 
-TILE = 4096  # attended vectors formed at once: a few such tensors fit the cache
+TILE = 8192  # attended vectors formed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
