@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded
 from models.options import one_of
@@ -42,52 +41,6 @@ def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
     if encoded.mask is None or encoded.mask.all():
         return encoded.contextual, None
     return encoded.contextual.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask
-
-
-def length_groups(texts: Encoded, group: int = 32) -> tuple[list[Encoded], Tensor | slice]:
-    """The captions, `group` of about the same length at a time, each group trimmed to its longest caption.
-
-    Padding costs as much as words do, and can be half of a batch.  What comes second puts the captions of all groups,
-    one after another, back in their places (M,).  Where nothing is padded there is one group.
-    """
-    if texts.mask is None or texts.mask.all():
-        return [texts], slice(None)
-    lengths = texts.mask.sum(1)  # (M,)
-    order = lengths.argsort()
-    groups = [texts.select(rows).trim(int(lengths[rows].max())) for rows in order.split(group)]
-    return groups, order.argsort()
-
-
-def by_length(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, group: int = 32) -> Tensor:
-    """`score(images, texts)`, (N, M), on one group of captions at a time (`length_groups`)."""
-    groups, places = length_groups(texts, group)
-    return torch.cat([score(images, some) for some in groups], 1)[:, places]
-
-
-def blockwise(
-    score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded, image_block: int, caption_block: int
-) -> Tensor:
-    """`score(images, texts)`, (N, M), on blocks of some images and some captions of about the same length.
-
-    For methods with large tensors per pair: those of a block fit the processor's cache, and where a backward pass
-    follows a block keeps nothing for it but is computed again there.
-    """
-    groups, places = length_groups(texts, caption_block)
-    columns = [group.select(rows) for group in groups for rows in _slices(len(group), caption_block)]
-    rows = [images.select(some) for some in _slices(len(images), image_block)]
-    again = torch.is_grad_enabled() and len(images) * len(texts) > 1
-
-    def block(some: Encoded, captions: Encoded) -> Tensor:
-        if not again:
-            return score(some, captions)
-        return checkpoint(score, some, captions, use_reentrant=False, preserve_rng_state=False)
-
-    return torch.cat([torch.cat([block(some, captions) for some in rows]) for captions in columns], 1)[:, places]
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    """Consecutive slices of `size` that cover range(length)."""
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:

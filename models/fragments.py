@@ -27,4 +27,6 @@ class FragmentModel(Interactive):
 
     def prepared(self, images: Encoded) -> Encoded:
         """With `extras["gram"]`, (B, R, R), which methods take the lengths of attended vectors from."""
+        if "gram" in images.extras:
+            return images
         return replace(images, extras={**images.extras, "gram": gram(without_padding(images)[0])})

@@ -30,19 +30,6 @@ def negatives(scores: Tensor, impostors: Tensor | None = None) -> Tensor:
     return ~own if impostors is None else impostors & ~own
 
 
-def decisive_pairs(scores: Tensor, impostors: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The pairs that a loss on hardest negatives looks at: the matching ones, and the worst negative of every query.
-
-    scores, impostors: (B, B) as in `hinge` -> images (P,) and captions (P,) of B to 3 B pairs, each named once.
-    """
-    own = torch.arange(len(scores), device=scores.device)
-    allowed = scores.masked_fill(~negatives(scores, impostors), float("-inf"))
-    images = torch.cat([own, own, allowed.argmax(0)])
-    captions = torch.cat([own, allowed.argmax(1), own])
-    pairs = (images * len(scores) + captions).unique()
-    return pairs // len(scores), pairs % len(scores)
-
-
 def other_image(image_index: Tensor) -> Tensor:
     """(B, B) bool, True where two pairs of a batch show different images.  image_index: (B,)."""
     return image_index[:, None] != image_index[None, :]

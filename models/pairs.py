@@ -1,4 +1,4 @@
-"""How scores of all pairs of a batch are trained where a pair costs far more than its fragments do.
+"""How scores of all pairs of a batch are computed and learnt from, where a pair costs far more than its fragments do.
 
 Nothing of a pair is kept for the backward pass.  The scores come first, tile by tile; what the loss then asks of them
 says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest negatives looks at
@@ -9,65 +9,63 @@ processor's cache.  Gradients are those of the plain way but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.func import vmap
 
 from harness.protocol import Encoded
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
-MATCHED = 256  # pairs that are computed one by one at a time
+TOGETHER = 256  # pairs that are computed one by one at a time
+
+ENCODED = {f.name for f in fields(Encoded)}
 
 
 @dataclass(frozen=True)
 class PairModel:
-    """How pairs are scored.  Captions come trimmed, all of one length; scores of a pair do not depend on others."""
+    """How pairs are scored.  A score depends on its pair and `weights` alone and nothing random goes into it.
 
-    every: Callable[[Encoded, Encoded], Tensor]  # X images and Y captions -> (X, Y)
-    matched: Callable[[Encoded, Encoded], Tensor]  # P images and their P captions -> (P,)
-    weights: Sequence[Tensor]  # the parameters both read
+    What else `score` reads must not change until gradients are computed, for they come from scoring again.
+    """
+
+    score: Callable[[Encoded, Encoded], Tensor]  # X images and Y captions of one length, trimmed -> (X, Y)
+    weights: Sequence[Tensor]  # all parameters that `score` reads; others do no harm
     pairs: Callable[[int], int]  # length of the captions -> pairs of a tile
 
 
 def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
-    """Scores (N, M) of the `embedding`, `contextual` and `mask` of both sides; words come first, padding last."""
-    images, texts = (_masked(Encoded(side.embedding, None, side.contextual, side.mask)) for side in (images, texts))
+    """Scores (N, M) of all images and captions; words come first, padding last.
+
+    Raises ValueError where a side has no contextual fragments.
+    """
+    images, texts = _masked(images), _masked(texts)
     if not torch.is_grad_enabled():
         return _scores(model, images, texts)
-    sides = images.embedding, images.contextual, texts.embedding, texts.contextual
-    return _PairScores.apply(model, images.mask, texts.mask, *sides, *model.weights)  # type: ignore[no-any-return]
+    sides = images.tensors(), texts.tensors()
+    weights = [weight for weight in model.weights if weight.requires_grad]
+    names = tuple(tuple(side) for side in sides)
+    return _PairScores.apply(model, names, *sides[0].values(), *sides[1].values(), *weights)  # type: ignore[no-any-return]
 
 
 def _masked(side: Encoded) -> Encoded:
     """The side with a mask.  Raises ValueError where it has no contextual fragments."""
     if side.contextual is None:
         raise ValueError("an interactive model must fill `contextual` on both sides")
-    if side.mask is None:
-        return Encoded(
-            side.embedding, None, side.contextual, side.contextual.new_ones(side.contextual.shape[:2]).bool()
-        )
-    return side
+    if side.mask is not None:
+        return side
+    return _side(side.tensors() | {"mask": side.contextual.new_ones(side.contextual.shape[:2]).bool()})
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """All pairs of some images and some captions, or matching ones; captions of one length."""
-
-    rows: Tensor  # (X,) images
-    columns: Tensor  # (Y,) captions
-    length: int
-
-    def of(self, images: Encoded, texts: Encoded) -> tuple[Encoded, Encoded]:
-        return images.select(self.rows), texts.select(self.columns).trim(self.length)
-
-
-def paired_products(context: Tensor, queries: Tensor) -> Tensor:
-    """`models.attention.products` of matching items.  context: (P, C, d), queries: (P, Q, d) -> (P, C, Q, 1)."""
-    return (context @ queries.mT)[..., None]
+def _side(tensors: Mapping[str, Tensor]) -> Encoded:
+    """The inverse of `Encoded.tensors`."""
+    own = {name: tensor for name, tensor in tensors.items() if name in ENCODED}
+    return Encoded(**own, extras={name: tensor for name, tensor in tensors.items() if name not in ENCODED})
 
 
 def lengths_of(texts: Encoded) -> Tensor:
@@ -91,10 +89,26 @@ def tiles(images: int, lengths: Tensor, pairs: Callable[[int], int]) -> Iterator
                 yield some, columns, length
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """What is computed at once: all pairs of some images and some captions, or `paired` ones; captions of one length.
+
+    The images of paired ones all have the same mask.
+    """
+
+    rows: Tensor  # (X,) images
+    columns: Tensor  # (Y,) captions
+    length: int
+    paired: bool
+
+    def of(self, images: Encoded, texts: Encoded) -> tuple[Encoded, Encoded]:
+        return images.select(self.rows), texts.select(self.columns).trim(self.length)
+
+
 def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     scores: Tensor | None = None
     for rows, columns, length in tiles(len(images), lengths_of(texts), model.pairs):
-        part = model.every(*_Tile(rows, columns, length).of(images, texts))
+        part = model.score(*_Piece(rows, columns, length, False).of(images, texts))
         if scores is None:
             scores = part.new_empty(len(images), len(texts))
         scores[rows[:, None], columns] = part
@@ -102,72 +116,91 @@ def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     return scores
 
 
-def _pieces(model: PairModel, grad: Tensor, lengths: Tensor) -> Iterator[tuple[_Tile, bool, Tensor]]:
-    """What the backward pass has to compute: a tile, whether it is matching pairs, and their gradient."""
-    chosen = grad.nonzero()  # (P, 2)
+def _one_by_one(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
+    """Scores (P,) of image p with caption p: P tiles of one pair, side by side.  All have the masks of the first."""
+    sides = images.tensors(), texts.tensors()
+    masks = [side.pop("mask")[:1] for side in sides]
+
+    def one(*sides: Mapping[str, Tensor]) -> Tensor:
+        tensors = [{name: tensor[None] for name, tensor in side.items()} for side in sides]
+        return score(*(_side(own | {"mask": mask}) for own, mask in zip(tensors, masks, strict=True))).view(())
+
+    return vmap(one)(*sides)
+
+
+def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> Iterator[tuple[_Piece, Tensor]]:
+    """What the backward pass has to compute, and the gradient of its scores."""
+    chosen, lengths = grad.nonzero(), lengths_of(texts)  # (P, 2), (M,)
     if len(chosen) > SPARSE * grad.numel():
         for rows, columns, length in tiles(len(grad), lengths, model.pairs):
             part = grad[rows[:, None], columns]
             if part.any():
-                yield _Tile(rows, columns, length), False, part
+                yield _Piece(rows, columns, length, False), part
         return
-    for length in lengths[chosen[:, 1]].unique().tolist():
-        for some in chosen[lengths[chosen[:, 1]] == length].split(MATCHED):
+    assert images.mask is not None
+    shapes = images.mask.unique(dim=0, return_inverse=True)[1]  # (N,), equal where masks are
+    kinds = torch.stack([shapes[chosen[:, 0]], lengths[chosen[:, 1]]], 1)  # (P, 2)
+    for kind in kinds.unique(dim=0):
+        for some in chosen[(kinds == kind).all(1)].split(TOGETHER):
             rows, columns = some.unbind(1)
-            yield _Tile(rows, columns, length), True, grad[rows, columns]
+            yield _Piece(rows, columns, int(kind[1]), True), grad[rows, columns]
 
 
 class _PairScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, model: PairModel, image_mask: Tensor, text_mask: Tensor, *inputs: Tensor | None) -> Tensor:
-        ctx.model = model
-        ctx.save_for_backward(image_mask, text_mask, *inputs)
-        kind = image_mask.device.type
+    def forward(ctx: Any, model: PairModel, names: tuple[tuple[str, ...], ...], *inputs: Tensor) -> Tensor:
+        """names: of the tensors of both sides, which the weights follow."""
+        ctx.model, ctx.names = model, names
+        ctx.save_for_backward(*inputs)
+        kind = inputs[0].device.type
         ctx.autocast = {
             "device_type": kind,
             "enabled": torch.is_autocast_enabled(kind),
             "dtype": torch.get_autocast_dtype(kind),
             "cache_enabled": False,  # a cast kept from one tile has lost its graph in the next
         }
-        return _scores(model, *_sides(image_mask, text_mask, inputs))
+        scores = _scores(model, *_sides(names, inputs))
+        torch.clear_autocast_cache()  # which would hand out weights that were cast without a graph
+        return scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        image_mask, text_mask, *inputs = ctx.saved_tensors
-        images, texts = _sides(image_mask, text_mask, inputs)
-        weights = [weight for weight in inputs[4:] if weight.requires_grad]
-        totals = [None if tensor is None else torch.zeros_like(tensor) for tensor in inputs[:4]]
-        of_weights = [torch.zeros_like(weight) for weight in weights]
-        for tile, matching, grad in _pieces(ctx.model, grads[0], text_mask.sum(1)):
-            chosen = [_leaves(side) for side in tile.of(images, texts)]
-            leaves = [t for side in chosen for t in (side.embedding, side.contextual)]
-            present = [place for place, leaf in enumerate(leaves) if leaf is not None]
+        inputs, model, (of_images, of_texts) = ctx.saved_tensors, ctx.model, ctx.names
+        images, texts = _sides(ctx.names, inputs)
+        wanted = [place for place, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
+        if not grads[0].any():  # zeros then, not None, as the plain way has it: an optimiser tells them apart
+            return (
+                None,
+                None,
+                *(torch.zeros_like(inputs[place]) if place in wanted else None for place in range(len(inputs))),
+            )
+        first_weight = len(of_images) + len(of_texts)
+        totals = {place: torch.zeros_like(inputs[place]) for place in wanted if place < first_weight}
+        for piece, grad in _pieces(model, grads[0], images, texts):
+            parts = [part for side in piece.of(images, texts) for part in side.tensors().values()]
+            leaves = [part.detach().requires_grad_() if place in totals else part for place, part in enumerate(parts)]
+            leaves += inputs[len(leaves) :]  # the weights
+            score = partial(_one_by_one, model.score) if piece.paired else model.score
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
-                scores = (ctx.model.matched if matching else ctx.model.every)(*chosen)
-            wanted = [*(leaves[place] for place in present), *weights]
-            found = torch.autograd.grad(scores, wanted, grad.to(scores.dtype), allow_unused=True)
-            for place, part in zip(present, found[: len(present)], strict=True):
-                whole = totals[place]
-                if part is not None and whole is not None:
-                    whole = whole[:, : tile.length] if place == 3 else whole  # words alone are trimmed
-                    whole.index_add_(0, tile.rows if place < 2 else tile.columns, part)
-            for whole, part in zip(of_weights, found[len(present) :], strict=True):
-                if part is not None:
-                    whole += part
-        left = iter(of_weights)
-        return None, None, None, *totals, *(next(left) if weight.requires_grad else None for weight in inputs[4:])
+                scores = score(*_sides(ctx.names, leaves))
+            asked = [leaves[place] for place in wanted]
+            found = torch.autograd.grad(scores, asked, grad.to(scores.dtype), allow_unused=True)
+            for place, part in zip(wanted, found, strict=True):
+                if part is None:
+                    continue
+                if place >= first_weight:
+                    totals[place] = totals[place] + part if place in totals else part
+                elif place < len(of_images):
+                    totals[place].index_add_(0, piece.rows, part)
+                else:  # whose words are trimmed
+                    whole = totals[place] if part.ndim == 1 else totals[place][:, : part.shape[1]]
+                    whole.index_add_(0, piece.columns, part)
+        return None, None, *(totals.get(place) for place in range(len(inputs)))
 
 
-def _sides(image_mask: Tensor, text_mask: Tensor, inputs: Sequence[Tensor | None]) -> tuple[Encoded, Encoded]:
-    return (
-        Encoded(embedding=inputs[0], contextual=inputs[1], mask=image_mask),
-        Encoded(embedding=inputs[2], contextual=inputs[3], mask=text_mask),
-    )
-
-
-def _leaves(side: Encoded) -> Encoded:
-    """The side, as the start of a graph of its own."""
-    parts = (None if t is None else t.detach().requires_grad_() for t in (side.embedding, side.contextual))
-    embedding, contextual = parts
-    return Encoded(embedding=embedding, contextual=contextual, mask=side.mask)
+def _sides(names: tuple[tuple[str, ...], ...], inputs: Sequence[Tensor]) -> tuple[Encoded, Encoded]:
+    """Both sides, whose tensors come first among `inputs`."""
+    of_images, of_texts = names
+    after = inputs[len(of_images) :]
+    return _side(dict(zip(of_images, inputs, strict=False))), _side(dict(zip(of_texts, after, strict=False)))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from abc import abstractmethod
+from collections.abc import Callable
 from functools import reduce
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from harness.protocol import Encoded, Inputs, PairBatch, Retriever
-from models.losses import decisive_pairs, hinge, other_image
+from models.losses import hinge, other_image
+from models.pairs import PairModel, pair_scores
 
-ENCODED = {f.name for f in fields(Encoded)}
+TILE = 2**18  # products of fragments computed at once: a few such tensors fit the cache of one core
 
 
 def inner_product(images: Encoded, texts: Encoded) -> Tensor:
@@ -71,66 +70,24 @@ class Independent(Ranked):
 
 
 class Interactive(Ranked):
-    """Scores come from the fragments of both sides, pair by pair."""
+    """Scores come from the fragments of both sides, pair by pair (`models.pairs`)."""
 
     family = "interactive"
-    pairs_stand_alone: ClassVar[bool] = False  # a pair's score depends on nothing but the pair, in training too
 
-    def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        ranking = self.ranking_loss(self.scores_to_learn_from(images, texts, batch)[0], batch)
-        return {"hinge": ranking, **self.own_losses(images, texts, batch)}
+    @abstractmethod
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """Scores (X, Y) of X images and Y captions, which are of one length and without padding.
 
-    def scores_to_learn_from(self, images: Encoded, texts: Encoded, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """What the ranking loss of a batch needs, and all its scores without gradient, (B, B) each.
-
-        A loss on hardest negatives has no gradient but at the decisive pairs, B to 3 B of B^2.  Where pairs stand
-        alone, all are scored without keeping anything for a backward pass, and those few once more with gradient; the
-        others count as -inf.  Loss and gradient are those of all scores, up to rounding; of equally hard negatives one
-        gets the whole gradient, where `amax` shares it out.
+        A score depends on its pair alone, in training too, and nothing random goes into it.
         """
-        if not (self.pairs_stand_alone and self.hardest(batch) and torch.is_grad_enabled()):
-            scores = self.similarity(images, texts)
-            return scores, scores.detach()
-        with torch.no_grad():
-            scores = self.similarity(images, texts)
-        torch.clear_autocast_cache()  # which would hand out the weights it cast without gradient
-        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
-        rows, columns = decisive_pairs(scores, impostors)
-        found = pair_scores(self.similarity, images.select(rows), texts.select(columns))
-        nothing = torch.full_like(scores, float("-inf"), dtype=found.dtype)
-        return nothing.index_put((rows, columns), found), scores
 
+    def tile_pairs(self, length: int) -> int:
+        """How many pairs with captions of this length are computed at once."""
+        return TILE // (self.inputs.regions * length)
 
-def pair_scores(similarity: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
-    """Scores of P pairs, (P,), image p with caption p, all pairs of the same sizes at once.
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self.in_tiles(self.tile_scores, self.prepared(images), texts)
 
-    `similarity` is that of a retriever in which pairs stand alone; it sees one image, one caption and no mask.
-    """
-    sizes = torch.stack([_counts(images), _counts(texts)], 1)  # (P, 2)
-    scores, places = [], []
-    for regions, words in sizes.unique(dim=0).tolist():
-        rows = (sizes == sizes.new_tensor([regions, words])).all(1).nonzero().squeeze(1)
-        sides = (_unmasked(side.select(rows), size) for side, size in ((images, regions), (texts, words)))
-        scores.append(vmap(lambda image, text: similarity(_one(image), _one(text)).squeeze())(*sides))
-        places.append(rows)
-    return torch.cat(scores)[torch.cat(places).argsort()]
-
-
-def _counts(side: Encoded) -> Tensor:
-    """(P,), real fragments of every item."""
-    if side.mask is None:
-        raise ValueError("an interactive model must fill `mask` on both sides")
-    return side.mask.sum(1)
-
-
-def _unmasked(side: Encoded, size: int) -> dict[str, Tensor]:
-    """The tensors of items that all have `size` fragments, real ones first."""
-    tensors = side.trim(size).tensors()
-    del tensors["mask"]
-    return tensors
-
-
-def _one(tensors: Mapping[str, Tensor]) -> Encoded:
-    """A side of one item."""
-    own = {name: tensor[None] for name, tensor in tensors.items() if name in ENCODED}
-    return Encoded(**own, extras={name: tensor[None] for name, tensor in tensors.items() if name not in ENCODED})
+    def in_tiles(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
+        """(N, M); `score` stands in for `tile_scores`."""
+        return pair_scores(PairModel(score, list(self.parameters()), self.tile_pairs), images, texts)

@@ -17,7 +17,6 @@ from harness.protocol import Encoded, Inputs, Retriever
 from models.attention import (
     aggregated,
     attended_cosine,
-    by_length,
     gram,
     products,
     unscaled_weights,
@@ -71,17 +70,12 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
 class BFAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, focused attention between them in both directions."""
 
-    pairs_stand_alone = True
-
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
 
-    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
-
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(N, M), whatever the padding; one product of all fragments serves both directions."""
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), whatever the padding; one product of all fragments serves both directions."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)
         scores = products(regions, words)  # (N, R, L, M)

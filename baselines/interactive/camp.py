@@ -10,14 +10,15 @@ Fragments are not of unit length.  The last map of a pooling has no bias, for it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
-from models.attention import EPS, attention_weights, blockwise, gram, products, without_padding
+from models.attention import EPS, attention_weights, gram, products, without_padding
 from models.encoders import l2
 from models.fragments import FragmentModel
 from models.losses import negatives, other_image
@@ -27,7 +28,7 @@ RECIPE = 1
 PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
 VARIANTS: dict[str, dict] = {"": {}}
 
-IMAGE_BLOCK, CAPTION_BLOCK = 8, 8  # scored at once: a hidden layer per fragment of a pair is formed
+TILE = 3072  # hidden layers of a fragment computed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None 
 class Gathering(nn.Module):
     """One side of a pair after it has heard from the other: messages, gate, fusion and pooling.
 
-    What is linear in the other side's fragments X is computed on them, once per item.  With the attention A over them
-    and the second attention B over the queries, the messages are M X with M = B A.  These need no d-dimensional vector
-    per query of a pair: the logits of B, A (X U_q^T) (X U_k^T)^T A^T; the lengths of the messages, by M (X X^T) M^T;
-    their products with the queries, by M and the products of all fragments.  Fusion and the pooling's hidden layer do.
+    What is linear in fragments alone, of the queries or of the other side's X, is computed once per item (`of_queries`,
+    `of_context`), not once per pair.  With the attention A over X and the second attention B over the queries, the
+    messages are M X with M = B A.  These need no d-dimensional vector per query of a pair: the logits of B,
+    A (X U_q^T) (X U_k^T)^T A^T; the lengths of the messages, by M (X X^T) M^T; their products with the queries, by M
+    and the products of all fragments.  Fusion and the pooling's hidden layer do.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -77,29 +79,54 @@ class Gathering(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.heads = nn.Linear(dim, heads, bias=False)
 
+    def of_queries(self, queries: Tensor) -> dict[str, Tensor]:
+        """(Y, Q, d) each: what meets the context in the first attention, and the query in fusion and hidden layer."""
+        own_map = self.fusion.weight.chunk(2, 1)[0]
+        asking = queries @ (self.query.weight.T @ self.key.weight)
+        return {"asking": asking, "own": queries @ own_map.T, "hidden": self.hidden(queries)}
+
+    def of_context(self, context: Tensor) -> dict[str, Tensor]:
+        """(X, C, d) each: what meets the context in the second attention, and what messages are mixed of in fusion."""
+        message_map = self.fusion.weight.chunk(2, 1)[1]
+        hop = context @ (self.hop_query.weight.T @ self.hop_key.weight)
+        return {"hop": hop, "message": context @ message_map.T}
+
     def forward(
-        self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
+        self,
+        queries: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None,
+        context_mask: Tensor | None,
+        of_queries: Mapping[str, Tensor],
+        of_context: Mapping[str, Tensor],
     ) -> Tensor:
         """queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Y, d) unit."""
-        mixtures, gates = self._messages(queries, context, query_mask, context_mask)
-        own_map, message_map = self.fusion.weight.chunk(2, 1)
-        messages = ((gates * mixtures).flatten(1, 2) @ (context @ message_map.T)).unflatten(1, queries.shape[:2])
-        heard = torch.addcmul(messages, gates, queries @ own_map.T).relu_()  # (X, Y, Q, d), for g relu(u) = relu(g u)
-        hidden = F.linear(heard, self.hidden.weight).add_(self.hidden(queries)).relu_()
+        mixtures, gates = self._messages(
+            queries, context, query_mask, context_mask, of_queries["asking"], of_context["hop"]
+        )
+        messages = ((gates * mixtures).flatten(1, 2) @ of_context["message"]).unflatten(1, queries.shape[:2])
+        heard = torch.addcmul(messages, gates, of_queries["own"]).relu_()  # (X, Y, Q, d), for g relu(u) = relu(g u)
+        hidden = F.linear(heard, self.hidden.weight).add_(of_queries["hidden"]).relu_()
         logits = self.heads(hidden)  # (X, Y, Q, heads)
         if query_mask is not None:
             logits = logits.masked_fill(~query_mask[..., None], float("-inf"))
         shares = logits.softmax(2).mean(3)  # (X, Y, Q)
         return l2((shares[:, :, None] @ heard).squeeze(2) + torch.einsum("xyq,yqd->xyd", shares, queries))
 
+    @staticmethod
     def _messages(
-        self, queries: Tensor, context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None
+        queries: Tensor,
+        context: Tensor,
+        query_mask: Tensor | None,
+        context_mask: Tensor | None,
+        asking: Tensor,
+        hop: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Unit messages as mixtures of context fragments (X, Y, Q, C), and gates (X, Y, Q, 1) in (0, 1)."""
         scale = context.shape[-1] ** -0.5
-        first = attention_weights(products(self.key(context), self.query(queries)), scale, context_mask)  # (X, C, Q, Y)
+        first = attention_weights(products(context, asking), scale, context_mask)  # (X, C, Q, Y)
         first = first.permute(0, 3, 2, 1).contiguous()  # (X, Y, Q, C)
-        between = scale * self.hop_query(context) @ self.hop_key(context).mT  # (X, C, C)
+        between = scale * hop @ context.mT  # (X, C, C)
         logits = (first.flatten(1, 2) @ between).view_as(first) @ first.mT  # (X, Y, Q, Q)
         if query_mask is not None:
             logits = logits.masked_fill(~query_mask[:, None], float("-inf"))
@@ -112,8 +139,6 @@ class Gathering(nn.Module):
 
 class CAMP(FragmentModel):
     """A vector per side and pair, both put to a small network that says how likely it is a match."""
-
-    pairs_stand_alone = True
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
@@ -128,14 +153,25 @@ class CAMP(FragmentModel):
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return blockwise(self._scores, images, texts, IMAGE_BLOCK, CAPTION_BLOCK)
+        images = self._mapped(images, self.region_side, self.word_side)
+        return self.in_tiles(self.tile_scores, images, self._mapped(texts, self.word_side, self.region_side))
 
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(X, Y) in (0, 1)."""
+    def tile_pairs(self, length: int) -> int:
+        return TILE // (self.inputs.regions + length)
+
+    @staticmethod
+    def _mapped(side: Encoded, as_queries: Gathering, as_context: Gathering) -> Encoded:
+        """The side with all that its fragments are mapped to, whatever the pair, in `extras`."""
+        fragments, _ = without_padding(side)
+        return replace(side, extras=as_queries.of_queries(fragments) | as_context.of_context(fragments))
+
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y) in (0, 1), of sides that are `_mapped`."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)
-        image = self.region_side(regions, words, region_mask, word_mask).transpose(0, 1)  # (X, Y, d)
-        text = self.word_side(words, regions, word_mask, region_mask)  # (X, Y, d)
+        of_words = {name: mapped[:, : words.shape[1]] for name, mapped in texts.extras.items()}  # trimmed like them
+        image = self.region_side(regions, words, region_mask, word_mask, images.extras, of_words).transpose(0, 1)
+        text = self.word_side(words, regions, word_mask, region_mask, of_words, images.extras)  # (X, Y, d)
         logits = self.match(torch.cat([image, text], 2)).squeeze(2)
         return logits.float().sigmoid()  # in half precision it would saturate
 
@@ -145,7 +181,7 @@ class CAMP(FragmentModel):
         return matching_bce(scores, self.hardest(batch), impostors)
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        return {"bce": self.ranking_loss(self.scores_to_learn_from(images, texts, batch)[0], batch)}
+        return {"bce": self.ranking_loss(self.similarity(images, texts), batch)}
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

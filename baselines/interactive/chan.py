@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
-from models.attention import AGGREGATIONS, aggregated, by_length, cross_attention, products, without_padding
+from models.attention import AGGREGATIONS, aggregated, cross_attention, products, without_padding
 from models.augmentation import check_mask_word, thinned, thinned_words
 from models.encoders import l2
 from models.fragments import FragmentModel
@@ -99,8 +99,6 @@ class RegionAttention(nn.Module):
 class CHAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
 
-    pairs_stand_alone = True
-
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
@@ -123,11 +121,8 @@ class CHAN(FragmentModel):
     def _augments(self) -> bool:
         return self.training and self.options.size_augmentation > 0
 
-    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
-
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(N, M), whatever the padding."""
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), whatever the padding."""
         if self.options.assignment == "vha":
             return self._matched(queries=texts, context=images)
         return self._matched(queries=images, context=texts).T

@@ -26,7 +26,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
 from models.attention import (
     EPS,
-    blockwise,
     gram,
     products,
     unscaled_weights,
@@ -39,7 +38,7 @@ RECIPE = 2
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
 VARIANTS: dict[str, dict] = {"": {}}
 
-IMAGE_BLOCK, CAPTION_BLOCK = 16, 8  # scored at once: a vector per query of a pair is formed
+TILE = 8192  # attended vectors formed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,6 @@ def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
 class GSMN(FragmentModel):
     """Node matching by cross attention in both directions, then a graph convolution per side."""
 
-    pairs_stand_alone = True
     grid: Tensor | None  # (R, 2) where the cells of a grid stand in for boxes
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
@@ -174,7 +172,10 @@ class GSMN(FragmentModel):
         edges = self.kernels(images.extras["centres"][:, : regions.shape[1]]).movedim(3, 1)  # (X, K, R, R)
         if mask is not None:
             edges = edges.masked_fill(~mask[:, None, None], 0.0)
-        return blockwise(self._scores, replace(images, extras={"edges": edges}), texts, IMAGE_BLOCK, CAPTION_BLOCK)
+        return self.in_tiles(self.tile_scores, replace(images, extras={"edges": edges}), texts)
+
+    def tile_pairs(self, length: int) -> int:
+        return TILE // (self.inputs.regions + length)
 
     def _centres(self, images: ImageBatch) -> Tensor:
         if self.grid is None:
@@ -184,7 +185,7 @@ class GSMN(FragmentModel):
             raise ValueError(f"boxes='grid' was made for {len(self.grid)} regions, got {count}")
         return self.grid.expand(len(images), -1, -1)
 
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y).  The images bring `edges`, (X, K, R, R), 0 towards padding."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)

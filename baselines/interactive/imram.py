@@ -30,7 +30,6 @@ from models.attention import (
 from models.encoders import l2
 from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
-from models.pairs import PairModel, pair_scores, paired_products
 
 RECIPE = 1
 PAPER = (
@@ -73,51 +72,30 @@ class RecurrentMatching(nn.Module):
         Every step compares with the original queries.  What an update makes of an attended vector is linear in it, so
         the map is applied to the context once and its images are mixed, no attended vector is formed.
         """
+        steps = self._steps(queries, context)
+        return torch.stack([aggregated(cosines, "mean", without_padding(queries)[1]) for cosines in steps])
+
+    def _steps(self, queries: Encoded, context: Encoded) -> Iterator[Tensor]:
+        """The cosines (X, Q, Y) of each step."""
         fragments, query_mask = without_padding(queries)  # (Y, Q, d)
         context_fragments, context_mask = without_padding(context)  # (X, C, d)
         memory = fragments.transpose(0, 1).flatten(0, 1)  # (Q * Y, d), one for all X until it is updated
         real = None if query_mask is None else query_mask.T.reshape(-1, 1)  # (Q * Y, 1)
-        scores = products(context_fragments, fragments)  # (X, C, Q, Y)
+        scores = relevance = products(context_fragments, fragments)  # (X, C, Q, Y)
         squares = fragments.square().sum(-1).T  # (Q, Y)
-        steps = self._steps(memory, real, context_fragments, context_mask, scores, squares)
-        return torch.stack([aggregated(cosines, "mean", query_mask) for cosines in steps])
-
-    def matched(self, queries: Encoded, context: Encoded) -> Tensor:
-        """P items and the P items of context that each of them queries -> (K, P), as `forward` has them."""
-        fragments, query_mask = without_padding(queries)  # (P, Q, d)
-        context_fragments, context_mask = without_padding(context)  # (P, C, d)
-        real = None if query_mask is None else query_mask[..., None]  # (P, Q, 1)
-        scores = paired_products(context_fragments, fragments)  # (P, C, Q, 1)
-        squares = fragments.square().sum(-1, keepdim=True)  # (P, Q, 1)
-        steps = self._steps(fragments, real, context_fragments, context_mask, scores, squares)
-        return torch.stack([aggregated(cosines.permute(2, 1, 0), "mean", query_mask)[0] for cosines in steps])
-
-    def _steps(
-        self,
-        memory: Tensor,
-        real: Tensor | None,
-        context: Tensor,
-        context_mask: Tensor | None,
-        scores: Tensor,
-        squares: Tensor,
-    ) -> Iterator[Tensor]:
-        """The cosines (X, Q, Y) of each step.
-
-        memory: (Q * Y, d), or a block of them per item of context; real: its mask; context: (X, C, d); scores:
-        (X, C, Q, Y), products with the original queries; squares: their squared lengths, (Q, Y) or (X, Q, Y).
-        """
-        context_gram, relevance = gram(context), scores
+        known = context.extras.get("gram")
+        context_gram = gram(context_fragments) if known is None else known
         mapped = None  # (X, C, 2d), once there is an update
         for step in range(self.options.steps):
             weights = attention_weights(normalised(relevance, "clipped_l2norm"), self.options.lam, context_mask)
             yield attended_cosine(weights, scores, context_gram, squares)
             if step < self.options.steps - 1:
                 if mapped is None:
-                    mapped = F.linear(context, self._maps(memory.shape[-1])[0][1])
+                    mapped = F.linear(context_fragments, self._maps(memory.shape[-1])[0][1])
                 memory = self._updated(memory, weights.flatten(2).mT @ mapped)  # (X, Q * Y, d)
                 if real is not None:
                     memory = memory * real  # else padding would enter the norm across the queries
-                relevance = (context @ memory.mT).view_as(scores)
+                relevance = (context_fragments @ memory.mT).view_as(scores)
 
     def _updated(self, memory: Tensor, attended: Tensor) -> Tensor:
         """Between the old memory and a candidate, feature by feature.
@@ -150,30 +128,17 @@ class IMRAM(FragmentModel):
         sides = ("text", "image") if options.mode == "full" else (options.mode,)
         self.matching = nn.ModuleDict({side: RecurrentMatching(inputs.dim, options) for side in sides})
 
-    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        weights = list(self.matching.parameters())
-        return pair_scores(PairModel(self._every, self._matched, weights, self._tile_pairs), images, texts)
-
-    def _tile_pairs(self, length: int) -> int:
+    def tile_pairs(self, length: int) -> int:
         """How many pairs with captions of this length are computed at once."""
         return TILE // (self.inputs.regions if "image" in self.matching else length)
 
-    def _every(self, images: Encoded, texts: Encoded) -> Tensor:
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y), the steps of all directions added."""
         scores = []
         if "text" in self.matching:
             scores.append(self.matching["text"](queries=texts, context=images).sum(0))
         if "image" in self.matching:
             scores.append(self.matching["image"](queries=images, context=texts).sum(0).T)
-        return sum(scores[1:], scores[0])
-
-    def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
-        """P images and their captions -> (P,)."""
-        scores = []
-        for side, matching in self.matching.items():
-            assert isinstance(matching, RecurrentMatching)
-            queries, context = (texts, images) if side == "text" else (images, texts)
-            scores.append(matching.matched(queries, context).sum(0))
         return sum(scores[1:], scores[0])
 
 

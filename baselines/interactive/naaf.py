@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,7 +26,6 @@ from models.attention import (
     aggregated,
     attended_cosine,
     attention_weights,
-    by_length,
     gram,
     products,
     unscaled_weights,
@@ -156,7 +156,6 @@ def estimate(matching: Tensor, other: Tensor, alpha: float) -> tuple[float, floa
 class NAAF(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, and two thresholds without gradient."""
 
-    pairs_stand_alone = True
     threshold: Tensor  # (), in training
     safe_threshold: Tensor  # (), in retrieval
 
@@ -167,22 +166,29 @@ class NAAF(FragmentModel):
         self.register_buffer("safe_threshold", torch.tensor(0.0))
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
+        score = partial(self._scores, *self._standard())  # of now: thresholds move before gradients are computed
+        return self.in_tiles(score, self.prepared(images), texts)
+
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self._scores(*self._standard(), images, texts)
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        decisive, scores = self.scores_to_learn_from(images, texts, batch)
-        losses = {"hinge": self.ranking_loss(decisive, batch)}
+        scores = self.similarity(images, texts)
+        losses = {"hinge": self.ranking_loss(scores, batch)}
         if self.training:
             self._learn_thresholds(images, texts, scores, batch.image_index)
         return losses
 
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(N, M), whatever the padding."""
+    def _standard(self) -> tuple[Tensor, float | None]:
+        """The threshold to be above, and by what smoothing a word is missing."""
+        if self.training:
+            return self.threshold.clone(), None
+        return self.safe_threshold.clone(), self.options.smoothing
+
+    def _scores(self, threshold: Tensor, smoothing: float | None, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), whatever the padding."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)
-        threshold, smoothing = (
-            (self.threshold, None) if self.training else (self.safe_threshold, self.options.smoothing)
-        )
         known = images.extras.get("gram")
         region_gram = gram(regions) if known is None else known
         per_word = word_scores(

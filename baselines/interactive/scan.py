@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.protocol import Encoded, Inputs, Retriever
-from models.attention import AGGREGATIONS, NORMS, aggregated, by_length, cross_attention, without_padding
+from models.attention import AGGREGATIONS, NORMS, aggregated, cross_attention, without_padding
 from models.fragments import FragmentModel
 from models.options import above_zero, one_of
 
@@ -47,17 +47,12 @@ class Options:
 class SCAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, stacked cross attention between them."""
 
-    pairs_stand_alone = True
-
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
 
-    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
-        return by_length(self._scores, images, texts)
-
-    def _scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """(N, M), whatever the padding."""
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), whatever the padding."""
         if self.options.direction == "t2i":
             return self._matched(queries=texts, context=images)
         return self._matched(queries=images, context=texts).T

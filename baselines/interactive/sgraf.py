@@ -36,7 +36,7 @@ from models.encoders import l2
 from models.fragments import FragmentModel
 from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, one_of
-from models.pairs import PairModel, lengths_of, pair_scores, paired_products, tiles
+from models.pairs import lengths_of, tiles
 from models.pooling import masked_mean
 
 RECIPE = 1
@@ -72,11 +72,6 @@ def dense(width: int, to: int, bias: bool = True) -> nn.Linear:
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
-
-
-def tile_pairs(length: int) -> int:
-    """How many pairs with captions of this length are computed at once."""
-    return TILE // (1 + length)
 
 
 class SlotNorm(nn.BatchNorm1d):
@@ -227,21 +222,18 @@ class SGRAF(FragmentModel):
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         if isinstance(self.reasoning, SAF) and self.reasoning.training:  # its batch norm ties all pairs together
             return self._tied(self.reasoning, images, texts)
-        weights = [*self.local_similarity.parameters(), *self.global_similarity.parameters()]
-        weights += [*self.reasoning.parameters(), *self.score.parameters()]
-        return pair_scores(PairModel(self._every, self._matched, weights, tile_pairs), images, texts)
+        return super().similarity(images, texts)
 
-    def _every(self, images: Encoded, texts: Encoded) -> Tensor:
+    def tile_pairs(self, length: int) -> int:
+        return TILE // (1 + length)
+
+    def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """X images and Y captions of one length -> (X, Y)."""
         return self._scored(self._reasoned(self._nodes(images, texts)))
 
-    def _matched(self, images: Encoded, texts: Encoded) -> Tensor:
-        """P images and their captions, of one length -> (P,)."""
-        return self._scored(self._reasoned(self._nodes(images, texts, matched=True))).squeeze(1)
-
     def _tied(self, reasoning: SAF, images: Encoded, texts: Encoded) -> Tensor:
         """Scores (N, M) where a batch norm counts the nodes of all pairs."""
-        places = list(tiles(len(images), lengths_of(texts), tile_pairs))
+        places = list(tiles(len(images), lengths_of(texts), self.tile_pairs))
         sides = [(images.select(rows), texts.select(columns).trim(length)) for rows, columns, length in places]
         nodes = [checkpoint(self._nodes, *side, use_reentrant=False, preserve_rng_state=False) for side in sides]
         parts = [self._scored(part).flatten() for part in reasoning(nodes)]
@@ -256,21 +248,20 @@ class SGRAF(FragmentModel):
         """(X, Y, s) -> (X, Y)."""
         return self.score(reasoned).squeeze(2).float().sigmoid()  # sigmoid saturates in half precision
 
-    def _nodes(self, images: Encoded, texts: Encoded, matched: bool = False) -> Tensor:
+    def _nodes(self, images: Encoded, texts: Encoded) -> Tensor:
         """Similarity vectors of every pair, the global one first, (X, Y, 1 + L, s) unit: `l2(W (x - y)^2)`.
 
-        Captions without padding; `matched` pairs P images with a caption each, (P, 1, 1 + L, s).
+        Captions without padding.
         """
         assert images.embedding is not None
         assert texts.embedding is not None
         assert texts.contextual is not None
         regions, region_mask = without_padding(images)
         words, gists = texts.contextual, texts.embedding
-        if matched:
-            words, gists = words[:, None], gists[:, None]  # (P, 1, L, d), (P, 1, d)
-        scores = paired_products(regions, texts.contextual) if matched else products(regions, words)
+        scores = products(regions, words)  # (X, R, L, Y)
         weights = attention_weights(normalised(scores, "clipped_l2norm"), self.options.lam, region_mask)  # (X, R, L, Y)
-        squares = attended_squares(weights, gram(regions))  # (X, L, Y)
+        known = images.extras.get("gram")
+        squares = attended_squares(weights, gram(regions) if known is None else known)  # (X, L, Y)
         lengths = squares.clamp(min=1e-30).sqrt()  # clamped, for the root has no slope at zero
         unit_weights = weights / (lengths + EPS)[:, None]
         local = (attended(unit_weights.transpose(2, 3), regions) - words).square()  # (X, Y, L, d)

@@ -77,7 +77,8 @@ def test_gradients_equal_those_of_each_pair_alone():
         fragments = (images.contextual, images.mask), (texts.contextual, texts.mask)
         (v, v_mask), (t, t_mask) = fragments
         if fast:
-            pooled = model.region_side(v, t * t_mask[..., None], v_mask, t_mask)  # (captions, images, d)
+            side, t = model.region_side, t * t_mask[..., None]
+            pooled = side(v, t, v_mask, t_mask, side.of_queries(v), side.of_context(t))  # (captions, images, d)
         else:
             rows = [
                 [slow_side(model.region_side, v[i, :r], t[j, :n]) for i, r in enumerate(COUNTS)]

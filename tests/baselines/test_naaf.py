@@ -241,6 +241,20 @@ def test_thresholds_are_saved_without_gradient():
     assert not {"threshold", "safe_threshold"} & dict(model.named_parameters()).keys()
 
 
+def test_gradients_are_those_at_the_thresholds_that_scored(monkeypatch):
+    """Though the batch has moved them by the time gradients are computed."""
+    monkeypatch.setattr("baselines.interactive.naaf.estimate", lambda *_: (0.9, 0.8))
+    gradients = []
+    for momentum in (1.0, 0.0):  # 0 leaves them
+        torch.manual_seed(0)
+        model, pairs = build(INPUTS, Options(momentum=momentum, least_words=1)).train(), eight_pairs()
+        loss = model.losses(model.encode_images(pairs.images), model.encode_texts(pairs.texts), pairs)["hinge"]
+        assert thresholds(model) == pytest.approx([0.9 * momentum, 0.8 * momentum])
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for moved, still in zip(*gradients, strict=True):
+        torch.testing.assert_close(moved, still)
+
+
 # As a retriever
 
 

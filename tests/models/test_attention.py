@@ -19,7 +19,6 @@ from models.attention import (
     attended_cosine,
     attended_squares,
     attention_weights,
-    by_length,
     cross_attention,
     gram,
     normalised,
@@ -200,24 +199,8 @@ def test_aggregations_give_padded_queries_no_gradient(how):
     assert gradient[0, 2, 0] == 0
 
 
-def test_captions_are_scored_in_trimmed_groups_and_return_in_order():
-    lengths = [7, 2, 5, 3, 2]
-    seen = []
-
-    def score(images: Encoded, texts: Encoded) -> Tensor:
-        seen.append(texts.contextual.shape[1])
-        return texts.mask.sum(1).float().expand(len(images), -1)
-
-    texts = side(5, lengths, 3, seed=4)
-    images = Encoded(contextual=torch.zeros(2, 1, 3))
-    assert by_length(score, images, texts, group=2).tolist() == [lengths, lengths]
-    assert seen == [2, 5, 7]
-
-
-def test_without_padding_there_is_no_mask_and_no_grouping():
-    texts = side(3, [5, 5, 5], 2, seed=5)
-    assert without_padding(texts)[1] is None
-    assert by_length(lambda _, t: torch.zeros(1, len(t)), texts, texts, group=1).shape == (1, 3)
+def test_without_padding_there_is_no_mask():
+    assert without_padding(side(3, [5, 5, 5], 2, seed=5))[1] is None
 
 
 def test_an_encoding_without_contextual_fragments_is_refused():

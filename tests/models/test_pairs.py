@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,39 +26,43 @@ class Bilinear(nn.Module):
         self.unused = nn.Parameter(torch.ones(1))
         self.frozen = nn.Parameter(torch.tensor(1.3), requires_grad=False)
 
-    def every(self, images: Encoded, texts: Encoded) -> Tensor:
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
         seen = self.between(images.contextual).tanh()  # (X, R, d)
-        fits = torch.einsum("xrd,yld->xyrl", seen, texts.contextual).exp().mean((2, 3))
-        return self.frozen * fits + images.embedding @ texts.embedding.T
-
-    def matched(self, images: Encoded, texts: Encoded) -> Tensor:
-        seen = self.between(images.contextual).tanh()
-        fits = torch.einsum("prd,pld->prl", seen, texts.contextual).exp().mean((1, 2))
-        return self.frozen * fits + (images.embedding * texts.embedding).sum(1)
+        fits = torch.einsum("xrd,yld->xyrl", seen, texts.contextual).exp()
+        fits = (fits * images.mask[:, None, :, None]).sum((2, 3)) / images.mask.sum(1)[:, None]
+        of_words = texts.extras["of_words"][:, : texts.contextual.shape[1]].sum(1)  # (Y,)
+        return self.frozen * fits + images.embedding @ texts.embedding.T + images.extras["own"][:, None] * of_words
 
 
 def sides() -> tuple[Encoded, Encoded]:
     torch.manual_seed(0)
-    images = Encoded(embedding=torch.randn(IMAGES, DIM), contextual=torch.randn(IMAGES, REGIONS, DIM))
+    images = Encoded(
+        embedding=torch.randn(IMAGES, DIM),
+        contextual=torch.randn(IMAGES, REGIONS, DIM),
+        mask=torch.tensor([[1, 1, 1], [0, 1, 1], [1, 0, 0], [1, 1, 1], [0, 1, 0]]).bool(),  # dropped anywhere
+        extras={"own": torch.randn(IMAGES)},
+    )
     mask = torch.arange(WORDS) < LENGTHS[:, None]
     words = torch.randn(CAPTIONS, WORDS, DIM).masked_fill(~mask[..., None], torch.nan)  # nobody may read padding
-    texts = Encoded(embedding=torch.randn(CAPTIONS, DIM), contextual=words, mask=mask)
+    of_words = torch.randn(CAPTIONS, WORDS).masked_fill(~mask, torch.nan)
+    texts = Encoded(embedding=torch.randn(CAPTIONS, DIM), contextual=words, mask=mask, extras={"of_words": of_words})
     return images, texts
 
 
-def model_of(size: int = 4) -> tuple[Bilinear, PairModel]:
+def pair_model(module: Bilinear, size: int = 4) -> PairModel:
+    return PairModel(module.score, list(module.parameters()), lambda _: size)
+
+
+def built() -> Bilinear:
     torch.manual_seed(1)
-    module = Bilinear()
-    return module, PairModel(module.every, module.matched, list(module.parameters()), lambda _: size)
+    return Bilinear()
 
 
 def plain(module: Bilinear, images: Encoded, texts: Encoded) -> Tensor:
     """One pair at a time."""
     return torch.cat(
         [
-            torch.stack(
-                [module.every(images.select(slice(i, i + 1)), text)[0, 0] for i in range(IMAGES)],
-            )[:, None]
+            torch.stack([module.score(images.select(slice(i, i + 1)), text)[0, 0] for i in range(IMAGES)])[:, None]
             for j, length in enumerate(LENGTHS.tolist())
             for text in [texts.select(slice(j, j + 1)).trim(length)]
         ],
@@ -65,21 +70,17 @@ def plain(module: Bilinear, images: Encoded, texts: Encoded) -> Tensor:
     )
 
 
+def leaves(*given: Encoded) -> list[Tensor]:
+    return [tensor for side in given for name, tensor in side.tensors().items() if name != "mask"]
+
+
 def gradients(score: Callable[[Bilinear, Encoded, Encoded], Tensor], wanted: Tensor) -> tuple[Tensor, list[Tensor]]:
-    module, _ = model_of()
-    images, texts = sides()
-    leaves = [images.embedding, images.contextual, texts.embedding, texts.contextual]
-    for leaf in leaves:
+    module, (images, texts) = built(), sides()
+    for leaf in leaves(images, texts):
         leaf.requires_grad_()
     scores = score(module, images, texts)
     (scores * wanted).sum().backward()
-    return scores.detach(), [*(leaf.grad for leaf in leaves), *(p.grad for p in module.between.parameters())]
-
-
-def ours(size: int) -> Callable[[Bilinear, Encoded, Encoded], Tensor]:
-    return lambda module, images, texts: pair_scores(
-        PairModel(module.every, module.matched, list(module.parameters()), lambda _: size), images, texts
-    )
+    return scores.detach(), [x.grad for x in (*leaves(images, texts), *module.between.parameters())]
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
@@ -91,44 +92,81 @@ def test_scores_and_gradients_are_those_of_each_pair_alone(size, count):
         1.0, count + 1
     )
     wanted = wanted.view(IMAGES, CAPTIONS)
-    scores, found = gradients(ours(size), wanted)
-    slow_scores, slow = gradients(plain, wanted)
-    torch.testing.assert_close(scores, slow_scores)
-    for mine, other in zip(found, slow, strict=True):
+    ours = gradients(lambda module, *given: pair_scores(pair_model(module, size), *given), wanted)
+    slow = gradients(plain, wanted)
+    torch.testing.assert_close(ours[0], slow[0])
+    for mine, other in zip(ours[1], slow[1], strict=True):
         torch.testing.assert_close(mine, other.nan_to_num())  # the plain way drags padding along
         assert count == 0 or mine.any()
 
 
 def test_a_sparse_gradient_computes_the_pairs_that_have_one_and_no_other():
-    module, _ = model_of()
-    images, texts = sides()
+    module, (images, texts) = built(), sides()
     images.contextual.requires_grad_()
-    seen: list[int] = []
+    seen: list[Tensor] = []
 
-    def matched(images: Encoded, texts: Encoded) -> Tensor:
-        seen.append(len(images))
-        return module.matched(images, texts)
+    def score(images: Encoded, texts: Encoded) -> Tensor:
+        if torch.is_grad_enabled():
+            seen.append(images.contextual)
+        return module.score(images, texts)
 
-    model = PairModel(module.every, matched, list(module.parameters()), lambda _: 4)
-    scores = pair_scores(model, images, texts)
-    (scores[0, 0] + scores[3, 5] - scores[1, 1]).backward()
-    assert sum(seen) == 3
+    scores = pair_scores(replace(pair_model(module), score=score), images, texts)
+    (scores[0, 0] + scores[3, 5] - scores[1, 1] + scores[3, 3]).backward()
+    assert len(seen) == 2  # captions of two lengths, three images with equal masks and one with another
     assert images.contextual.grad.flatten(1).any(1).tolist() == [True, True, False, True, False]
+
+
+def test_a_tile_that_no_gradient_asks_for_is_not_computed_again():
+    module, (images, texts) = built(), sides()
+    images.contextual.requires_grad_()
+    again: list[int] = []
+
+    def score(images: Encoded, texts: Encoded) -> Tensor:
+        if torch.is_grad_enabled():
+            again.append(len(images) * len(texts))
+        return module.score(images, texts)
+
+    scores = pair_scores(replace(pair_model(module, size=1), score=score), images, texts)
+    scores[:2].sum().backward()
+    assert again == [1] * (2 * CAPTIONS)
 
 
 def test_gradients_pass_torchs_own_check(monkeypatch):
     for share in (0.0, 1.0):  # tile by tile, pair by pair
         monkeypatch.setattr(pairs, "SPARSE", share)
-        module = model_of()[0].double()
+        model = pair_model(built().double())
         images, texts = sides()
-        model = PairModel(module.every, module.matched, list(module.parameters()), lambda _: 4)
 
-        def score(*given: Tensor, model: PairModel = model, mask: Tensor = texts.mask) -> Tensor:
-            image, regions, text, words = given
-            return pair_scores(model, Encoded(image, None, regions), Encoded(text, None, words, mask))
+        def score(
+            image: Tensor,
+            regions: Tensor,
+            own: Tensor,
+            text: Tensor,
+            words: Tensor,
+            of_words: Tensor,
+            model: PairModel = model,
+            masks: tuple[Tensor | None, Tensor | None] = (images.mask, texts.mask),
+        ) -> Tensor:
+            return pair_scores(
+                model,
+                Encoded(image, None, regions, masks[0], extras={"own": own}),
+                Encoded(text, None, words, masks[1], extras={"of_words": of_words}),
+            )
 
-        inputs = [images.embedding, images.contextual, texts.embedding, texts.contextual.nan_to_num()]
-        assert torch.autograd.gradcheck(score, [tensor.double().requires_grad_() for tensor in inputs])
+        inputs = [tensor.nan_to_num().double().requires_grad_() for tensor in leaves(images, texts)]
+        assert torch.autograd.gradcheck(score, inputs)
+
+
+def test_two_weights_that_share_a_gradient_do_not_share_their_sum():
+    """Autograd may hand both the same tensor."""
+    one, other = (torch.zeros(2, requires_grad=True) for _ in "ab")
+
+    def score(images: Encoded, texts: Encoded) -> Tensor:
+        return (images.contextual[:, 0] * (one + other)) @ texts.contextual[:, 0].T
+
+    ones = Encoded(contextual=torch.ones(2, 1, 2))
+    pair_scores(PairModel(score, [one, other], lambda _: 1), ones, ones).sum().backward()
+    assert one.grad.tolist() == other.grad.tolist() == [4.0, 4.0]
 
 
 def test_every_pair_is_in_one_tile():
@@ -142,4 +180,4 @@ def test_every_pair_is_in_one_tile():
 
 def test_fragments_are_required():
     with pytest.raises(ValueError, match="contextual"):
-        pair_scores(model_of()[1], Encoded(embedding=torch.ones(2, 2)), sides()[1])
+        pair_scores(pair_model(built()), Encoded(embedding=torch.ones(2, 2)), sides()[1])

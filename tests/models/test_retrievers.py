@@ -1,7 +1,9 @@
-"""Learning from the few pairs that a loss on hardest negatives looks at equals learning from all."""
+"""Every interactive method learns from its pairs as if each were scored alone, plainly, all with gradients kept."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,95 +13,121 @@ from torch import Tensor
 from harness.jobs import registry
 from harness.jobs.build import build
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
-from models.losses import decisive_pairs
-from models.retrievers import Interactive, pair_scores
+from models import pairs
+from models.retrievers import Interactive
 
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=16, word_dim=7)
-COUNTS, LENGTHS = [5, 1, 3, 5, 3, 5], [2, 7, 1, 3, 3, 7]
-STANDING_ALONE = [
-    label
-    for label in registry.labels()
-    if registry.parse(label)[0].family == "interactive"
-    and isinstance(model := build(registry.model(label), INPUTS, 0), Interactive)
-    and model.pairs_stand_alone
-]
-
-
-def mask_of(lengths: list[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
+INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=16, word_dim=7, margin=0.5, warmup_epochs=1)
+LENGTHS = [2, 7, 1, 3, 3]
+REGIONS = torch.tensor(  # missing anywhere, as where some are dropped at random
+    [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+).bool()
+TIED = "sgraf:saf"  # whose batch norm counts all pairs of a batch while it trains
+LABELS = [label for label in registry.labels() if registry.parse(label)[0].family == "interactive"]
+every_method = pytest.mark.parametrize("label", LABELS)
+every_phase = pytest.mark.parametrize("epoch", [0, 1], ids=["all-negatives", "hardest-negatives"])
 
 
-def batch() -> PairBatch:
-    """Six pairs; the first and the fourth show the same image."""
+def batch(epoch: int = 0) -> PairBatch:
+    """Five pairs; the first and the fourth show the same image."""
     generator = torch.Generator().manual_seed(0)
-    regions = torch.randn(6, 5, 13, generator=generator, dtype=torch.float64)
-    corner = 60 * torch.rand(6, 5, 2, generator=generator, dtype=torch.float64)
-    regions[3], corner[3] = regions[0], corner[0]
-    tokens, words = torch.randint(1, 17, (6, 7), generator=generator), mask_of(LENGTHS, 7)
-    sizes = torch.full((6, 2), 100.0, dtype=torch.float64)
-    images = ImageBatch(regions, mask_of(COUNTS, 5), torch.cat([corner, corner + 20], 2), sizes)
-    return PairBatch(images, TextBatch(tokens * words, words), torch.tensor([0, 1, 2, 0, 3, 4]))
+    features = torch.randn(5, 5, 13, generator=generator, dtype=torch.float64)
+    corner = 60 * torch.rand(5, 5, 2, generator=generator, dtype=torch.float64)
+    features[3], corner[3] = features[0], corner[0]
+    words = torch.arange(7) < torch.tensor(LENGTHS)[:, None]
+    tokens = torch.randint(1, 17, (5, 7), generator=generator)
+    sizes = torch.full((5, 2), 100.0, dtype=torch.float64)
+    images = ImageBatch(features, REGIONS, torch.cat([corner, corner + 20], 2), sizes)
+    return PairBatch(images, TextBatch(tokens * words, words), torch.tensor([0, 1, 2, 0, 3]), epoch)
 
 
 def model_of(label: str, **inputs) -> Interactive:
-    model = build(registry.model(label), replace(INPUTS, **inputs), 0).double()
+    """In training, but for the method whose pairs are tied then."""
+    model = build(registry.model(label), replace(INPUTS, **inputs), 0).double().train(label != TIED)
     assert isinstance(model, Interactive)
     return model
 
 
 def encoded(model: Interactive, pairs: PairBatch) -> tuple[Encoded, Encoded]:
+    torch.manual_seed(0)  # of the dropout
     return model.encode_images(pairs.images), model.encode_texts(pairs.texts)
 
 
-def test_all_but_the_methods_with_statistics_over_a_batch_stand_alone():
-    assert {label.partition(":")[0] for label in STANDING_ALONE} >= {"scan", "bfan", "chan", "naaf", "gsmn", "camp"}
-
-
-@pytest.mark.parametrize("label", STANDING_ALONE)
-def test_pairs_score_as_in_a_block(label):
-    model = model_of(label)
-    images, texts = encoded(model, batch())
-    rows, columns = torch.tensor([0, 3, 2, 2, 5, 1]), torch.tensor([0, 1, 2, 5, 0, 4])
-    some = pair_scores(model.similarity, images.select(rows), texts.select(columns))
-    torch.testing.assert_close(some, model.similarity(images, texts)[rows, columns])
-
-
-@pytest.mark.parametrize("label", STANDING_ALONE)
-@pytest.mark.parametrize("same_image_negatives", [True, False])
-def test_loss_and_gradients_are_those_of_all_pairs(label, same_image_negatives):
-    model = model_of(label, same_image_negatives=same_image_negatives, margin=0.5)
-    parameters, pairs = [p for p in model.parameters() if p.requires_grad], batch()
-    images, texts = encoded(model, pairs)
-    whole = model.ranking_loss(model.similarity(images, texts), pairs)
-    expected = torch.autograd.grad(whole, parameters)
-    (term,) = model.losses(*encoded(model, pairs), pairs).values()
-    torch.testing.assert_close(term, whole)
-    for ours, theirs in zip(torch.autograd.grad(term, parameters), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("label", STANDING_ALONE)
-def test_during_warm_up_every_pair_has_a_gradient(label):
-    model = model_of(label, warmup_epochs=1)
-    images, texts = encoded(model, batch())
-    early, _ = model.scores_to_learn_from(images, texts, batch())
-    assert early.isfinite().all()
-    late, every = model.scores_to_learn_from(images, texts, replace(batch(), epoch=1))
-    learnt_from = late.isfinite()
-    assert learnt_from.diagonal().all()
-    assert learnt_from.sum() <= 3 * len(every)
-    torch.testing.assert_close(late[learnt_from], every[learnt_from].to(late))
-    torch.testing.assert_close(early.detach(), every)
-
-
-def test_the_matching_and_the_hardest_pairs_decide():
-    scores = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.8, 0.3], [0.4, 0.6, 0.7]])
-    images, captions = decisive_pairs(scores)
-    assert list(zip(images.tolist(), captions.tolist(), strict=True)) == [
-        *((0, 0), (0, 2)),  # the image's hardest caption, and the caption's hardest image
-        *((1, 1), (1, 2)),
-        *((2, 0), (2, 1), (2, 2)),
+def plain_scores(model: pairs.PairModel, images: Encoded, texts: Encoded) -> Tensor:
+    """One pair after another, and autograd keeps what it needs of each."""
+    rows = [
+        [
+            model.score(images.select(slice(i, i + 1)), texts.select(slice(j, j + 1)).trim(length)).view(())
+            for j, length in enumerate(pairs.lengths_of(texts).tolist())
+        ]
+        for i in range(len(images))
     ]
-    impostors = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
-    images, captions = decisive_pairs(scores, impostors)
-    assert (0, 2) not in set(zip(images.tolist(), captions.tolist(), strict=True))
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """While it lasts, pairs are scored by `plain_scores`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.retrievers.pair_scores", plain_scores)
+        yield
+
+
+def learnt(model: Interactive, pairs: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and the gradient of every parameter that has one."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    (loss,) = model.losses(*encoded(model, pairs), pairs).values()
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return loss.detach(), {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+
+
+def check_as_plainly(label: str, pairs: PairBatch, **inputs) -> None:
+    with plainly():
+        loss, expected = learnt(model_of(label, **inputs), pairs)
+    ours, found = learnt(model_of(label, **inputs), pairs)
+    torch.testing.assert_close(ours, loss)
+    assert loss > 0
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+    assert any(gradient.any() for gradient in found.values())
+
+
+@every_method
+@every_phase
+@pytest.mark.parametrize("same_image_negatives", [True, False])
+def test_loss_and_gradients_are_those_of_pairs_scored_plainly(label, epoch, same_image_negatives):
+    check_as_plainly(label, batch(epoch), same_image_negatives=same_image_negatives)
+
+
+@every_method
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["in tiles", "one by one"])
+def test_few_pairs_and_many_are_learnt_from_alike(label, share, monkeypatch):
+    monkeypatch.setattr(pairs, "SPARSE", share)
+    monkeypatch.setattr(pairs, "TOGETHER", 2)
+    check_as_plainly(label, batch())
+
+
+@every_method
+@every_phase
+def test_nothing_random_goes_into_a_pair(label, epoch):
+    """For a pair whose gradient is needed is scored twice."""
+    model, given = build(registry.model(label), INPUTS, 0).double().train(), batch(epoch)
+    sides = encoded(model, given)
+    before = torch.get_rng_state()
+    sum(model.losses(*sides, given).values()).backward()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_method
+@every_phase
+def test_half_precision_learns_as_plainly(label, epoch):
+    """Whether it is the weights or their casts that are scored with again."""
+    given, found = batch(epoch), []
+    images = replace(given.images, **{n: getattr(given.images, n).float() for n in ("fragments", "boxes", "sizes")})
+    for way in (plainly(), nullcontext()):
+        with way, torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(learnt(model_of(label).float(), replace(given, images=images))[1])
+    expected, ours = found
+    assert ours.keys() == expected.keys()
+    one, other = (torch.cat([gradient.flatten() for gradient in way.values()]) for way in found)
+    assert torch.cosine_similarity(one, other, dim=0) > 0.95
