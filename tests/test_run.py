@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness import ROOT
 from harness.jobs import registry, suites
 from harness.jobs.ensembles import ENSEMBLES
 from harness.learn.checkpoint import Checkpoints
+from harness.measure import scoring
 from harness.record import SCHEMA, Record, Store
 from harness.run import app
 
@@ -201,6 +203,17 @@ def test_other_settings_are_other_jobs(door):
     door("--timing-rounds", "0", "--only", "chance")
     door("--timing-rounds", "0", "--only", "chance", "--set", "settings.dim=16")
     assert len(door.store.records()) == 2
+
+
+def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that_will_do(door, monkeypatch):
+    monkeypatch.setattr(scoring, "PAIR_ARRAYS", 2**14)  # a pair of these few fragments then takes more than 1 MiB
+    scan = ("--only", "scan:t2i-lse", "--epochs", "1", "--timing-rounds", "0")
+    shown = door(*scan, "--score-memory", "1", code=1)
+    found = re.search(r"the budget is 1 MiB: --score-memory (\d+) at least", door.records()["scan:t2i-lse"].error or "")
+    assert found, shown.output
+    assert int(found[1]) > 1
+    door(*scan, "--score-memory", "1000")
+    assert door.records()["scan:t2i-lse"].job["settings"]["score_memory_mib"] == 1000
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------

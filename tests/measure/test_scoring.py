@@ -124,9 +124,9 @@ def test_scores_of_the_wrong_shape_are_refused():
 
 
 def test_many_captions_that_do_not_follow_one_another_are_counted():
-    block = Encoded(embedding=torch.ones(1, 8))
-    with pytest.raises(ScoreError, match=r"^VSEpp, images 3 to 5, captions 1, 4, 9 and 2 more: similarity has shape"):
-        scoring.score_block(model_of("vsepp"), block, block, slice(3, 5), np.array([1, 4, 9, 16, 25]))
+    images, texts = Encoded(embedding=torch.ones(2, 8)), Encoded(embedding=torch.full((5, 8), torch.nan))
+    with pytest.raises(ScoreError, match=r"^VSEpp, images 3 to 5, captions 1, 4, 9 and 2 more: 10 of 10 scores are"):
+        scoring.score_block(model_of("vsepp"), images, texts, slice(3, 5), np.array([1, 4, 9, 16, 25]))
 
 
 @pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
