@@ -67,6 +67,7 @@ Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
     """A Ray runtime: one started here and stopped in the end, or one that runs already.  Raises SpecError."""
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that failed has a line of ours
     shown = place.dashboard and has_dashboard()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if place.address:
@@ -232,7 +233,7 @@ class Desk(tune.Callback):
             self._ended(trial, "its worker left no record")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._ended(trial, one_line(trial.get_error() or "no reason given"))
+        self._ended(trial, one_line(trial.get_pickled_error() or trial.get_error() or "no reason given"))
 
     def _ended(self, trial: Any, reason: str) -> None:
         """A record always exists: of a job that ran to its end the worker's, of one whose worker was lost ours."""

@@ -147,7 +147,7 @@ def test_a_worker_that_takes_too_much_memory_is_killed_and_recorded_and_others_g
     from ray._private.utils import get_used_memory
 
     total, used = get_system_memory(), get_used_memory()
-    prototypes, margin = 200_000_000, 3 * GIB  # of eight floats each
+    prototypes, margin = 200_000_000, 4 * GIB  # of eight floats each
     if total - used < 4 * 8 * prototypes + GIB:
         pytest.skip(f"{(total - used) / GIB:.1f} GiB are free, too few to waste")
     too_much = ("--set", f"selfalign.prototypes={prototypes}", "--workers", "1", "--no-dashboard")
