@@ -105,13 +105,18 @@ def select(patterns: Sequence[str]) -> list[tuple[Question, str]]:
     return chosen
 
 
+def title(question: Question, arm: str) -> str:
+    """An arm's name among those of other questions: `no-context`, but `prototypes=64` where it is a mere number."""
+    return arm if arm[:1].isalpha() else f"{question.name}={arm}"
+
+
 def arms(question: Question, base: Job) -> dict[str, Job]:
     """Arm -> its job.  Raises SpecError for an unknown field, an arm that changes nothing, and one that is another."""
     jobs: dict[str, Job] = {}
     for name, changes in question.arms.items():
         where = f"arm {name!r} of {FOLDER}/{question.name}"
         try:
-            job = replace(override(base, changes), arm=name)
+            job = replace(override(base, changes), arm=title(question, name))
         except SpecError as error:
             raise SpecError(f"{where}: {error}") from None
         if job.key == base.key:

@@ -12,12 +12,13 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 QUIET = {  # set before ray is imported; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -36,6 +37,7 @@ if any(os.environ.get(name) for name in TOKENS) or (Path.home() / ".ray" / "auth
 import ray  # noqa: E402
 import ray.exceptions  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.air.execution._internal.actor_manager import RayActorManager  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from harness.data.split import DataError  # noqa: E402
@@ -65,6 +67,7 @@ Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
     """A Ray runtime: one started here and stopped in the end, or one that runs already.  Raises SpecError."""
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that failed has a line of ours
     shown = place.dashboard and has_dashboard()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if place.address:
@@ -230,7 +233,7 @@ class Desk(tune.Callback):
             self._ended(trial, "its worker left no record")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._ended(trial, one_line(trial.get_error() or "no reason given"))
+        self._ended(trial, one_line(trial.get_pickled_error() or trial.get_error() or "no reason given"))
 
     def _ended(self, trial: Any, reason: str) -> None:
         """A record always exists: of a job that ran to its end the worker's, of one whose worker was lost ours."""
@@ -317,9 +320,26 @@ def run(
             stop=_Refusal(desk),
         ),
     )
-    tuner.fit()
+    with _memory_kills_as_deaths():
+        tuner.fit()
     if desk.refused:
         raise DataError(desk.refused)
+
+
+class OutOfMemory(ray.exceptions.RayActorError):
+    """Ray killed a worker for want of memory."""
+
+
+def _memory_kills_as_deaths() -> AbstractContextManager[Any]:
+    """Tune replaces a worker that died, but broke off everything where Ray killed one for want of memory."""
+    answered = RayActorManager._actor_task_failed
+
+    def answer(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            exception = OutOfMemory(error_msg=str(exception))
+        answered(manager, tracked_actor_task=tracked_actor_task, exception=exception)
+
+    return patch.object(RayActorManager, "_actor_task_failed", answer)
 
 
 def _anywhere(job: Job, threads: int) -> Job:

@@ -37,7 +37,7 @@ def test_every_arm_changes_its_base_and_is_no_other(name):
     for label in question.bases:
         jobs = questions.arms(question, base(label))
         assert len({job.key for job in jobs.values()} | {base(label).key}) == len(jobs) + 1
-        assert [job.arm for job in jobs.values()] == list(question.arms)
+        assert [job.arm for job in jobs.values()] == [questions.title(question, arm) for arm in question.arms]
 
 
 def test_every_file_is_found():
@@ -120,8 +120,18 @@ def test_a_question_can_be_asked_of_one_base_and_beside_rows():
 
 def test_the_suite_ablations_asks_everything_and_full_asks_about_the_two_levels():
     asked = {job.arm for job in suites.jobs("ablations", Data(), seeds=[0])}
-    assert {arm for q in questions.questions().values() for arm in q.arms} <= asked
+    assert {questions.title(q, arm) for q in questions.questions().values() for arm in q.arms} <= asked
     assert {"concept-only", "context-only"} <= {job.arm for job in suites.jobs("full", Data())}
+
+
+def test_every_job_has_a_name_of_its_own():
+    for suite in ("ablations", "full"):
+        jobs = suites.jobs(suite, Data(), seeds=[0, 1])
+        assert len({job.name for job in jobs}) == len(jobs)
+    asked = suites.jobs("ablations", Data(), only=["ablations/prototypes", "ablations/negatives"], seeds=[0])
+    assert {"vsepp+selfalign prototypes=64 seed 0", "vsepp+selfalign negatives=64 seed 0"} <= {
+        job.name for job in asked
+    }
 
 
 def test_the_suite_goes_by_what_is_asked():
