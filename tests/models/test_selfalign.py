@@ -509,7 +509,7 @@ def test_a_lone_pair_of_one_region_and_one_word_is_finite(module, training):
 class Scan(Interactive):
     """Any interactive model."""
 
-    encode_images = encode_texts = similarity = None
+    encode_images = encode_texts = tile_scores = None
 
 
 def test_an_interactive_host_is_refused_with_the_reason():
