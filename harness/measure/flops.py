@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops(call: Callable[[], object]) -> int:
-    """Operations of one call."""
-    with _taken_apart(), FlopCounterMode(display=False) as counter:
+    """Operations of one call.  Not in inference mode, where the counter stumbles over weight-normalised maps."""
+    with torch.inference_mode(False), torch.no_grad(), _taken_apart(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 

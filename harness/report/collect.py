@@ -248,9 +248,9 @@ def _conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """All but the seed."""
+    """All but the seed, and the threads a job was given: those are told record by record."""
     settings = run.job.as_dict()["settings"]
-    del settings["seed"]
+    del settings["seed"], settings["threads"]
     return settings
 
 

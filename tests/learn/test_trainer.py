@@ -161,7 +161,7 @@ def test_every_epoch_trains_in_training_mode(data_folder, tmp_path):
         lambda: float(not model.eval()),
         settings,
         Checkpoints(tmp_path / "c"),
-        lambda _: modes.append(model.training),
+        lambda progress: modes.append(model.training) if progress.stage == "train" else None,
     )
     assert modes == [True] * STEPS * 2
 
@@ -170,8 +170,10 @@ def test_progress_counts_steps_and_epochs(data_folder, tmp_path):
     model, data, settings = ready(data_folder, epochs=2)
     seen: list[Progress] = []
     fit(model, data.train, Scripted([7.0, 9.0]), settings, Checkpoints(tmp_path / "c"), seen.append)
-    assert [(p.epoch, p.done, p.total) for p in seen] == [(e, s + 1, STEPS) for e in range(2) for s in range(STEPS)]
-    assert [p.rsum for p in seen] == [None] * STEPS + [7.0] * STEPS
+    steps, epochs = ([p for p in seen if p.stage == stage] for stage in ("train", "epoch"))
+    assert [(p.epoch, p.done, p.total) for p in steps] == [(e, s + 1, STEPS) for e in range(2) for s in range(STEPS)]
+    assert [p.rsum for p in steps] == [None] * STEPS + [7.0] * STEPS
+    assert [(p.epoch, p.rsum) for p in epochs] == [(0, 7.0), (1, 9.0)]
 
 
 # The epoch that is kept ----------------------------------------------------------------------------------------------
@@ -324,7 +326,7 @@ def test_scores_that_are_no_numbers_leave_a_record_too(data_folder, tmp_path, mo
     monkeypatch.setattr("models.retrievers.Ranked.losses", lambda _, i, t, __: {"x": (i.embedding + t.embedding).sum()})
     record = execution.execute(job, store)
     assert record.status == "failed"
-    assert record.error == "ScoreError: VSEpp, images 0 to 5: 50 of 50 scores are not finite"
+    assert record.error == "ScoreError: VSEpp, images 0 to 5, captions 0 to 10: 50 of 50 scores are not finite"
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -45,3 +45,9 @@ def test_torch_is_left_as_it_was():
     with pytest.raises(ZeroDivisionError):
         flops(lambda: 1 // 0)
     assert state() == before
+
+
+def test_weight_normalised_maps_are_counted_in_inference_mode_too():
+    mapped = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(5, 3, bias=False))
+    with torch.inference_mode():
+        assert flops(lambda: mapped(torch.ones(2, 5))) == 2 * 2 * 5 * 3
