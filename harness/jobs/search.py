@@ -66,6 +66,7 @@ Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 @contextmanager
 def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
     """A Ray runtime: one started here and stopped in the end, or one that runs already.  Raises SpecError."""
+    _check_address(place.address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that failed has a line of ours
     shown = place.dashboard and has_dashboard()
@@ -103,6 +104,17 @@ def _begun(options: dict[str, Any], tries: int) -> Any:
         if tries == 1:
             raise
     return _begun(options, tries - 1)
+
+
+def _check_address(address: str) -> None:
+    """Whether anybody listens there: Ray itself would wait for minutes.  Raises SpecError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto`, or a form that Ray knows better
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise SpecError(f"Ray did not reach a cluster at {address}: {error.strerror or error}") from None
 
 
 def has_dashboard() -> bool:
