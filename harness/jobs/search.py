@@ -36,7 +36,7 @@ if any(os.environ.get(name) for name in TOKENS) or (Path.home() / ".ray" / "auth
 
 import ray  # noqa: E402
 import ray.exceptions  # noqa: E402
-from ray import tune  # noqa: E402
+from ray import cloudpickle, tune  # noqa: E402
 from ray.air.execution._internal.actor_manager import RayActorManager  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
@@ -245,7 +245,7 @@ class Desk(tune.Callback):
             self._ended(trial, "its worker left no record")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._ended(trial, one_line(trial.get_pickled_error() or trial.get_error() or "no reason given"))
+        self._ended(trial, one_line(_failure(trial)))
 
     def _ended(self, trial: Any, reason: str) -> None:
         """A record always exists: of a job that ran to its end the worker's, of one whose worker was lost ours."""
@@ -258,6 +258,13 @@ class Desk(tune.Callback):
             record = lost(job, reason)
             self.store.save(record)
         self.finish(job, record, self._seconds.get(place, sum(record.seconds.values())))
+
+
+def _failure(trial: Any) -> object:
+    """Why a trial failed, from where Tune has written it already: `get_error` reads a copy that may come seconds later."""
+    if trial.pickled_error_file:
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return Path(trial.error_file).read_text() if trial.error_file else "no reason given"
 
 
 def _listed(trial: Any, name: str) -> None:

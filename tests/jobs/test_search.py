@@ -255,7 +255,7 @@ def wait_for_nodes(door, address: str, count: int) -> None:
                 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
             except (ConnectionError, RuntimeError):
                 time.sleep(0.2)
-        while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+        while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
             time.sleep(0.1)
     """
     with door.process(sys.executable, "-c", code, address, str(count)) as process:
@@ -278,6 +278,7 @@ def test_two_nodes_share_the_jobs_and_one_may_be_killed(ray_door, undisturbed, t
                 ray_door.kill(*ray_door.below(second.pid), second.pid)
                 shown = ray_door.end(driver)
         assert "workers    2 at a time, 1 CPU threads each" in shown
+        wait_for_nodes(ray_door, address, 1)
         refused = ray_door(*ray_door.pair, "--address", address, "--threads", "5", "--force", code=2)
         assert "error: a job of 5 threads needs as many CPUs, there are 1" in refused
     assert ray_door.found() == undisturbed
