@@ -3,8 +3,8 @@
 Nothing of a pair is kept for the backward pass.  The scores come first, tile by tile; what the loss then asks of them
 says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest negatives looks at
 three pairs per item of a batch, all others get a gradient of exactly zero and are left out: such a step costs little
-more than scoring.  Where most pairs count, tiles are computed again one after another, small enough to stay in the
-processor's cache.  Gradients are those of the plain way but for rounding.
+more than scoring.  Where most pairs count, or a batch is small, tiles are computed again one after another, small
+enough to stay in the processor's cache.  Gradients are those of the plain way but for rounding.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.func import vmap
 from harness.protocol import Encoded
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
+PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 TOGETHER = 256  # pairs that are computed one by one at a time
 
 ENCODED = {f.name for f in fields(Encoded)}
@@ -128,22 +129,32 @@ def _one_by_one(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, te
     return vmap(one)(*sides)
 
 
-def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> Iterator[tuple[_Piece, Tensor]]:
-    """What the backward pass has to compute, and the gradient of its scores."""
-    chosen, lengths = grad.nonzero(), lengths_of(texts)  # (P, 2), (M,)
-    if len(chosen) > SPARSE * grad.numel():
-        for rows, columns, length in tiles(len(grad), lengths, model.pairs):
-            part = grad[rows[:, None], columns]
-            if part.any():
-                yield _Piece(rows, columns, length, False), part
-        return
+def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> list[tuple[_Piece, Tensor]]:
+    """What the backward pass has to compute, and the gradient of its scores.
+
+    Few pairs are computed one by one, unless that takes more pieces than all of them would: what a piece costs
+    whatever its size outweighs the pairs then, as in small batches of images with many different masks.
+    """
+    whole = [
+        (_Piece(rows, columns, length, False), grad[rows[:, None], columns])
+        for rows, columns, length in tiles(len(grad), lengths_of(texts), model.pairs)
+    ]
+    chosen = grad.nonzero()  # (P, 2)
+    if len(chosen) <= SPARSE * grad.numel():
+        paired = list(_paired(chosen, images, texts))
+        if len(paired) <= PIECES * len(whole):
+            return [(piece, grad[piece.rows, piece.columns]) for piece in paired]
+    return [(piece, part) for piece, part in whole if part.any()]
+
+
+def _paired(chosen: Tensor, images: Encoded, texts: Encoded) -> Iterator[_Piece]:
+    """Pairs (P, 2) in pieces of one length and one mask each."""
     assert images.mask is not None
     shapes = images.mask.unique(dim=0, return_inverse=True)[1]  # (N,), equal where masks are
-    kinds = torch.stack([shapes[chosen[:, 0]], lengths[chosen[:, 1]]], 1)  # (P, 2)
+    kinds = torch.stack([shapes[chosen[:, 0]], lengths_of(texts)[chosen[:, 1]]], 1)  # (P, 2)
     for kind in kinds.unique(dim=0):
         for some in chosen[(kinds == kind).all(1)].split(TOGETHER):
-            rows, columns = some.unbind(1)
-            yield _Piece(rows, columns, int(kind[1]), True), grad[rows, columns]
+            yield _Piece(*some.unbind(1), int(kind[1]), True)
 
 
 class _PairScores(torch.autograd.Function):

@@ -51,14 +51,14 @@ class Options:
     """Raises ValueError for a module that is not known, or a number out of its range."""
 
     module: str = "sgr"  # sgr: graph reasoning over a pair's similarity vectors | saf: a gated sum of them
-    similarity_dim: int = 256  # width s of a similarity vector
+    similarity_dim: int = 0  # width s of a similarity vector; 0 = a quarter of the embedding: the published 256 of 1024
     steps: int = 3  # of graph reasoning, sgr only
     lam: float = 9.0  # multiplies the normalised products before the softmax over the regions
     dropout: float = 0.4  # of the word vectors and inside the global poolings
 
     def __post_init__(self) -> None:
         one_of("module", self.module, ("sgr", "saf"))
-        at_least("similarity_dim", self.similarity_dim, 1)
+        at_least("similarity_dim", self.similarity_dim, 0)
         at_least("steps", self.steps, 1)
         above_zero("lam", self.lam)
         if not 0 <= self.dropout < 1:
@@ -197,7 +197,7 @@ class SGRAF(FragmentModel):
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
-        width = options.similarity_dim
+        width = options.similarity_dim or max(1, inputs.dim // 4)
         self.options = options
         self.dropout = nn.Dropout(options.dropout)
         self.image_pooling = GlobalPooling(inputs.dim, options.dropout, slots=inputs.regions)

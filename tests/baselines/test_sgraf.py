@@ -209,7 +209,7 @@ def test_the_global_vector_is_part_of_the_score():
     ("changes", "message"),
     [
         ({"module": "sgraf"}, r"'sgraf'.*sgr, saf"),
-        ({"similarity_dim": 0}, "similarity_dim=0"),
+        ({"similarity_dim": -1}, "similarity_dim=-1"),
         ({"steps": 0}, "steps=0"),
         ({"lam": 0.0}, r"lam=0\.0"),
         ({"dropout": 1.0}, r"dropout=1\.0"),

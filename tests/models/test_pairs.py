@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -116,6 +117,21 @@ def test_a_sparse_gradient_computes_the_pairs_that_have_one_and_no_other():
     assert images.contextual.grad.flatten(1).any(1).tolist() == [True, True, False, True, False]
 
 
+def test_pairs_of_more_kinds_than_there_are_tiles_are_not_taken_apart():
+    module, (images, texts) = built(), sides()
+    images.contextual.requires_grad_()
+    again: list[int] = []
+
+    def score(images: Encoded, texts: Encoded) -> Tensor:
+        if torch.is_grad_enabled():
+            again.append(len(images) * len(texts))
+        return module.score(images, texts)
+
+    scores = pair_scores(replace(pair_model(module, size=1000), score=score), images, texts)
+    (scores[[0, 1, 2, 4], 0].sum() + scores[0, 1]).backward()  # five kinds: four masks, and a second length
+    assert sorted(again) == [IMAGES * (LENGTHS == 4).sum(), IMAGES * (LENGTHS == 2).sum()]  # a tile is all of a length
+
+
 def test_a_tile_that_no_gradient_asks_for_is_not_computed_again():
     module, (images, texts) = built(), sides()
     images.contextual.requires_grad_()
@@ -134,6 +150,7 @@ def test_a_tile_that_no_gradient_asks_for_is_not_computed_again():
 def test_gradients_pass_torchs_own_check(monkeypatch):
     for share in (0.0, 1.0):  # tile by tile, pair by pair
         monkeypatch.setattr(pairs, "SPARSE", share)
+        monkeypatch.setattr(pairs, "PIECES", math.inf)
         model = pair_model(built().double())
         images, texts = sides()
 

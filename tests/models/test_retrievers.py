@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -103,6 +104,7 @@ def test_loss_and_gradients_are_those_of_pairs_scored_plainly(label, epoch, same
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["in tiles", "one by one"])
 def test_few_pairs_and_many_are_learnt_from_alike(label, share, monkeypatch):
     monkeypatch.setattr(pairs, "SPARSE", share)
+    monkeypatch.setattr(pairs, "PIECES", math.inf)
     monkeypatch.setattr(pairs, "TOGETHER", 2)
     check_as_plainly(label, batch())
 
