@@ -9,10 +9,8 @@ python -m harness.run --list                           what there is
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +20,12 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import ROOT, console, report
+from harness import ROOT, console, report, schedule
 from harness.data.split import DataError
 from harness.jobs import ensembles, suites
 from harness.jobs.ensembles import Plan, Planned
 from harness.jobs.override import checked_settings
-from harness.jobs.place import Place, divided, wanted
+from harness.jobs.place import Place
 from harness.jobs.spec import Data, Job, SpecError, parse_value
 from harness.phases import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, RecordError, Store
@@ -128,7 +126,7 @@ def main(
             seeds=_seeds(seeds),
             changes=changes,
             settings=checked_settings(
-                {"device": device, "threads": threads or _available_cpus(), "score_memory_mib": score_memory}
+                {"device": device, "threads": threads or schedule.available_cpus(), "score_memory_mib": score_memory}
             ),
             paper_of=paper_of,
         )
@@ -137,8 +135,9 @@ def main(
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
         planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
-        where = Place(workers or 0, threads, _gpus(gpus_per_job, device), address, storage, dashboard, dashboard_port)
-        where = _divided(where, workers, len(jobs), device)
+        gpus = (1.0 if device.startswith("cuda") else 0.0) if gpus_per_job is None else gpus_per_job
+        asked = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
+        where = schedule.placed(asked, workers, len(jobs), device)
         if dry_run:
             rows = [*jobs, *planned.plans]
             out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
@@ -186,10 +185,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
 
-        if place is None:
-            _in_turn(todo, planned.member_keys, store, view.start, finish)
-        elif todo:
-            _side_by_side(todo, planned.member_keys, len(jobs), store, view, finish, place, force)
+        schedule.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         average.average_all(planned, store, force, view.start, view.say)
         for line in phases.lines(jobs, store, view):
             out.print(line, highlight=False, soft_wrap=True)
@@ -198,62 +194,6 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
     out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
-
-
-def _in_turn(jobs: Sequence[Job], averaged: Collection[str], store: Store, start: Callable, finish: Callable) -> None:
-    """One job after the other, in this process."""
-    from harness.jobs.execute import execute
-
-    for job in jobs:
-        started = time.perf_counter()
-        record = execute(job, store, start(job.name), keep_scores=job.key in averaged)
-        finish(job, record, time.perf_counter() - started)
-
-
-def _side_by_side(
-    todo: Sequence[Job],
-    averaged: Collection[str],
-    jobs: int,
-    store: Store,
-    view: console.RunView,
-    finish: Callable,
-    place: Place,
-    force: bool,
-) -> None:
-    """Several jobs at a time, by Ray.  `jobs`: how many there are with those that are recorded."""
-    from harness.jobs import search
-
-    search.check_storage(place.storage)
-    with search.cluster(place, view.say):
-        if place.address:
-            place = search.on_cluster(place, jobs)
-        view.say(f"workers    {place.workers} at a time, {place.threads} CPU threads each")
-        search.run(todo, place, store, view.start, finish, force, averaged)
-
-
-def _divided(place: Place, workers: int | None, jobs: int, device: str) -> Place | None:
-    """With workers and threads of this machine; None where jobs run in this process.  Raises SpecError."""
-    if not wanted(workers, jobs, place.address):
-        return None
-    if device.startswith("cuda:"):
-        raise SpecError(f"Ray chooses the GPU of a job: --device cuda in place of {device}, or --workers 0")
-    if place.address:
-        return place
-    gpus = _gpu_count() if place.gpus else 0
-    count, threads = divided(
-        _available_cpus(), jobs, workers=workers, threads=place.threads, gpus=gpus, gpus_per_job=place.gpus
-    )
-    return replace(place, workers=count, threads=threads)
-
-
-def _gpus(asked: float | None, device: str) -> float:
-    return (1.0 if device.startswith("cuda") else 0.0) if asked is None else asked
-
-
-def _gpu_count() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _cached(store: Store, job: Job | Plan) -> bool:
@@ -277,10 +217,6 @@ def _check_device(name: str) -> None:
         from harness.precision import check_device
 
         check_device(name)
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def _paired(chosen: Tensor, images: Encoded, texts: Encoded) -> Iterator[_Piece]
     kinds = torch.stack([shapes[chosen[:, 0]], lengths_of(texts)[chosen[:, 1]]], 1)  # (P, 2)
     for kind in kinds.unique(dim=0):
         for some in chosen[(kinds == kind).all(1)].split(TOGETHER):
-            yield _Piece(*some.unbind(1), int(kind[1]), True)
+            rows, columns = some.unbind(1)
+            yield _Piece(rows, columns, int(kind[1]), True)
 
 
 class _PairScores(torch.autograd.Function):

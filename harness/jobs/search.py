@@ -261,7 +261,7 @@ class Desk(tune.Callback):
 
 
 def _failure(trial: Any) -> object:
-    """Why a trial failed, from where Tune has written it already: `get_error` reads a copy that may come seconds later."""
+    """Why a trial failed, from where Tune writes it first: `get_error` reads a copy that may come seconds later."""
     if trial.pickled_error_file:
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return Path(trial.error_file).read_text() if trial.error_file else "no reason given"

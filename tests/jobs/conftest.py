@@ -87,6 +87,7 @@ class RayDoor:
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
             "RAY_worker_niceness": "0",  # of nodes that a test starts itself
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # a driver waits for a lost runtime, usually 60
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
