@@ -36,6 +36,12 @@ def check_device(name: str) -> None:
         )
 
 
+def score_products(settings: Settings, family: str) -> torch.autocast:
+    """The precision of the products within the score of an interactive method; sums are kept in float32."""
+    enabled = settings.score_precision == "bf16" and family == "interactive"
+    return torch.autocast(torch.device(settings.device).type, dtype=torch.bfloat16, enabled=enabled)
+
+
 def autocast(settings: Settings) -> torch.autocast:
     """The precision of forward passes; parameters and optimiser stay in float32."""
     device = torch.device(settings.device).type

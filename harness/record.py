@@ -79,6 +79,9 @@ class Record(_Stored):
     )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
+    # where scores were not computed in float32, what that would have found: rsum, tied_queries, changed_i2t and
+    # changed_t2i, the shares of queries whose rank is another
+    fp32: Mapping[str, float] | None = None
     operators: Mapping[str, Any] | None = None  # stage -> its top operators, where traced (harness.measure.trace)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)  # keys of the runs whose scores an ensemble averages

@@ -122,4 +122,5 @@ def _succeeded(
         seconds=seconds,
         peak_memory_mib=peak_memory_mib(job.settings.device),
         tied_queries=evaluation.tied_queries,
+        fp32=evaluation.fp32,
     )

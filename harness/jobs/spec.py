@@ -20,6 +20,7 @@ class SpecError(ValueError):
 
 
 PLACE: dict[str, bool] = {"identity": False}  # where a job runs, not what it is
+ADDED: dict[str, bool] = {"added": True}  # came after records were stored: written out only where not the default
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class Settings:
     max_words: int = 60  # longer captions are cut, and counted
     text_model: str = ""  # folder or hub name of a BERT-layout model in place of word embeddings
     train_text_model: bool = False
-    precision: str = "fp32"  # fp32 | bf16
+    precision: str = "fp32"  # fp32 | bf16: forward passes of encoders and training
+    # fp32 | bf16: products within an interactive method's score, test ranks alone; independent rows stay in fp32, for
+    # their score is the product, and its rounding would tie most queries
+    score_precision: str = field(default="fp32", metadata=ADDED)
     tf32: bool = False
     deterministic: bool = True  # cuDNN and torch algorithms
     score_memory_mib: int = field(default=1024, metadata=PLACE)  # for the blocks of all-pairs scoring
@@ -133,7 +137,8 @@ class Settings:
                 raise SpecError(f"settings.{name} must be at least 0 and finite, got {getattr(self, name)}")
 
 
-CHOICES = {"optimiser": ("adam", "adamw"), "precision": ("fp32", "bf16")}
+PRECISIONS = ("fp32", "bf16")
+CHOICES = {"optimiser": ("adam", "adamw"), "precision": PRECISIONS, "score_precision": PRECISIONS}
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ class Job:
         """For the record: everything but paths, which mean nothing elsewhere."""
         data = asdict(self.data)
         del data["path"]
-        return {"data": data, "model": self.model.as_dict(), "settings": _portable(asdict(self.settings))}
+        return {"data": data, "model": self.model.as_dict(), "settings": _portable(_written(self.settings))}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Job:
@@ -172,7 +177,15 @@ class Job:
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
-    return _portable({f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("identity", True)})
+    written = _written(value)
+    elsewhere = {f.name for f in fields(value) if not f.metadata.get("identity", True)}
+    return _portable({name: own for name, own in written.items() if name not in elsewhere})
+
+
+def _written(value: Data | Settings) -> dict[str, Any]:
+    """All fields, without what was added later and is as it always was."""
+    usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
+    return {name: own for name, own in asdict(value).items() if name not in usual or own != usual[name]}
 
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:

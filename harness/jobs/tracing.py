@@ -25,6 +25,7 @@ from harness.measure.cost import spread, workload
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.scoring import all_pairs
 from harness.measure.trace import STAGES, trace
+from harness.precision import score_products
 from harness.progress import Progress, Watch
 from harness.protocol import PairBatch, Retriever
 from harness.record import Store
@@ -79,7 +80,12 @@ def _stages(job: Job, data: Prepared, store: Store) -> Iterator[tuple[str, Step]
         gallery = in_float32(encode_images(model, load.gallery, settings))
         groups = encode_texts(model, tokens, settings, queries)
         groups = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
-    yield "score", _inferring(lambda: all_pairs(model, gallery, groups, settings.score_memory_mib))
+
+    def score() -> None:
+        with score_products(settings, model.family):
+            all_pairs(model, gallery, groups, settings.score_memory_mib)
+
+    yield "score", _inferring(score)
 
 
 def _training(job: Job, data: Prepared, model: Retriever) -> Step:

@@ -30,6 +30,7 @@ from harness.measure.gallery import Searcher, index_bytes
 from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
 from harness.measure.scoring import all_pairs
+from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Retriever
 from harness.record import CostRecord
@@ -134,9 +135,10 @@ class _Bench:
             "encode_texts": lambda: encode_texts(self.model, load.tokens, settings),
         }
         seconds = {stage: timed(call, settings.device)[1] for stage, call in calls.items()}
-        scores, seconds["score"] = timed(
-            lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib), settings.device
-        )
+        with score_products(settings, self.model.family):
+            scores, seconds["score"] = timed(
+                lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib), settings.device
+            )
         _, seconds["rank"] = timed(lambda: metrics.text_to_image_ranks(scores, load.query_images), settings.device)
         return seconds
 

@@ -22,7 +22,7 @@ from harness.jobs.spec import Settings
 from harness.measure import metrics
 from harness.measure.ranking import Ranked, stream
 from harness.measure.scoring import Group, all_pairs
-from harness.precision import autocast
+from harness.precision import autocast, score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever, concatenate
 from harness.record import Ranks
@@ -41,6 +41,7 @@ class Evaluation:
     ranks: Ranks
     tied_queries: int
     seconds: dict[str, float]
+    fp32: dict[str, float] | None = None  # what float32 would have found, where scores were computed in less
 
 
 def encode_images(model: Retriever, images: Images, settings: Settings, watch: Watch = unwatched) -> Encoded:
@@ -115,12 +116,14 @@ def scores(
     """The (N, M) matrix of a split and the seconds each stage took."""
     with evaluating(model):
         images, groups, seconds = encoded(model, side, settings, watch)
-        matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
+        with score_products(settings, model.family):
+            matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
     return matrix, seconds | {"score": score_s}
 
 
 def rsum(model: Retriever, side: Side, settings: Settings) -> float:
-    """Sum of six recalls over a split, in percent."""
+    """Sum of six recalls over a split, in percent; scored in float32, whatever the test is scored in."""
+    settings = replace(settings, score_precision="fp32")
     if model.family == "independent":
         found, _ = _streamed(model, side, settings, k=0)
         return metrics.summary(found.i2t, found.t2i)["rsum"]
@@ -144,7 +147,21 @@ def evaluate(
     if keep is not None:
         keep(matrix)
     (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
-    return Evaluation(ranks, tied, seconds | {"rank": rank_s})
+    fp32 = None
+    if settings.score_precision != "fp32" and model.family == "interactive":
+        exact, _ = scores(model, side, replace(settings, score_precision="fp32"), watch)
+        fp32 = _beside(ranks, *metrics.ranks(exact, side.split.caption_to_image))
+    return Evaluation(ranks, tied, seconds | {"rank": rank_s}, fp32)
+
+
+def _beside(ranks: Ranks, i2t: np.ndarray, t2i: np.ndarray, tied: int) -> dict[str, float]:
+    """Rsum and ties of other ranks of the same queries, and the shares of queries whose rank is another."""
+    return {
+        "rsum": metrics.summary(i2t, t2i)["rsum"],
+        "tied_queries": tied,
+        "changed_i2t": float((ranks.i2t != i2t).mean()),
+        "changed_t2i": float((ranks.t2i != t2i).mean()),
+    }
 
 
 def _streamed(

@@ -25,6 +25,7 @@ from harness.measure.exact import ExactIndex, joined, top_k
 from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
 from harness.measure.scoring import block_shape
+from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
 
@@ -106,7 +107,8 @@ def answerer(model: Retriever, gallery: Encoded, settings: Settings) -> Callable
 
     def answer(text: Encoded) -> np.ndarray:
         size, _ = block_shape(model, gallery, text, settings.score_memory_mib)
-        parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
+        with score_products(settings, model.family):
+            parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
         scores = torch.cat(parts).float()
         if scores.device.type == "cpu":
             return top_k(scores.numpy(), TOP)

@@ -19,6 +19,7 @@ from harness.data.prepared import Side
 from harness.measure.cost import Contender, spread
 from harness.measure.evaluator import encode_images, encode_texts, in_float32, timed
 from harness.measure.scoring import Group, all_pairs
+from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, concatenate
 
@@ -84,9 +85,9 @@ class _Bench:
 
     def __init__(self, contender: Contender, side: Side, shared: Plan) -> None:
         self.key, self.plan = contender.job.key, shared
-        self.model, self.memory_mib = contender.model.eval(), contender.job.settings.score_memory_mib
-        self.images = in_float32(encode_images(self.model, side.split.images, contender.job.settings))
-        groups = encode_texts(self.model, side.tokens, contender.job.settings)
+        self.model, self.settings = contender.model.eval(), contender.job.settings
+        self.images = in_float32(encode_images(self.model, side.split.images, self.settings))
+        groups = encode_texts(self.model, side.tokens, self.settings)
         self.groups = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
         self.group_of, self.place_of = _places(self.groups, len(side.split.captions))
         part = "retrieve" if self.model.family == "independent" else "rerank"
@@ -117,7 +118,8 @@ class _Bench:
             images, groups = self.images.select(torch.from_numpy(found)), [Group(np.zeros(1, int), self._caption(item))]
         else:
             images, groups = self.images.select(slice(item, item + 1)), self._captions(found)
-        scores = all_pairs(self.model, images, groups, self.memory_mib)
+        with score_products(self.settings, self.model.family):
+            scores = all_pairs(self.model, images, groups, self.settings.score_memory_mib)
         return np.argsort(-scores.ravel())
 
     def _caption(self, caption: int) -> Encoded:

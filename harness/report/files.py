@@ -26,6 +26,7 @@ from harness.report.figures import Drawn
 from harness.report.index_tables import approximate_search
 from harness.report.operator_tables import operators_sheet
 from harness.report.plots.style import fingerprint
+from harness.report.precision_table import precision_sheet
 from harness.report.published import rows_for
 from harness.report.query_tables import single_queries
 from harness.report.rerank_tables import rerank_sheets
@@ -105,6 +106,8 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         found[f"summary{number}.md"] = markdown(replace(tables.summary(group), header=header))
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
+        if (rounded := precision_sheet(group)) is not None:
+            found[f"precision{number}.md"] = markdown(replace(rounded, header=header))
         if (operators := operators_sheet(group)) is not None:
             found[f"operators{number}.md"] = markdown(replace(operators, header=header))
         if (reranks := rerank_sheets(group.reranks)) is not None:

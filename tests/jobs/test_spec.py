@@ -35,6 +35,13 @@ def test_identity_follows_everything_else(job, change):
     assert override(job, change).key != job.key
 
 
+def test_a_setting_added_later_leaves_stored_jobs_as_they_are(job):
+    stored, half = job.as_dict(), override(job, {"settings.score_precision": "bf16"})
+    assert "score_precision" not in stored["settings"]
+    assert half.as_dict()["settings"]["score_precision"] == "bf16"
+    assert Job.from_dict(half.as_dict()).key == half.key != job.key
+
+
 def test_a_job_survives_its_record(job):
     again = Job.from_dict(job.as_dict())
     assert again == job

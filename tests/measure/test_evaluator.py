@@ -121,6 +121,36 @@ def test_bfloat16_encodes_but_scores_stay_in_single_precision():
     assert not np.array_equal(found, exact)
 
 
+HALF = replace(SETTINGS, score_precision="bf16")
+
+
+def test_scores_in_half_precision_are_reported_beside_those_in_single():
+    model, data = model_of("scan:t2i-lse"), side(40)
+    exact, half = evaluator.evaluate(model, data, SETTINGS), evaluator.evaluate(model, data, HALF)
+    assert exact.fp32 is None
+    assert half.fp32 == {
+        "rsum": metrics.summary(exact.ranks.i2t, exact.ranks.t2i)["rsum"],
+        "tied_queries": exact.tied_queries,
+        "changed_i2t": (half.ranks.i2t != exact.ranks.i2t).mean(),
+        "changed_t2i": (half.ranks.t2i != exact.ranks.t2i).mean(),
+    }
+    assert half.fp32["changed_t2i"] > 0
+    (found, _), (plain, _) = (evaluator.scores(model, data, settings) for settings in (HALF, SETTINGS))
+    np.testing.assert_allclose(found, plain, atol=0.05)
+
+
+def test_the_score_of_an_independent_model_stays_in_single_precision():
+    model, data = model_of("vsepp"), side(40)
+    half = evaluator.evaluate(model, data, HALF)
+    assert half.fp32 is None
+    assert np.array_equal(half.ranks.i2t, evaluator.evaluate(model, data, SETTINGS).ranks.i2t)
+
+
+def test_weights_are_chosen_in_single_precision():
+    model, data = model_of("scan:t2i-lse"), side(40)
+    assert evaluator.rsum(model, data, HALF) == evaluator.rsum(model, data, SETTINGS)
+
+
 def test_masks_stay_masks_in_single_precision():
     data = side(3)
     with torch.inference_mode():
