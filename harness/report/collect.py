@@ -151,21 +151,19 @@ def read(folder: Path) -> list[Run]:
 def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
     """What an ensemble takes: every member encodes and scores, then their mean is ranked once.
 
-    A member that was not timed itself takes what another seed of its row does.  None where a member has no such samples
-    or members were not timed alike.
+    A member that was not timed itself takes what another seed of its row does.  Turns are added up as far as all members
+    took them.  None where a member has no samples or members were not timed alike.
     """
     by_key = {other.record.key: other for other in runs}
     costs = [_cost_of_row(by_key[key], runs) if key in by_key else None for key in run.record.members]
     found = [cost for cost in costs if cost is not None]
-    alike = {
-        json.dumps([c.machine, c.sizes, {s: len(v) for s, v in c.samples_s.items()}], sort_keys=True) for c in found
-    }
+    alike = {json.dumps([c.machine, c.sizes, sorted(c.samples_s)], sort_keys=True) for c in found}
     if len(found) < len(costs) or len(alike) != 1:
         return None
     samples = {
         stage: list(first)
         if stage == "rank"
-        else [sum(turn) for turn in zip(*(c.samples_s[stage] for c in found), strict=True)]
+        else [sum(turn) for turn in zip(*(c.samples_s[stage] for c in found), strict=False)]
         for stage, first in found[0].samples_s.items()
     }
     return replace(

@@ -48,6 +48,13 @@ def test_two_seeds_of_one_row_are_one_run():
     assert plan.job.model.label == plan.ensemble.name == "vsrn*+selfalign"
 
 
+def test_arms_of_an_ablation_are_not_members():
+    jobs = suites.jobs("full", Data(), only=["vsrn+selfalign", "ablations/submodules/vsrn"])
+    (plan,) = ensembles.plan([job for job in jobs if job.model.selfalign]).plans
+    rows = suites.jobs("full", Data(), only=["vsrn+selfalign"])
+    assert plan.members == [job.key for job in rows[:2]]
+
+
 def test_what_is_too_little_is_said():
     assert planned("camera").short == ("camera*: needs 2 seeds of camera, 1 asked for",)
     sgr, saf = (
