@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtrit
@@ -86,14 +87,22 @@ def paired_bootstrap(
     differ between a and b, Q may not.  Directions are drawn apart.  Captions of one image count as separate queries.
     Raises ValueError for other shapes.
     """
-    rng = np.random.default_rng(seed)
-    draws = np.zeros(resamples)
+    gains = []
     for a, b in zip(ranks_a, ranks_b, strict=True):
         if a.shape[-1] != b.shape[-1] or not a.shape[-1]:
             raise ValueError(f"paired queries needed, got ranks of shape {a.shape} and {b.shape}")
-        gain = _hits(a, ks) - _hits(b, ks)  # (Q,) what a query adds to the difference
+        gains.append((_hits(a, ks) - _hits(b, ks)).round(9).tobytes())  # (Q,) what each query adds to the difference
+    return _bootstrap(tuple(gains), resamples, seed, level)
+
+
+@lru_cache(maxsize=1024)  # tables, figures and page of one report ask for the same intervals
+def _bootstrap(gains: tuple[bytes, ...], resamples: int, seed: int, level: float) -> Interval:
+    """gains: (Q,) float64 of each direction."""
+    rng = np.random.default_rng(seed)
+    draws = np.zeros(resamples)
+    for gain in map(np.frombuffer, gains):
         # few values are distinct; how often each is drawn is multinomial: as if single queries were drawn, only faster
-        values, counts = np.unique(gain.round(9), return_counts=True)
+        values, counts = np.unique(gain, return_counts=True)
         draws += rng.multinomial(len(gain), counts / len(gain), size=resamples) @ values * (100 / len(gain))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.jobs import registry
 from harness.jobs.build import build
 from harness.measure import metrics, ranking, scoring
+from harness.measure.memory import peak_of
 from harness.measure.ranking import Best, Ranked, stream
 from harness.measure.scoring import Group, ScoreError, all_pairs
 from harness.progress import Progress
@@ -153,3 +154,21 @@ def test_the_best_of_blocks_in_any_order_are_the_best_of_all(values, k, wide, ra
             block = matrix[:, columns] if axis == 1 else matrix[columns]
             best.add(block, slice(0, 2), columns.start, axis)
         assert best.items().tolist() == [np.argsort(-row, kind="stable")[:k].tolist() for row in scores]
+
+
+@pytest.mark.slow
+def test_the_largest_protocol_takes_less_memory_than_its_matrix():
+    """5,000 x 25,000 scores are 477 MiB; beside both sides there are blocks and what is kept of them."""
+    narrow, n, m = 64, 5000, 25000
+    images, texts = torch.randn(n, narrow), torch.randn(m, narrow)
+    group = Group(np.arange(m), Encoded(embedding=texts))
+
+    def ranked() -> Ranked:
+        with torch.inference_mode():
+            return stream(MODEL, Encoded(embedding=images), [group], np.arange(m) // 5, 64, 10, 1000)
+
+    _, before = peak_of(lambda: None, "cpu")
+    _, peak = peak_of(ranked, "cpu")
+    if before is None or peak is None:
+        pytest.skip("this system does not count peaks of memory")
+    assert peak - before < 256
