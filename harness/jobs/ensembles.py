@@ -92,7 +92,7 @@ class Planned:
 
 
 def plan(jobs: Sequence[Job]) -> Planned:
-    """The ensembles of these jobs: those whose rows are all among them, seed by seed.  Arms of ablations are no rows."""
+    """The ensembles of these jobs: those whose rows are all among them, seed by seed.  Arms do not count."""
     rows: dict[str, dict[int, Job]] = {}
     for job in (job for job in jobs if not job.arm):
         rows.setdefault(job.model.label, {})[job.settings.seed] = job

@@ -151,8 +151,8 @@ def read(folder: Path) -> list[Run]:
 def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
     """What an ensemble takes: every member encodes and scores, then their mean is ranked once.
 
-    A member that was not timed itself takes what another seed of its row does.  Turns are added up as far as all members
-    took them.  None where a member has no samples or members were not timed alike.
+    A member that was not timed itself takes what another seed of its row does.  Turns are added up as far as all of
+    them go.  None where a member has no samples or members were not timed alike.
     """
     by_key = {other.record.key: other for other in runs}
     costs = [_cost_of_row(by_key[key], runs) if key in by_key else None for key in run.record.members]
