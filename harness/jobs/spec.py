@@ -185,7 +185,8 @@ def _identity(value: Data | Settings) -> dict[str, Any]:
 def _written(value: Data | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
     usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
-    return {name: own for name, own in asdict(value).items() if name not in usual or own != usual[name]}
+    every = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
 
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ python -m harness.report --retrieved vsrn,vsrn+selfalign results/full-scenes    
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,7 @@ def main(
         Path | None, typer.Option(help="Caption file that tells a picture's file, where ids are no file names.")
     ] = None,
 ) -> None:
+    gc.set_threshold(100_000, 20, 50)  # figures are many objects that live on; to search them for waste is in vain
     try:
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
