@@ -31,7 +31,7 @@ def test_two_pairs_by_hand():
 @given(st.integers(1, 7), st.integers(0, 2**31), st.floats(0, 2), st.booleans(), st.integers(1, 7))
 def test_the_hinge_equals_its_slow_twin(count, seed, margin, hardest, images):
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(count, count, generator=generator)
+    scores = torch.randn(count, count, generator=generator, dtype=torch.float64)
     impostors = other_image(torch.randint(images, (count,), generator=generator))
     expected = slow_hinge(scores.tolist(), margin, hardest, impostors.tolist())
     assert float(hinge(scores, margin, hardest, impostors)) == pytest.approx(expected, abs=1e-5)
