@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness.console import RunView
 from harness.jobs.place import Place, divided, wanted
 from harness.jobs.spec import Job, SpecError
-from harness.record import Record, Store
+from harness.record import Store
 
-Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
+if TYPE_CHECKING:
+    from harness.jobs.search import Finish  # which imports ray
 
 
 def placed(place: Place, workers: int | None, jobs: int, device: str) -> Place | None:

@@ -55,12 +55,11 @@ class Model:
     options: Mapping[str, Any] = field(default_factory=dict)
     selfalign: Mapping[str, Any] | None = None  # None = the host alone
     recipes: Mapping[str, int] = field(default_factory=dict)
-    control: str = ""  # the host alone, made as large as SelfAlign would make it in one respect, one of `CONTROLS`
+    # the host alone, made as large as SelfAlign would make it in one respect, one of `CONTROLS`
+    control: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
-        """Without `control` where there is none: models from before it was known keep their identity."""
-        whole = asdict(self)
-        return whole if self.control else {name: value for name, value in whole.items() if name != "control"}
+        return _written(self)
 
     @property
     def label(self) -> str:
@@ -182,7 +181,7 @@ def _identity(value: Data | Settings) -> dict[str, Any]:
     return _portable({name: own for name, own in written.items() if name not in elsewhere})
 
 
-def _written(value: Data | Settings) -> dict[str, Any]:
+def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
     usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
     every = {f.name: getattr(value, f.name) for f in fields(value)}
