@@ -184,10 +184,12 @@ def test_bars_say_what_was_not_timed():
     assert [bar.get_width() for bar in axes.patches] == [2.0, 0]
 
 
-def test_curves_leave_a_gap_where_an_epoch_has_no_value():
-    axes = curves([("a", "interactive", [[1.0, None, 3.0]])], "t", "c", "dev Rsum").axes[0]
-    y = np.asarray(axes.lines[-1].get_ydata(), float)
-    np.testing.assert_array_equal(y, [1, np.nan, 3])
+def test_the_runs_of_a_method_are_one_line_with_gaps_between_them_and_where_an_epoch_has_no_value():
+    rows = [("a", "interactive", [[1.0, None, 3.0], [4.0]]), ("b", "independent", [[7.0]])]
+    others, own = curves(rows, "t", "c", "dev Rsum").axes[0].lines
+    np.testing.assert_array_equal(own.get_xdata(), [1, 2, 3, np.nan, 1, np.nan])
+    np.testing.assert_array_equal(own.get_ydata(), [1, np.nan, 3, np.nan, 4, np.nan])
+    np.testing.assert_array_equal(others.get_ydata(), [7, np.nan])
 
 
 def test_a_sweep_marks_what_has_no_result():

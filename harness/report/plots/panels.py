@@ -26,23 +26,28 @@ def curves(
 
     def draw(axes: Axes, place: int) -> None:
         _, family, runs = rows[place]
-        for other in (run for at, (_, _, others) in enumerate(rows) if at != place for run in others):
-            axes.plot(range(1, len(other) + 1), _gaps(other), color=PALE, linewidth=0.7, zorder=1)
+        others = [run for at, (_, _, found) in enumerate(rows) if at != place for run in found]
+        axes.plot(*_one_line(others), color=PALE, linewidth=0.7, zorder=1)
         style = look(family)
-        for run in runs:
-            # few epochs are marked one by one
-            marker = style.marker if len(run) <= 12 else ""
-            axes.plot(
-                range(1, len(run) + 1), _gaps(run), color=style.colour, linewidth=1.3, marker=marker, markersize=3.5
-            )
+        marker = style.marker if max(map(len, runs)) <= 12 else ""  # few epochs are marked one by one
+        axes.plot(*_one_line(runs), color=style.colour, linewidth=1.3, marker=marker, markersize=3.5)
+
+    def scale(axes: Axes) -> None:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
-    return _grid([name for name, _, _ in rows], draw, title, caption, ("epoch", axis), below=0.46)
+    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("epoch", axis), below=0.46)
 
 
-def _gaps(values: Sequence[float | None]) -> list[float]:
-    return [np.nan if value is None else value for value in values]
+def _one_line(runs: Sequence[Sequence[float | None]]) -> tuple[list[float], list[float]]:
+    """Epochs from 1 and values of all runs as one line with gaps between them; a line each takes much longer."""
+    gap = (np.nan, np.nan)
+    points = [
+        point
+        for run in runs
+        for point in (*((epoch, np.nan if value is None else value) for epoch, value in enumerate(run, start=1)), gap)
+    ]
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def histograms(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title: str, caption: str) -> Figure:
@@ -58,11 +63,14 @@ def histograms(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title:
         for step, (way, fill) in enumerate(fills.items()):
             at = np.arange(len(EDGES)) + 0.4 * step - 0.2
             axes.bar(at, shares(ranks[way]), width=0.4, color=colour, edgecolor="white", linewidth=0, **fill)
-        axes.set_xticks(range(len(EDGES)), bin_names(), rotation=60, fontsize=6.5)
+        axes.tick_params(axis="x", rotation=60, labelsize=6.5)
         axes.grid(visible=False, axis="x")
 
+    def scale(axes: Axes) -> None:
+        axes.set_xticks(range(len(EDGES)), bin_names())
+
     axis_names = ("rank of the first right answer", "% of queries")
-    figure = _grid([name for name, _, _ in rows], draw, title, caption, axis_names, below=0.74)
+    figure = _grid([name for name, _, _ in rows], draw, scale, title, caption, axis_names, below=0.74)
     handles = [Patch(facecolor=GREY, edgecolor="white", label=WAYS[way], **fill) for way, fill in fills.items()]
     above = (1, 1 - 0.05 / figure.get_figheight())
     figure.legend(handles=handles, loc="upper right", bbox_to_anchor=above, ncols=2, fontsize=8)
@@ -86,9 +94,11 @@ def sweep(rows: Sequence[tuple[str, str, Sequence[float | None]]], title: str, c
                     number, value, width=0.7, color=style.colour, hatch=style.hatch, edgecolor="white", linewidth=0
                 )
         axes.grid(visible=False, axis="x")
+
+    def scale(axes: Axes) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
 
-    return _grid([name for name, _, _ in rows], draw, title, caption, ("settings", "Rsum"), below=0.46)
+    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("settings", "Rsum"), below=0.46)
 
 
 WAYS = {"i2t": "image to text", "t2i": "text to image"}
@@ -112,12 +122,17 @@ def bin_names() -> list[str]:
 def _grid(
     names: Sequence[str],
     draw: Callable[[Axes, int], None],
+    scale: Callable[[Axes], None],
     title: str,
     caption: str,
     axis_names: tuple[str, str],
     below: float,
 ) -> Figure:
-    """Panels in rows of four, those that are left over taken out.  below: inches for what stands under the last row."""
+    """Panels in rows of four, those that are left over taken out.
+
+    draw: fills one panel.  scale: sets limits and ticks, once, for the axes that all panels share.
+    below: inches for what stands under the last row.
+    """
     if not names:
         raise ValueError("no panel to draw")
     across = min(ACROSS, len(names))
@@ -133,11 +148,12 @@ def _grid(
         if at >= len(names):
             axes.remove()
             continue
+        axes.tick_params(labelsize=7)
         draw(axes, at)
         axes.set_title(_fitting(names[at]), fontsize=7.5, loc="left", pad=3)
-        axes.tick_params(labelsize=7)
         if at + across >= len(names):  # nothing stands below
             axes.tick_params(labelbottom=True)
+    scale(panels[0])
     height = figure.get_figheight()
     figure.text(0.12 / width, (place["bottom"] + place["top"]) / 2, axis_names[1], rotation=90, va="center", fontsize=8)
     middle = (place["left"] + place["right"]) / 2

@@ -49,6 +49,7 @@ RC: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.titley": 1.0,  # found for each axes by laying out their ticks, which takes long, where it is not told
     "grid.color": "#ebebeb",
     "grid.linewidth": 0.8,
     "xtick.color": GREY,
