@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,40 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from baselines.interactive.bfan import BFAN, Options, build, kept
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
-from tests import fragment_checks
-
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
-REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
-
-
-def mask_of(lengths: Sequence[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
-def batch(width: int = 7) -> PairBatch:
-    """Three pairs, one image with a single region and one caption of a single word."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    words = mask_of(WORDS, 7)
-    return PairBatch(
-        ImageBatch(torch.randn(3, 5, 13, generator=generator), mask_of(REGIONS, 5)),
-        TextBatch(F.pad(tokens * words, (0, width - 7)), F.pad(words, (0, width - 7))),
-        image_index=torch.arange(3),
-    )
+from harness.protocol import Encoded
+from tests import fragment_checks, three_pairs
+from tests.three_pairs import INPUTS, batch, each_alone, mask_of
 
 
 def encoded(options: Options, width: int = 7) -> tuple[BFAN, Encoded, Encoded]:
     """An untrained model, and the three pairs as it encodes them."""
     torch.manual_seed(0)
     model = BFAN(INPUTS, options)
-    pairs = batch(width)
-    return model, model.encode_images(pairs.images), model.encode_texts(pairs.texts)
-
-
-def fragments(side: Encoded, item: int) -> Tensor:
-    """(n, d), the real ones of an item."""
-    return side.contextual[item][side.mask[item]]
+    return model, *three_pairs.encoded(model, batch(width))
 
 
 EVERY_WAY = [Options("equal"), Options("prob"), Options("prob", lam=3.0)]
@@ -134,8 +108,9 @@ def test_a_pair_that_agrees_scores_two():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    slow = [[slow_score(fragments(images, i), fragments(texts, j), options) for j in range(3)] for i in range(3)]
-    torch.testing.assert_close(scores, torch.tensor(slow))
+    torch.testing.assert_close(
+        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, options))
+    )
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

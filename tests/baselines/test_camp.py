@@ -10,22 +10,13 @@ import torch
 from torch import Tensor
 
 from baselines.interactive.camp import CAMP, Gathering, Options, build, matching_bce
-from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
-
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
-COUNTS, LENGTHS = [5, 1, 3], [2, 7, 1]
-
-
-def mask_of(lengths: list[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
+from harness.protocol import ImageBatch, PairBatch, TextBatch
+from tests.three_pairs import INPUTS, REGIONS, WORDS, batch
 
 
 def sides() -> tuple[ImageBatch, TextBatch]:
-    """Images of 5, 1 and 3 regions, captions of 2, 7 and 1 words."""
-    generator = torch.Generator().manual_seed(0)
-    regions = torch.randn(3, 5, 13, generator=generator, dtype=torch.float64)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    return ImageBatch(regions, mask_of(COUNTS, 5)), TextBatch(tokens, mask_of(LENGTHS, 7))
+    pairs = batch(dtype=torch.float64)
+    return pairs.images, pairs.texts
 
 
 def model_of(heads: int = 4) -> CAMP:
@@ -60,8 +51,8 @@ def test_all_pairs_at_once_equal_each_pair_alone(heads):
     images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
     scores = model.similarity(images, texts)
     assert scores.std() > 1e-3  # else any wrong score would pass
-    for i, r in enumerate(COUNTS):
-        for j, n in enumerate(LENGTHS):
+    for i, r in enumerate(REGIONS):
+        for j, n in enumerate(WORDS):
             regions, words = images.contextual[i, :r], texts.contextual[j, :n]
             pair = slow_side(model.region_side, regions, words), slow_side(model.word_side, words, regions)
             torch.testing.assert_close(
@@ -81,8 +72,8 @@ def test_gradients_equal_those_of_each_pair_alone():
             pooled = side(v, t, v_mask, t_mask, side.of_queries(v), side.of_context(t))  # (captions, images, d)
         else:
             rows = [
-                [slow_side(model.region_side, v[i, :r], t[j, :n]) for i, r in enumerate(COUNTS)]
-                for j, n in enumerate(LENGTHS)
+                [slow_side(model.region_side, v[i, :r], t[j, :n]) for i, r in enumerate(REGIONS)]
+                for j, n in enumerate(WORDS)
             ]
             pooled = torch.stack([torch.stack(row) for row in rows])
         parameters = [*model.region_side.parameters(), *model.regions.parameters()]
@@ -132,19 +123,19 @@ def test_certain_scores_and_a_lonely_pair_cost_something_finite(hardest):
 
 
 def test_warm_up_and_same_image_settings_reach_the_loss():
-    batch = PairBatch(*sides(), image_index=torch.tensor([0, 0, 1]))
-    apart = batch.image_index[:, None] != batch.image_index
+    pairs = PairBatch(*sides(), image_index=torch.tensor([0, 0, 1]))
+    apart = pairs.image_index[:, None] != pairs.image_index
     model = build(replace(INPUTS, warmup_epochs=1, same_image_negatives=False), Options())
     assert isinstance(model, CAMP)
-    torch.testing.assert_close(model.ranking_loss(SCORES, batch), matching_bce(SCORES, False, apart))
-    torch.testing.assert_close(model.ranking_loss(SCORES, replace(batch, epoch=1)), matching_bce(SCORES, True, apart))
+    torch.testing.assert_close(model.ranking_loss(SCORES, pairs), matching_bce(SCORES, False, apart))
+    torch.testing.assert_close(model.ranking_loss(SCORES, replace(pairs, epoch=1)), matching_bce(SCORES, True, apart))
     plain = build(INPUTS, Options())
     assert isinstance(plain, CAMP)
-    torch.testing.assert_close(plain.ranking_loss(SCORES, batch), matching_bce(SCORES))
+    torch.testing.assert_close(plain.ranking_loss(SCORES, pairs), matching_bce(SCORES))
     terms = plain.losses(
-        plain.encode_images(ImageBatch(batch.images.fragments.float(), batch.images.mask)),
-        plain.encode_texts(batch.texts),
-        batch,
+        plain.encode_images(ImageBatch(pairs.images.fragments.float(), pairs.images.mask)),
+        plain.encode_texts(pairs.texts),
+        pairs,
     )
     assert list(terms) == ["bce"]
 

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.interactive.chan import ASSIGNMENTS, CHAN, POOLINGS, Options, build, pooled
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
-from tests import fragment_checks
+from harness.protocol import Encoded, ImageBatch
+from tests import fragment_checks, three_pairs
+from tests.three_pairs import REGIONS, WORDS, batch, each_alone, fragments
 
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=14, word_dim=7)
-REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
-
-
-def mask_of(lengths: Sequence[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
-def batch(width: int = 7) -> PairBatch:
-    """Three pairs, one image with a single region and one caption of a single word."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    words = mask_of(WORDS, 7)
-    return PairBatch(
-        ImageBatch(torch.randn(3, 5, 13, generator=generator), mask_of(REGIONS, 5)),
-        TextBatch(F.pad(tokens * words, (0, width - 7)), F.pad(words, (0, width - 7))),
-        image_index=torch.arange(3),
-    )
+INPUTS = replace(three_pairs.INPUTS, dim=14)  # which 7 heads divide
 
 
 def encoded(options: Options, width: int = 7) -> tuple[CHAN, Encoded, Encoded]:
     """An untrained model, and the three pairs as it encodes them."""
     torch.manual_seed(0)
     model = CHAN(INPUTS, options)
-    pairs = batch(width)
-    return model, model.encode_images(pairs.images), model.encode_texts(pairs.texts)
-
-
-def fragments(side: Encoded, item: int) -> Tensor:
-    """(n, d), the real ones of an item."""
-    return side.contextual[item][side.mask[item]]
+    return model, *three_pairs.encoded(model, batch(width))
 
 
 EVERY_WAY = [Options(assignment, pooling) for assignment in ASSIGNMENTS for pooling in POOLINGS]
@@ -128,8 +104,9 @@ def test_heads_have_to_divide_the_width():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    slow = [[slow_score(fragments(images, i), fragments(texts, j), options) for j in range(3)] for i in range(3)]
-    torch.testing.assert_close(scores, torch.tensor(slow))
+    torch.testing.assert_close(
+        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, options))
+    )
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

@@ -11,26 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.interactive.gsmn import GSMN, Options, PolarKernels, block_cosines, box_centres, grid_centres
-from harness.protocol import ImageBatch, Inputs, TextBatch
+from harness.protocol import ImageBatch, TextBatch
+from tests import three_pairs
+from tests.three_pairs import REGIONS, WORDS, batch, mask_of
 
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=15, word_dim=7)
-COUNTS, LENGTHS = [5, 1, 3], [2, 7, 1]
+INPUTS = replace(three_pairs.INPUTS, dim=15)  # which 5 blocks fill
 SMALL = {"blocks": 5, "kernels": 2, "hidden": 6}
 
 
-def mask_of(lengths: list[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
 def sides() -> tuple[ImageBatch, TextBatch]:
-    """Images of 5, 1 and 3 regions, captions of 2, 7 and 1 words; padding has no finite box."""
-    generator = torch.Generator().manual_seed(0)
-    regions = torch.randn(3, 5, 13, generator=generator, dtype=torch.float64)
+    """Padding has no finite box."""
+    pairs, generator = batch(dtype=torch.float64), torch.Generator().manual_seed(1)
     corner = 60 * torch.rand(3, 5, 2, generator=generator, dtype=torch.float64)
-    boxes = torch.cat([corner, corner + 20], 2).masked_fill(~mask_of(COUNTS, 5)[..., None], torch.nan)
+    boxes = torch.cat([corner, corner + 20], 2).masked_fill(~mask_of(REGIONS, 5)[..., None], torch.nan)
     sizes = torch.tensor([[100.0, 80.0]], dtype=torch.float64).expand(3, 2)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    return ImageBatch(regions, mask_of(COUNTS, 5), boxes, sizes), TextBatch(tokens, mask_of(LENGTHS, 7))
+    return replace(pairs.images, boxes=boxes, sizes=sizes), pairs.texts
 
 
 def model_of(**options) -> GSMN:
@@ -89,8 +84,8 @@ def test_all_pairs_at_once_equal_each_pair_alone(options):
     images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
     scores = model.similarity(images, texts)
     centres = images.extras["centres"]
-    for i, r in enumerate(COUNTS):
-        for j, n in enumerate(LENGTHS):
+    for i, r in enumerate(REGIONS):
+        for j, n in enumerate(WORDS):
             slow = slow_score(model, images.contextual[i, :r], centres[i, :r], texts.contextual[j, :n])
             torch.testing.assert_close(scores[i, j], slow, atol=1e-10, rtol=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,40 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.interactive.imram import IMRAM, TILE, Options, build
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
-from tests import fragment_checks
-
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
-REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
-
-
-def mask_of(lengths: Sequence[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
-def batch(width: int = 7) -> PairBatch:
-    """Three pairs, one image with a single region and one caption of a single word."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    words = mask_of(WORDS, 7)
-    return PairBatch(
-        ImageBatch(torch.randn(3, 5, 13, generator=generator), mask_of(REGIONS, 5)),
-        TextBatch(F.pad(tokens * words, (0, width - 7)), F.pad(words, (0, width - 7))),
-        image_index=torch.arange(3),
-    )
+from harness.protocol import Encoded
+from tests import fragment_checks, three_pairs
+from tests.three_pairs import INPUTS, batch, each_alone
 
 
 def encoded(options: Options, width: int = 7) -> tuple[IMRAM, Encoded, Encoded]:
     """An untrained model, and the three pairs as it encodes them."""
     torch.manual_seed(0)
     model = IMRAM(INPUTS, options)
-    pairs = batch(width)
-    return model, model.encode_images(pairs.images), model.encode_texts(pairs.texts)
-
-
-def fragments(side: Encoded, item: int) -> Tensor:
-    """(n, d), the real ones of an item."""
-    return side.contextual[item][side.mask[item]]
+    return model, *three_pairs.encoded(model, batch(width))
 
 
 EVERY_WAY = [
@@ -138,8 +113,9 @@ def test_one_step_needs_no_memory_and_one_mode_no_other():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    slow = [[slow_score(fragments(images, i), fragments(texts, j), model) for j in range(3)] for i in range(3)]
-    torch.testing.assert_close(scores, torch.tensor(slow))
+    torch.testing.assert_close(
+        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, model))
+    )
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
@@ -17,11 +16,9 @@ from torch import Tensor
 
 from baselines.interactive.naaf import NAAF, VARIANTS, Options, build, crossing, estimate, shortfall, word_maxima
 from harness.jobs import registry
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
-from tests import fragment_checks
-
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
-REGIONS, WORDS = (5, 1, 3), (2, 7, 1)  # of the three pairs
+from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from tests import fragment_checks, three_pairs
+from tests.three_pairs import INPUTS, WORDS, batch, each_alone, fragments
 
 
 class Way(NamedTuple):
@@ -30,22 +27,6 @@ class Way(NamedTuple):
     training: bool = False
     threshold: float = 0.3
     options: Options = Options()
-
-
-def mask_of(lengths: Sequence[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
-def batch(width: int = 7) -> PairBatch:
-    """Three pairs, one image with a single region and one caption of a single word."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    words = mask_of(WORDS, 7)
-    return PairBatch(
-        ImageBatch(torch.randn(3, 5, 13, generator=generator), mask_of(REGIONS, 5)),
-        TextBatch(F.pad(tokens * words, (0, width - 7)), F.pad(words, (0, width - 7))),
-        image_index=torch.arange(3),
-    )
 
 
 def eight_pairs() -> PairBatch:
@@ -58,13 +39,7 @@ def encoded(way: Way, width: int = 7) -> tuple[NAAF, Encoded, Encoded]:
     torch.manual_seed(0)
     model = NAAF(INPUTS, way.options).train(way.training)
     (model.threshold if way.training else model.safe_threshold).fill_(way.threshold)
-    pairs = batch(width)
-    return model, model.encode_images(pairs.images), model.encode_texts(pairs.texts)
-
-
-def fragments(side: Encoded, item: int) -> Tensor:
-    """(n, d), the real ones of an item."""
-    return side.contextual[item][side.mask[item]]
+    return model, *three_pairs.encoded(model, batch(width))
 
 
 EVERY_WAY = [Way(training, threshold) for training in (True, False) for threshold in (0.0, 0.3, 1.0)]
@@ -262,8 +237,9 @@ def test_gradients_are_those_at_the_thresholds_that_scored(monkeypatch):
 def test_every_pair_scores_as_it_does_alone(way):
     model, images, texts = encoded(way)
     scores = model.similarity(images, texts)
-    slow = [[slow_score(fragments(images, i), fragments(texts, j), way) for j in range(3)] for i in range(3)]
-    torch.testing.assert_close(scores, torch.tensor(slow))
+    torch.testing.assert_close(
+        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, way))
+    )
 
 
 @pytest.mark.parametrize("way", EVERY_WAY, ids=str)

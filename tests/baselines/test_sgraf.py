@@ -10,22 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.interactive.sgraf import SGRAF, GlobalPooling, Options, SlotNorm, build
-from harness.protocol import Encoded, ImageBatch, Inputs, TextBatch
-
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7)
-COUNTS, LENGTHS = [5, 1, 3], [2, 7, 1]
-
-
-def mask_of(lengths: list[int], width: int) -> Tensor:
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
+from harness.protocol import Encoded, ImageBatch, TextBatch
+from tests.three_pairs import INPUTS, REGIONS, WORDS, batch, mask_of
 
 
 def sides() -> tuple[ImageBatch, TextBatch]:
-    """Images of 5, 1 and 3 regions, captions of 2, 7 and 1 words."""
-    generator = torch.Generator().manual_seed(0)
-    regions = torch.randn(3, 5, 13, generator=generator, dtype=torch.float64)
-    tokens = torch.randint(1, 17, (3, 7), generator=generator)
-    return ImageBatch(regions, mask_of(COUNTS, 5)), TextBatch(tokens, mask_of(LENGTHS, 7))
+    pairs = batch(dtype=torch.float64)
+    return pairs.images, pairs.texts
 
 
 def model_of(**options) -> SGRAF:
@@ -74,8 +65,8 @@ def test_all_pairs_at_once_equal_each_pair_alone(options):
     images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
     scores = model.similarity(images, texts)
     assert scores.std() > 5e-4  # far more than the tolerance, else any wrong score would pass
-    for i, count in enumerate(COUNTS):
-        for j, length in enumerate(LENGTHS):
+    for i, count in enumerate(REGIONS):
+        for j, length in enumerate(WORDS):
             fragments = images.contextual[i, :count], texts.contextual[j, :length]
             slow = slow_score(model, *fragments, images.embedding[i], texts.embedding[j])
             torch.testing.assert_close(scores[i, j], slow[0].float(), atol=2e-7, rtol=0)
@@ -93,7 +84,7 @@ def test_rubbish_in_padding_does_not_matter(module):
 def test_a_global_vector_is_a_unit_mixture_of_real_fragments(slots):
     torch.manual_seed(0)
     pooling = GlobalPooling(11, 0.0, slots).eval()
-    fragments, mask = torch.randn(3, 5, 11), mask_of(COUNTS, 5)
+    fragments, mask = torch.randn(3, 5, 11), mask_of(REGIONS, 5)
     pooled = pooling(fragments * mask[..., None], mask)
     torch.testing.assert_close(pooled.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(pooled[1], l2(fragments[1, 0]))
@@ -107,7 +98,7 @@ def test_a_global_vector_is_a_unit_mixture_of_real_fragments(slots):
 def test_a_slot_norm_counts_real_regions_only():
     """Against torch's own batch norm on the real regions of each slot."""
     torch.manual_seed(0)
-    norm, regions, mask = SlotNorm(5).train(), torch.randn(3, 5, 11), mask_of(COUNTS, 5)
+    norm, regions, mask = SlotNorm(5).train(), torch.randn(3, 5, 11), mask_of(REGIONS, 5)
     nn.init.uniform_(norm.weight)
     nn.init.uniform_(norm.bias)
     normed = norm(regions.masked_fill(~mask[..., None], 1e3), mask)
@@ -160,8 +151,8 @@ def test_the_filter_normalises_over_the_nodes_of_all_pairs():
                 model, images.contextual[i, :r], texts.contextual[j, :n], images.embedding[i], texts.embedding[j]
             )
         )
-        for i, r in enumerate(COUNTS)
-        for j, n in enumerate(LENGTHS)
+        for i, r in enumerate(REGIONS)
+        for j, n in enumerate(WORDS)
     ]
     model.reasoning.norm.reset_running_stats()
     model.reasoning.train()
@@ -178,7 +169,7 @@ def test_scoring_by_groups_of_captions_changes_nothing_in_training():
     lengths = torch.arange(70) % 7 + 1
     mask = torch.arange(7) < lengths[:, None]
     texts = model.encode_texts(TextBatch(torch.ones(70, 7, dtype=torch.int64), mask))
-    images = model.encode_images(ImageBatch(torch.randn(3, 5, 13), mask_of(COUNTS, 5)))
+    images = model.encode_images(ImageBatch(torch.randn(3, 5, 13), mask_of(REGIONS, 5)))
     grouped = model.similarity(images, texts)
     order = torch.arange(69, -1, -1)
     torch.testing.assert_close(model.similarity(images, texts.select(order)), grouped[:, order])
