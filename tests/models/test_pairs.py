@@ -101,25 +101,8 @@ def test_scores_and_gradients_are_those_of_each_pair_alone(size, count):
         assert count == 0 or mine.any()
 
 
-def test_a_sparse_gradient_computes_the_pairs_that_have_one_and_no_other():
-    module, (images, texts) = built(), sides()
-    images.contextual.requires_grad_()
-    seen: list[Tensor] = []
-
-    def score(images: Encoded, texts: Encoded) -> Tensor:
-        if torch.is_grad_enabled():
-            seen.append(images.contextual)
-        return module.score(images, texts)
-
-    scores = pair_scores(replace(pair_model(module), score=score), images, texts)
-    (scores[0, 0] + scores[3, 5] - scores[1, 1] + scores[3, 3]).backward()
-    assert len(seen) == 2  # captions of two lengths, three images with equal masks and one with another
-    assert images.contextual.grad.flatten(1).any(1).tolist() == [True, True, False, True, False]
-
-
-def test_pairs_of_more_kinds_than_there_are_tiles_are_not_taken_apart():
-    module, (images, texts) = built(), sides()
-    images.contextual.requires_grad_()
+def watched(module: nn.Module) -> tuple[Callable[[Encoded, Encoded], Tensor], list[int]]:
+    """Its score, and the pairs of each piece that is computed with gradients."""
     again: list[int] = []
 
     def score(images: Encoded, texts: Encoded) -> Tensor:
@@ -127,6 +110,23 @@ def test_pairs_of_more_kinds_than_there_are_tiles_are_not_taken_apart():
             again.append(len(images) * len(texts))
         return module.score(images, texts)
 
+    return score, again
+
+
+def test_a_sparse_gradient_computes_the_pairs_that_have_one_and_no_other():
+    module, (images, texts) = built(), sides()
+    images.contextual.requires_grad_()
+    score, again = watched(module)
+    scores = pair_scores(replace(pair_model(module), score=score), images, texts)
+    (scores[0, 0] + scores[3, 5] - scores[1, 1] + scores[3, 3]).backward()
+    assert len(again) == 2  # captions of two lengths, three images with equal masks and one with another
+    assert images.contextual.grad.flatten(1).any(1).tolist() == [True, True, False, True, False]
+
+
+def test_pairs_of_more_kinds_than_there_are_tiles_are_not_taken_apart():
+    module, (images, texts) = built(), sides()
+    images.contextual.requires_grad_()
+    score, again = watched(module)
     scores = pair_scores(replace(pair_model(module, size=1000), score=score), images, texts)
     (scores[[0, 1, 2, 4], 0].sum() + scores[0, 1]).backward()  # five kinds: four masks, and a second length
     assert sorted(again) == [IMAGES * (LENGTHS == 4).sum(), IMAGES * (LENGTHS == 2).sum()]  # a tile is all of a length
@@ -135,13 +135,7 @@ def test_pairs_of_more_kinds_than_there_are_tiles_are_not_taken_apart():
 def test_a_tile_that_no_gradient_asks_for_is_not_computed_again():
     module, (images, texts) = built(), sides()
     images.contextual.requires_grad_()
-    again: list[int] = []
-
-    def score(images: Encoded, texts: Encoded) -> Tensor:
-        if torch.is_grad_enabled():
-            again.append(len(images) * len(texts))
-        return module.score(images, texts)
-
+    score, again = watched(module)
     scores = pair_scores(replace(pair_model(module, size=1), score=score), images, texts)
     scores[:2].sum().backward()
     assert again == [1] * (2 * CAPTIONS)
