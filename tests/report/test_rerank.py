@@ -131,7 +131,7 @@ def drawn(pairs):
 
 def test_the_figure_has_a_panel_a_reranker_and_a_curve_with_its_ceiling_a_retriever():
     figure = drawn([made_pair(), made_pair("c", retriever="vsrn"), made_pair("a", "d", reranker="bfan")])
-    assert [panel.get_title() for panel in figure.axes] == ["reranked by scan:t2i-lse", "reranked by bfan"]
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["reranked by scan:t2i-lse", "reranked by bfan"]
     assert [len(panel.lines) for panel in figure.axes] == [4, 2]
     curve, ceiling = figure.axes[0].lines[:2]
     assert curve.get_xdata() == pytest.approx([1 + k for k in KS])
