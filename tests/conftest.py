@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("HARNESS_WORKERS", "0")  # tests of the door do without Ray; tests of Ray ask for it
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no command that a test starts could be interrupted
 
 WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 IMAGES = {"train": 13, "dev": 5, "test": 7}
