@@ -6,6 +6,7 @@ One image has a single region, one caption a single word.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,6 @@ def fragments(side: Encoded, item: int) -> Tensor:
     return side.contextual[item][side.mask[item]]
 
 
-def each_alone(images: Encoded, texts: Encoded, score: Callable[[Tensor, Tensor], float]) -> Tensor:
-    """(3, 3), from the regions (R, d) and words (L, d) of one pair after the other."""
-    return torch.tensor([[score(fragments(images, i), fragments(texts, j)) for j in range(3)] for i in range(3)])
+def each_alone(images: Encoded, texts: Encoded, score: Callable[..., float], *how: Any) -> Tensor:
+    """(3, 3), from the regions (R, d) and words (L, d) of one pair after the other; how: what else the score takes."""
+    return torch.tensor([[score(fragments(images, i), fragments(texts, j), *how) for j in range(3)] for i in range(3)])

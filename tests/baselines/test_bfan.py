@@ -108,9 +108,7 @@ def test_a_pair_that_agrees_scores_two():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    torch.testing.assert_close(
-        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, options))
-    )
+    torch.testing.assert_close(scores, each_alone(images, texts, slow_score, options))
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

@@ -104,9 +104,7 @@ def test_heads_have_to_divide_the_width():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    torch.testing.assert_close(
-        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, options))
-    )
+    torch.testing.assert_close(scores, each_alone(images, texts, slow_score, options))
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

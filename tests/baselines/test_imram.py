@@ -113,9 +113,7 @@ def test_one_step_needs_no_memory_and_one_mode_no_other():
 def test_every_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
-    torch.testing.assert_close(
-        scores, each_alone(images, texts, lambda regions, words: slow_score(regions, words, model))
-    )
+    torch.testing.assert_close(scores, each_alone(images, texts, slow_score, model))
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)

@@ -56,6 +56,7 @@ def test_encodings_are_unit_fragments():
 def test_each_pair_scores_as_it_does_alone(options):
     model, images, texts = encoded(options)
     scores = model.similarity(images, texts)
+    assert scores.shape == (3, 3)
     for i in range(3):
         for j in range(3):
             image, text = (side.select(slice(k, k + 1)) for side, k in ((images, i), (texts, j)))

@@ -41,13 +41,12 @@ def curves(
 
 def _one_line(runs: Sequence[Sequence[float | None]]) -> tuple[list[float], list[float]]:
     """Epochs from 1 and values of all runs as one line with gaps between them; a line each takes much longer."""
-    gap = (np.nan, np.nan)
-    points = [
-        point
-        for run in runs
-        for point in (*((epoch, np.nan if value is None else value) for epoch, value in enumerate(run, start=1)), gap)
-    ]
-    return [x for x, _ in points], [y for _, y in points]
+    x: list[float] = []
+    y: list[float] = []
+    for run in runs:
+        x += [*range(1, len(run) + 1), np.nan]
+        y += [*(np.nan if value is None else value for value in run), np.nan]
+    return x, y
 
 
 def histograms(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title: str, caption: str) -> Figure:
