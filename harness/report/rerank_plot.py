@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*X<>"  # one per retriever, so that no curve is known by its colour alone
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of Okabe and Ito, as all figures
 ACROSS, PANEL = 3, (3.0, 2.4)  # panels in a row; inches of one
 ENTRY, GAP = 0.2, 0.75  # inches: a line of the legend, what stands between two rows of panels
 
@@ -66,7 +65,9 @@ def rerank_figure(pairs: Sequence[RerankRecord], title: str = "", caption: str =
 
 
 def _look(number: int) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    from harness.report.plots.style import PALETTE
+
+    return {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def _draw(panel: Axes, curve: Sequence[Point], number: int) -> None:
@@ -80,11 +81,10 @@ def _draw(panel: Axes, curve: Sequence[Point], number: int) -> None:
 
 def _scale(panel: Axes, drawn: Sequence[Point]) -> None:
     """A log axis of plain numbers; powers of ten among the shortlists are named, above the highest of all curves."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from harness.report.plots.style import plain_numbers
 
     panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(panel.xaxis)
     for k in sorted({point.k for point in drawn if is_power_of_ten(point.k)}):
         top = max((point for point in drawn if point.k == k), key=lambda point: point.accuracy["rsum"])
         at = (top.t2i_ms or 0.0, top.accuracy["rsum"])

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.report.plots.labels import label_points
-from harness.report.plots.style import GREY, LOOKS, family_entries, frame, look, text_inches
+from harness.report.plots.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
 
 MIB = 2**20
 
@@ -71,9 +71,8 @@ def _panel(axes: Axes, rows: Sequence[tuple[str, str, list]], label: str, room: 
     share = min(0.6, room + 0.08)
     axes.set_xlim(min(sizes) / span**0.06, max(sizes) * span ** (share / (1 - share)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value) if value <= max(sizes) else ""))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(axes.yaxis)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     ends = [points[-1] for _, _, points in rows]

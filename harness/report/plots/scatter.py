@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.report.plots.labels import label_points
-from harness.report.plots.style import GREY, LOOKS, family_entries, frame, look, text_inches
+from harness.report.plots.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
 
 DASHES = (0, (4, 2))
 
@@ -99,5 +98,4 @@ def _time_axis(axes, times: Sequence[float], label_share: float) -> None:
     ratio = max(max(times) / min(times), 10.0)
     room = min(0.85, label_share + 0.06)
     axes.set_xlim(min(times) / ratio**0.06, max(times) * ratio ** (room / (1 - room)) * 1.05)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(axes.xaxis)

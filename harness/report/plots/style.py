@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Look:
 
 
 LOOKS = {
-    "independent": Look("#0072B2", "o", "circle", ""),
-    "independent + SelfAlign": Look("#D55E00", "D", "diamond", "///"),
-    "interactive": Look("#009E73", "s", "square", "\\\\\\"),
+    "independent": Look(PALETTE[0], "o", "circle", ""),
+    "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
+    "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
 }
-OTHER = Look("#CC79A7", "^", "triangle-up", "xx")
+OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -125,6 +128,12 @@ def picture(figure: Figure, title: str, caption: str) -> Picture:
     drawn_with = {"Software": None, "Source": fingerprint(svg.getvalue())}
     figure.savefig(png, format="png", dpi=DPI, metadata=drawn_with)
     return Picture(title, caption, svg.getvalue(), png.getvalue())
+
+
+def plain_numbers(axis: Axis) -> None:
+    """0.01 and 10 on a log axis that has its scale already, no powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def fingerprint(svg: bytes) -> str:
