@@ -24,6 +24,7 @@ from harness.protocol import Encoded
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 TOGETHER = 256  # pairs that are computed one by one at a time
+ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
 
 ENCODED = {f.name for f in fields(Encoded)}
 
@@ -80,10 +81,11 @@ def tiles(images: int, lengths: Tensor, pairs: Callable[[int], int]) -> Iterator
 
     lengths: (M,) words of each caption.  Tiles are about square, which reads both sides least often.
     """
+    larger = ON_GPU if lengths.is_cuda else 1
     rows = torch.arange(images, device=lengths.device)
     for length in lengths.unique().tolist():
         same = (lengths == length).nonzero().squeeze(1)
-        wanted = max(1, pairs(length))
+        wanted = max(1, larger * pairs(length))
         high = max(1, min(len(same), round(wanted**0.5)))
         for columns in same.split(high):
             for some in rows.split(max(1, wanted // high)):

@@ -85,8 +85,8 @@ def block_shape(model: Retriever, images: Encoded, texts: Encoded, memory_mib: i
         pair_bytes, wanted = 4, CACHE_BYTES
     else:
         pair_bytes = 4 * images.mask.shape[1] * texts.mask.shape[1] * PAIR_ARRAYS
-        wanted = CACHE_BYTES * PAIR_ARRAYS // pair_bytes
-    pairs = min(memory_mib * 2**20 // pair_bytes, max(wanted, 1))
+        wanted = math.inf if images.mask.is_cuda else CACHE_BYTES * PAIR_ARRAYS // pair_bytes
+    pairs = int(min(memory_mib * 2**20 // pair_bytes, max(wanted, 1)))
     if pairs < 1:
         least = math.ceil(pair_bytes / 2**20)
         raise ScoreError(

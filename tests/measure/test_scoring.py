@@ -57,6 +57,18 @@ def test_blocks_of_any_shape_give_the_scores_of_all_at_once(label, block, length
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("label", LABELS)
+def test_a_gpu_gives_the_scores_of_the_processor(label):
+    model = model_of(label)
+    with torch.inference_mode():
+        images, groups, _ = sides(model, [3, 1, 7, 3, 1, 2, 7, 7, 5, 3, 3, 1, 4])
+        here = all_pairs(model, images, groups, 64)
+        moved = [Group(group.rows, group.encoded.to("cuda")) for group in groups]
+        there = all_pairs(model.to("cuda"), images.to("cuda"), moved, 64)
+    np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-5)
+
+
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 2), st.sampled_from(["vsepp", "scan:t2i-lse"]))
 @settings(max_examples=50, deadline=None)
 def test_a_block_stays_within_the_budget(regions, words, memory_mib, label):

@@ -1,7 +1,7 @@
 """What evaluating SCAN on a split of the usual size takes, in a process of its own.
 
-`python -m tests.perf.full_size IMAGES` prints one line of JSON: seconds of scoring and ranking together, the peak of
-resident memory in MiB, and ranks of a few queries beside those of the reference loop.
+`python -m tests.perf.full_size IMAGES [DEVICE]` prints one line of JSON: seconds of scoring and ranking together, the
+peak of memory in MiB, and ranks of a few queries beside those of the reference loop.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ def some_captions(groups: list[Group], wanted: np.ndarray) -> list[tuple[int, En
 
 
 @torch.inference_mode()
-def main(images: int) -> None:
-    model = build(registry.model("scan:t2i-lse"), Inputs(image_dim=2, regions=REGIONS, vocabulary=5, dim=DIM), 0).eval()
+def main(images: int, device: str = "cpu") -> None:
+    model = build(registry.model("scan:t2i-lse"), Inputs(image_dim=2, regions=REGIONS, vocabulary=5, dim=DIM), 0)
+    model.to(device).eval()
     regions, groups, owner = sides(images)
+    regions, groups = regions.to(device), [Group(g.rows, g.encoded.to(device)) for g in groups]
     ids = tuple(map(str, range(images)))
     split = Split(Images(np.ones((images, 1, 1), np.float32), np.arange(images), ids), ids * PER_IMAGE, owner)
     started = time.perf_counter()
@@ -78,17 +80,20 @@ def main(images: int) -> None:
     def evaluated() -> Ranks:
         return evaluator.rank(all_pairs(model, regions, groups, MEMORY_MIB), split)[0]
 
-    ranks, peak_mib = peak_of(evaluated, "cpu")
+    ranks, peak_mib = peak_of(evaluated, device)
     seconds = time.perf_counter() - started
 
     queries = np.linspace(0, len(owner) - 1, CHECKED).round().astype(np.int64)
-    columns = [(row, REFERENCES["scan"](model, regions, text).numpy()) for row, text in some_captions(groups, queries)]
+    columns = [
+        (row, REFERENCES["scan"](model, regions, text).numpy(force=True))
+        for row, text in some_captions(groups, queries)
+    ]
     t2i = {row: int(metrics.text_to_image_ranks(column, owner[[row]])[0][0]) for row, column in columns}
     gallery = np.linspace(0, images - 1, CHECKED).round().astype(np.int64)
-    few = regions.select(torch.from_numpy(gallery))
+    few = regions.select(torch.from_numpy(gallery).to(device))
     scores = np.empty((CHECKED, len(owner)), np.float32)
     for group in groups:
-        scores[:, group.rows] = REFERENCES["scan"](model, few, group.encoded).numpy()
+        scores[:, group.rows] = REFERENCES["scan"](model, few, group.encoded).numpy(force=True)
     i2t = [
         int((row[owner != image] >= row[owner == image].max()).sum())
         for image, row in zip(gallery, scores, strict=True)
@@ -108,4 +113,4 @@ def main(images: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

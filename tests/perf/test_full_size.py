@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from harness import ROOT
+from tests.perf.turns import DEVICE
 
 IMAGES, FEWER = 1000, 60  # FEWER where nothing is timed
 MOST_MIB = 2048
@@ -13,7 +14,7 @@ MOST_MIB = 2048
 
 def test_evaluating_scan(benchmark, request):
     images = FEWER if request.config.getoption("benchmark_disable") else IMAGES
-    command = [sys.executable, "-m", "tests.perf.full_size", str(images)]
+    command = [sys.executable, "-m", "tests.perf.full_size", str(images), DEVICE]
 
     def run() -> dict:
         return json.loads(

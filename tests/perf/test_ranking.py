@@ -18,7 +18,7 @@ from harness.measure.evaluator import TOP
 from harness.measure.ranking import stream
 from harness.measure.scoring import Group
 from harness.protocol import Encoded, Inputs, Retriever
-from tests.perf.turns import in_turns
+from tests.perf.turns import DEVICE, in_turns
 
 SIZES, PER_IMAGE, DIM = (1000, 5000), 5, 1024  # images
 MEMORY_MIB = 1024
@@ -30,13 +30,13 @@ def embeddings(images: int, per_image: int, dim: int) -> tuple[Encoded, Encoded,
     places = torch.randn(images, dim, generator=generator)
     owner = torch.arange(images).repeat_interleave(per_image)
     captions = places[owner] + 4 * torch.randn(len(owner), dim, generator=generator)
-    sides = (Encoded(embedding=F.normalize(x, dim=1)) for x in (places, captions))
+    sides = (Encoded(embedding=F.normalize(x, dim=1).to(DEVICE)) for x in (places, captions))
     return *sides, owner.numpy()
 
 
 def argsort_loop(images: Encoded, texts: Encoded, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As published: the product, then one sort per query and a search for the positives."""
-    scores = (images.embedding @ texts.embedding.T).numpy()
+    scores = (images.embedding @ texts.embedding.T).numpy(force=True)
     i2t, t2i = np.empty(len(images), np.int32), np.empty(len(texts), np.int32)
     for image, row in enumerate(scores):
         order = np.argsort(row)[::-1]

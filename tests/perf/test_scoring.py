@@ -15,9 +15,10 @@ from torch import Tensor
 
 from harness.jobs import registry
 from harness.jobs.build import build
+from harness.measure.clock import timed
 from harness.measure.scoring import Group, all_pairs
 from harness.protocol import Encoded, Inputs, Retriever
-from tests.perf.turns import in_turns
+from tests.perf.turns import DEVICE, in_turns
 from tests.references import REFERENCES
 from tests.references_reasoning import REFERENCES as REASONING
 
@@ -52,9 +53,9 @@ def sides(images: int, captions: int) -> tuple[Encoded, Encoded]:
 
 def by_length(texts: Encoded) -> list[Group]:
     """Captions as the evaluator has them."""
-    lengths = texts.mask.sum(1).numpy()
+    lengths = texts.mask.sum(1).numpy(force=True)
     rows = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-    return [Group(r, texts.select(torch.from_numpy(r)).trim(int(lengths[r[0]]))) for r in rows]
+    return [Group(r, texts.select(torch.from_numpy(r).to(DEVICE)).trim(int(lengths[r[0]]))) for r in rows]
 
 
 def matmul_bound(images: Encoded, texts: Encoded) -> Tensor:
@@ -63,7 +64,8 @@ def matmul_bound(images: Encoded, texts: Encoded) -> Tensor:
 
 
 def model_of(label: str) -> Retriever:
-    return build(registry.model(label), Inputs(image_dim=2, regions=REGIONS, vocabulary=5, dim=DIM), 0).eval()
+    model = build(registry.model(label), Inputs(image_dim=2, regions=REGIONS, vocabulary=5, dim=DIM), 0)
+    return model.to(DEVICE).eval()
 
 
 def loaded(request, label: str = "") -> tuple[Encoded, Encoded, list[Group]]:
@@ -71,7 +73,7 @@ def loaded(request, label: str = "") -> tuple[Encoded, Encoded, list[Group]]:
     size = SLOW.get(method := label.partition(":")[0], (IMAGES, CAPTIONS))
     if request.config.getoption("benchmark_disable"):
         size = (FEWER // 2, FEWER // 2) if method in SLOW else (FEWER, FEWER)
-    images, texts = sides(*size)
+    images, texts = (side.to(DEVICE) for side in sides(*size))
     return images, texts, by_length(texts)
 
 
@@ -79,7 +81,8 @@ def loaded(request, label: str = "") -> tuple[Encoded, Encoded, list[Group]]:
 def test_matmul_bound(benchmark, request):
     images, texts, _ = loaded(request)
     benchmark.name = "score[matmul-bound]"
-    benchmark.pedantic(matmul_bound, (images, texts), rounds=5, warmup_rounds=1)
+    bound = partial(matmul_bound, images, texts)
+    benchmark.pedantic(timed, (bound, DEVICE), rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -102,5 +105,5 @@ def test_reference(benchmark, request, label):
     benchmark.extra_info["size"] = f"{len(images)} x {len(texts)}"
     reference = partial(BY_LABEL[label], model, images, texts)
     found = in_turns(benchmark, reference, {name: partial(all_pairs, model, images, groups, MEMORY_MIB)}, rounds=3)
-    apart = np.abs(found[name] - found[""].numpy()) > 1e-5
+    apart = np.abs(found[name] - found[""].numpy(force=True)) > 1e-5
     assert apart.mean() <= BY_A_STEP.get(label, 0.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 
+from harness.measure.clock import timed
+
+DEVICE = os.environ.get("BENCH_DEVICE", "cpu")  # where the calls compute
 PATIENCE_S = 8.0  # for one benchmark, but for its warm-up and its first two rounds
 
 
@@ -19,14 +23,12 @@ def in_turns(
 
     def others() -> None:
         for name, other in beside.items():
-            start = time.perf_counter()
-            other()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(other, DEVICE)[1])
 
     started = time.perf_counter()
     found = {"": call()} | {name: other() for name, other in beside.items()}  # all warm
     lasted = time.perf_counter() - started
     rounds = max(2, min(rounds, int(PATIENCE_S / lasted)))
-    benchmark.pedantic(call, setup=others, rounds=rounds)
+    benchmark.pedantic(timed, (call, DEVICE), setup=others, rounds=rounds)  # `timed` waits for the device
     benchmark.extra_info["beside"] = seconds
     return found
