@@ -19,7 +19,7 @@ Family = Literal["independent", "interactive"]
 
 
 def _moved(value, device: torch.device | str):
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | _Movable):
         return value.to(device)
     if isinstance(value, Mapping):
         return {name: _moved(inner, device) for name, inner in value.items()}
@@ -28,7 +28,7 @@ def _moved(value, device: torch.device | str):
 
 class _Movable:
     def to(self, device: torch.device | str):
-        """The same value with every tensor on `device`."""
+        """The same value with every tensor on `device`, those of the values within too."""
         return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})  # type: ignore[type-var]
 
 

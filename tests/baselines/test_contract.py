@@ -301,6 +301,12 @@ def test_bfloat16_is_close(label):
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_a_batch_moves_to_a_device_as_a_whole():
+    moved = pairs().to("meta")
+    tensors = [getattr(side, f.name) for side in (moved.images, moved.texts) for f in fields(side)]
+    assert {tensor.device.type for tensor in (*tensors, moved.image_index)} == {"meta"}
+
+
 @every_method
 @pytest.mark.parametrize("device", PLACES)
 def test_a_device_changes_little(label, device):
