@@ -30,9 +30,13 @@ def peak_of(call: Callable[[], T], device: str) -> tuple[T, float | None]:
 
 
 def available_bytes(device: str) -> int:
-    """What may still be taken: free memory of the GPU, or of the machine within the limit of the process's group."""
+    """What may still be taken: of the GPU, or of the machine within the limit of the process's group.
+
+    What torch keeps of a GPU for tensors to come is there to be taken.
+    """
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     free = _kibibytes(Path("/proc/meminfo"), "MemAvailable")
     if free is None:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**10

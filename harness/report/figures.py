@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.intervals import mean_sd, paired_difference, t_interval
-from harness.record import CostRecord
+from harness.record import CostRecord, RerankRecord
+from harness.report import rerank_tables
 from harness.report.ablation_tables import by_question, forest_rows, without_arms
 from harness.report.captions import data_line, described, settings_line, timing_line
 from harness.report.claims import is_host
@@ -21,6 +22,7 @@ from harness.report.tables import QUERY_STAGES, stage_ms, timing_conflict
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.report.plots.rerank import Curves
     from harness.report.plots.scatter import Point
     from harness.report.plots.style import Picture
 
@@ -237,17 +239,30 @@ def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
 
 
 def _rerank(group: Group) -> Picture:
-    from harness.report.plots.style import picture
-    from harness.report.rerank_plot import rerank_figure
+    from harness.report.plots.rerank import rerank
 
-    title = "Retrieve, then rerank"
-    caption = f"{data_line(group)} {settings_line(group)}"
-    figure = rerank_figure(group.reranks, title, caption)
-    if figure is None:
-        raise Undrawn(
-            "no pair of a retriever and a reranker was timed" if not group.reranks else "times do not compare"
-        )
-    return picture(figure, title, caption)
+    curves = rerank_curves(group.reranks)
+    return _picture(group, "Retrieve, then rerank", (), lambda t, c: rerank(curves, t, c))
+
+
+def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
+    """Every timed pair by its reranker and retriever; powers of ten among the shortlists are named.
+
+    Raises Undrawn where nothing was timed or times must not share an axis.
+    """
+    from harness.report.plots.rerank import Shortlist
+
+    if conflict := rerank_tables.conflict(pairs):
+        raise Undrawn(conflict.rstrip("."))
+    curves: dict[str, dict[str, list[Shortlist]]] = {}
+    for point in rerank_tables.points(pairs):
+        if point.t2i_ms is not None:
+            label = f"k={point.k}" if rerank_tables.is_power_of_ten(point.k) else ""
+            shortlist = Shortlist(label, point.t2i_ms, point.accuracy["rsum"], point.accuracy["rsum_ceiling"])
+            curves.setdefault(point.reranker, {}).setdefault(point.retriever, []).append(shortlist)
+    if not curves:
+        raise Undrawn("no pair of a retriever and a reranker was timed")
+    return curves
 
 
 KINDS: Mapping[str, Callable[[Group], Picture]] = {

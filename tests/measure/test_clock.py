@@ -64,9 +64,11 @@ def test_a_gpu_tells_the_peak_of_its_allocator(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(device))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 3 * 2**20)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5, 7))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 40)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 10)
     assert peak_of(lambda: 7, "cuda:1") == (7, 3.0)
     assert calls == ["cuda:1"]
-    assert available_bytes("cuda:1") == 5
+    assert available_bytes("cuda:1") == 5 + 40 - 10
 
 
 def test_the_limit_of_a_control_group_counts(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from harness import report
 from harness.record import RerankRecord
 from harness.report.collect import collect
-from harness.report.rerank_plot import rerank_figure
+from harness.report.figures import Undrawn, rerank_curves
 from harness.report.rerank_tables import RECALLS, conflict, is_power_of_ten, points, rerank_sheets
 from harness.report.sheet import ABSENT
 
@@ -125,8 +125,9 @@ def test_pairs_of_other_settings_stand_in_their_own_group(make):
 
 
 def drawn(pairs):
-    pytest.importorskip("matplotlib", exc_type=ImportError)
-    return rerank_figure(pairs, "Retrieve, then rerank", "data and settings")
+    from harness.report.plots.rerank import rerank
+
+    return rerank(rerank_curves(pairs), "Retrieve, then rerank", "data and settings")
 
 
 def test_the_figure_has_a_panel_a_reranker_and_a_curve_with_its_ceiling_a_retriever():
@@ -149,6 +150,8 @@ def test_the_figure_can_be_saved(kind):
 
 
 def test_there_is_no_figure_of_what_was_not_timed_or_not_alike():
-    assert drawn([]) is None
-    assert drawn([made_pair(samples_s={})]) is None
-    assert drawn([made_pair(), made_pair("c", machine={"device": "other"})]) is None
+    for pairs in ([], [made_pair(samples_s={})]):
+        with pytest.raises(Undrawn, match="no pair of a retriever and a reranker was timed"):
+            rerank_curves(pairs)
+    with pytest.raises(Undrawn, match="pairs were not timed alike: cuda, device, threads differ"):
+        rerank_curves([made_pair(), made_pair("c", machine={"device": "other"})])
