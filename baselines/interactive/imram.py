@@ -11,7 +11,7 @@ step has no memory), and scores are images x captions in training too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,7 @@ class RecurrentMatching(nn.Module):
         """Y items that query X items of context -> (K, X, Y), the mean cosine at each step.
 
         Every step compares with the original queries.  What an update makes of an attended vector is linear in it, so
-        the map is applied to the context once and its images are mixed, no attended vector is formed.
+        the map is applied to the context once (`mapped`) and its images are mixed, no attended vector is formed.
         """
         steps = self._steps(queries, context)
         return torch.stack([aggregated(cosines, "mean", without_padding(queries)[1]) for cosines in steps])
@@ -85,17 +85,22 @@ class RecurrentMatching(nn.Module):
         squares = fragments.square().sum(-1).T  # (Q, Y)
         known = context.extras.get("gram")
         context_gram = gram(context_fragments) if known is None else known
-        mapped = None  # (X, C, 2d), once there is an update
+        mapped = context.extras.get("mapped")
         for step in range(self.options.steps):
             weights = attention_weights(normalised(relevance, "clipped_l2norm"), self.options.lam, context_mask)
             yield attended_cosine(weights, scores, context_gram, squares)
             if step < self.options.steps - 1:
                 if mapped is None:
-                    mapped = F.linear(context_fragments, self._maps(memory.shape[-1])[0][1])
+                    mapped = self.mapped(context_fragments)
+                mapped = mapped[:, : context_fragments.shape[1]]  # trimmed like them
                 memory = self._updated(memory, weights.flatten(2).mT @ mapped)  # (X, Q * Y, d)
                 if real is not None:
                     memory = memory * real  # else padding would enter the norm across the queries
                 relevance = (context_fragments @ memory.mT).view_as(scores)
+
+    def mapped(self, context: Tensor) -> Tensor:
+        """What an update makes of context fragments, (X, C, d) -> (X, C, 2d)."""
+        return F.linear(context, self._maps(context.shape[-1])[0][1])
 
     def _updated(self, memory: Tensor, attended: Tensor) -> Tensor:
         """Between the old memory and a candidate, feature by feature.
@@ -127,6 +132,20 @@ class IMRAM(FragmentModel):
         self.options = options
         sides = ("text", "image") if options.mode == "full" else (options.mode,)
         self.matching = nn.ModuleDict({side: RecurrentMatching(inputs.dim, options) for side in sides})
+
+    def prepared(self, images: Encoded) -> Encoded:
+        return self._as_context(super().prepared(images), "text")
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self.in_tiles(self.tile_scores, self.prepared(images), self._as_context(texts, "image"))
+
+    def _as_context(self, side: Encoded, matching: str) -> Encoded:
+        """The side with `extras["mapped"]` where it is the context of such a matching that updates memories."""
+        if matching not in self.matching or self.options.steps == 1 or "mapped" in side.extras:
+            return side
+        direction = self.matching[matching]
+        assert isinstance(direction, RecurrentMatching)
+        return replace(side, extras={**side.extras, "mapped": direction.mapped(without_padding(side)[0])})
 
     def tile_pairs(self, length: int) -> int:
         """How many pairs with captions of this length are computed at once."""
