@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch.backends.cuda import enable_cudnn_sdp, enable_flash_sdp, enable_mem_efficient_sdp
 
 from harness.jobs.spec import Settings, SpecError
 
@@ -18,6 +19,9 @@ def prepare_torch(settings: Settings) -> None:
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    if torch.device(settings.device).type == "cuda":  # where only the plain attention kernel repeats itself
+        for switch in (enable_flash_sdp, enable_mem_efficient_sdp, enable_cudnn_sdp):
+            switch(not settings.deterministic)
     # a guard against reads that we do not make, at a cost in time
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
