@@ -20,6 +20,7 @@ from harness.learn.checkpoint import Checkpoints
 from harness.learn.trainer import trained_parameters
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from tests import parameters
+from tests.places import PLACES
 
 VOCABULARY, IMAGE_DIM, REGIONS, WORDS, DIM = 29, 13, 7, 5, 32
 INPUTS = Inputs(  # whatever a method may ask for
@@ -32,7 +33,6 @@ INPUTS = Inputs(  # whatever a method may ask for
     caption_tokens=torch.arange(1, 1 + 23 * WORDS).view(23, WORDS) % VOCABULARY,
 )
 LABELS = registry.labels()
-PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
 every_method = pytest.mark.parametrize("label", LABELS)
 
 

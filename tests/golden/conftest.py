@@ -14,13 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.places import PLACES
+
 Golden = Callable[[str], Mapping[str, Tensor]]
 
 
-GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))
-
-
-@pytest.fixture(autouse=True, params=["cpu", GPU])
+@pytest.fixture(autouse=True, params=PLACES)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where a test's tensors and modules are made; its products are in float32, not in TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)

@@ -15,6 +15,7 @@ from harness.measure import scoring
 from harness.measure.scoring import Group, ScoreError, all_pairs, block_shape
 from harness.progress import Progress
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch, concatenate
+from tests.places import needs_gpu
 
 INPUTS = Inputs(image_dim=7, regions=5, vocabulary=17, dim=8, word_dim=3)
 IMAGES = 11
@@ -57,7 +58,7 @@ def test_blocks_of_any_shape_give_the_scores_of_all_at_once(label, block, length
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@needs_gpu
 @pytest.mark.parametrize("label", LABELS)
 def test_a_gpu_gives_the_scores_of_the_processor(label):
     model = model_of(label)

@@ -8,6 +8,7 @@ from torch import nn
 
 from harness.protocol import TextBatch
 from models.captioner import Captioner
+from tests.places import needs_gpu
 
 DIM, WORDS, COUNTS, LENGTHS = 11, 17, (5, 1, 3), (2, 7, 1)  # one region and one word included
 
@@ -126,7 +127,7 @@ def test_it_runs_in_half_precision():
     torch.testing.assert_close(loss, captioner()(*regions(), texts()), rtol=0.02, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 def test_it_runs_on_a_gpu():
     x, mask = regions()
     loss = captioner().cuda()(x.cuda(), mask.cuda(), texts().to("cuda"))
