@@ -117,6 +117,6 @@ def test_the_bootstrap_repeats_itself_and_refuses_unpaired_queries():
 def test_ten_thousand_resamples_of_five_thousand_queries_take_no_time():
     rng = np.random.default_rng(0)
     a, b = ([rng.integers(0, 40, (3, 1000)), rng.integers(0, 40, (3, 5000))] for _ in range(2))
-    started = time.perf_counter()
+    started = time.process_time()
     paired_bootstrap(a, b)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
