@@ -1,16 +1,18 @@
 """CAMP (Wang et al., ICCV 2019): regions and words send each other messages, gated by how well they agree.
 
-Departs from the published training: one stage where the authors have three (a plain cross-attention model, then the new
-layers on top of it with the rest fixed, then everything, the last two by SGD), and an epoch visits every caption where
-theirs visits every image with one.  The loss is theirs, a cross entropy on the hardest negatives, and has no margin.
-During the shared warm-up all negatives of a query count, by their mean: they weigh as much as the one does afterwards.
+Departs from the published training, which has three stages: a plain cross-attention model, then the new layers on top
+of it with the rest fixed, then everything, the last two by SGD.  Here the shared warm-up is the first stage, by the
+hinge that the official configuration names (its code passes a cross entropy of clamped cosines instead), and all that
+follows is the last, by their loss: a cross entropy on the hardest negatives, without a margin.  Without a warm-up there
+is no first stage, and in the official code as here all scores become equal then (ZihaoWang-CV/CAMP_iccv19, issue 6).
+An epoch visits every caption where theirs visits every image with one.
 
 Fragments are not of unit length.  The last map of a pooling has no bias, for it would cancel in the softmax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +26,7 @@ from models.fragments import FragmentModel
 from models.losses import negatives, other_image
 from models.options import at_least
 
-RECIPE = 1
+RECIPE = 2
 PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
 VARIANTS: dict[str, dict] = {"": {}}
 
@@ -41,22 +43,17 @@ class Options:
         at_least("heads", self.heads, 1)
 
 
-def matching_bce(scores: Tensor, hardest: bool = True, impostors: Tensor | None = None) -> Tensor:
-    """Binary cross entropy of a block of scores, summed over its queries in both directions.
+def matching_bce(scores: Tensor, impostors: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of a block of scores on the hardest negatives, summed over its queries in both directions.
 
     `-sum_i (2 log s_ii + log(1 - max_j s_ij) + log(1 - max_j s_ji))` over negatives j, scores kept 1e-6 from 0 and 1.
     scores: (B, B) in [0, 1], matching pairs on the diagonal.  impostors: (B, B) bool, True where a pair may serve as a
-    negative; None = everything off the diagonal.  `hardest=False` takes the mean of log(1 - s) over the negatives of a
-    query.  A query without a negative has the cost of its match alone.  Returns ().
+    negative; None = everything off the diagonal.  A query without a negative has the cost of its match alone.
+    Returns ().
     """
     scores = scores.clamp(1e-6, 1 - 1e-6)
-    allowed = negatives(scores, impostors)
-    matched = -2 * scores.diagonal().log().sum()
-    taken = -(1 - scores).log() * allowed  # (B, B) what a pair costs as a negative, never below 0
-    if hardest:
-        return matched + taken.amax(1).sum() + taken.amax(0).sum()
-    captions, images = (taken.sum(axis) / allowed.sum(axis).clamp(min=1) for axis in (1, 0))  # (B,) each
-    return matched + captions.sum() + images.sum()
+    taken = -(1 - scores).log() * negatives(scores, impostors)  # (B, B) what a pair costs as a negative, never below 0
+    return taken.amax(1).sum() + taken.amax(0).sum() - 2 * scores.diagonal().log().sum()
 
 
 class Gathering(nn.Module):
@@ -101,9 +98,10 @@ class Gathering(nn.Module):
         of_context: Mapping[str, Tensor],
     ) -> Tensor:
         """queries: (Y, Q, d), context: (X, C, d), query_mask: (Y, Q), context_mask: (X, C) -> (X, Y, d) unit."""
-        mixtures, gates = self._messages(
-            queries, context, query_mask, context_mask, of_queries["asking"], of_context["hop"]
-        )
+        mixtures = self._mixtures(context, query_mask, context_mask, of_queries["asking"], of_context["hop"])
+        squares = (mixtures * (mixtures.flatten(1, 2) @ gram(context)).view_as(mixtures)).sum(3, keepdim=True)
+        mixtures = mixtures / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
+        gates = (mixtures * products(context, queries).permute(0, 3, 2, 1)).sum(3, keepdim=True).sigmoid()
         messages = ((gates * mixtures).flatten(1, 2) @ of_context["message"]).unflatten(1, queries.shape[:2])
         heard = torch.addcmul(messages, gates, of_queries["own"]).relu_()  # (X, Y, Q, d), for g relu(u) = relu(g u)
         hidden = F.linear(heard, self.hidden.weight).add_(of_queries["hidden"]).relu_()
@@ -113,16 +111,25 @@ class Gathering(nn.Module):
         shares = logits.softmax(2).mean(3)  # (X, Y, Q)
         return l2((shares[:, :, None] @ heard).squeeze(2) + torch.einsum("xyq,yqd->xyd", shares, queries))
 
-    @staticmethod
-    def _messages(
-        queries: Tensor,
+    def mean_message(
+        self,
         context: Tensor,
         query_mask: Tensor | None,
         context_mask: Tensor | None,
-        asking: Tensor,
-        hop: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Unit messages as mixtures of context fragments (X, Y, Q, C), and gates (X, Y, Q, 1) in (0, 1)."""
+        of_queries: Mapping[str, Tensor],
+        of_context: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The mean of what the real queries of a pair hear, as a mixture of context fragments, (X, Y, C)."""
+        mixtures = self._mixtures(context, query_mask, context_mask, of_queries["asking"], of_context["hop"])
+        if query_mask is None:
+            return mixtures.mean(2)
+        return torch.einsum("yq,xyqc->xyc", query_mask.to(mixtures) / query_mask.sum(1, keepdim=True), mixtures)
+
+    @staticmethod
+    def _mixtures(
+        context: Tensor, query_mask: Tensor | None, context_mask: Tensor | None, asking: Tensor, hop: Tensor
+    ) -> Tensor:
+        """Messages after the second attention as mixtures of context fragments, (X, Y, Q, C)."""
         scale = context.shape[-1] ** -0.5
         first = attention_weights(products(context, asking), scale, context_mask)  # (X, C, Q, Y)
         first = first.permute(0, 3, 2, 1).contiguous()  # (X, Y, Q, C)
@@ -130,11 +137,7 @@ class Gathering(nn.Module):
         logits = (first.flatten(1, 2) @ between).view_as(first) @ first.mT  # (X, Y, Q, Q)
         if query_mask is not None:
             logits = logits.masked_fill(~query_mask[:, None], float("-inf"))
-        mixtures = logits.softmax(3) @ first
-        squares = (mixtures * (mixtures.flatten(1, 2) @ gram(context)).view_as(mixtures)).sum(3, keepdim=True)
-        mixtures = mixtures / (squares.clamp(min=1e-30).sqrt() + EPS)  # clamped, for the root has no slope at zero
-        agreement = (mixtures * products(context, queries).permute(0, 3, 2, 1)).sum(3, keepdim=True)
-        return mixtures, agreement.sigmoid()
+        return logits.softmax(3) @ first
 
 
 class CAMP(FragmentModel):
@@ -153,8 +156,12 @@ class CAMP(FragmentModel):
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self.scored(self.tile_scores, images, texts)
+
+    def scored(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
+        """(N, M) by one of the two ways to score a tile."""
         images = self._mapped(images, self.region_side, self.word_side)
-        return self.in_tiles(self.tile_scores, images, self._mapped(texts, self.word_side, self.region_side))
+        return self.in_tiles(score, images, self._mapped(texts, self.word_side, self.region_side))
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.regions + length)
@@ -169,19 +176,42 @@ class CAMP(FragmentModel):
         """(X, Y) in (0, 1), of sides that are `_mapped`."""
         regions, region_mask = without_padding(images)
         words, word_mask = without_padding(texts)
-        of_words = {name: mapped[:, : words.shape[1]] for name, mapped in texts.extras.items()}  # trimmed like them
+        of_words = self._trimmed(texts)
         image = self.region_side(regions, words, region_mask, word_mask, images.extras, of_words).transpose(0, 1)
         text = self.word_side(words, regions, word_mask, region_mask, of_words, images.extras)  # (X, Y, d)
         logits = self.match(torch.cat([image, text], 2)).squeeze(2)
         return logits.float().sigmoid()  # in half precision it would saturate
 
+    def plain_scores(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(X, Y), the cosine of the regions' mean message and the words' mean message, of sides that are `_mapped`.
+
+        Messages are not of unit length here.  Their means are mixtures of fragments, whose products say everything.
+        """
+        regions, region_mask = without_padding(images)
+        words, word_mask = without_padding(texts)
+        of_words = self._trimmed(texts)
+        heard = self.region_side.mean_message(words, region_mask, word_mask, images.extras, of_words).transpose(0, 1)
+        seen = self.word_side.mean_message(regions, word_mask, region_mask, of_words, images.extras)
+        products_of = torch.einsum("xyr,xrly,xyl->xy", seen, products(regions, words), heard)
+        squares = torch.einsum("xyr,xrs,xys->xy", seen, gram(regions), seen)
+        squares = squares * torch.einsum("xyl,ylm,xym->xy", heard, gram(words), heard)
+        return products_of / squares.clamp(min=EPS**2).sqrt()
+
+    @staticmethod
+    def _trimmed(texts: Encoded) -> dict[str, Tensor]:
+        """What words are mapped to, cut to the length of the captions like them."""
+        assert texts.contextual is not None
+        return {name: mapped[:, : texts.contextual.shape[1]] for name, mapped in texts.extras.items()}
+
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
-        """(): the cross entropy of a (B, B) block of scores, all negatives during warm-up, then the hardest."""
-        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
-        return matching_bce(scores, self.hardest(batch), impostors)
+        """(): the hinge of a (B, B) block of plain scores during warm-up, then the cross entropy of scores."""
+        if not self.hardest(batch):
+            return super().ranking_loss(scores, batch)
+        return matching_bce(scores, None if self.inputs.same_image_negatives else other_image(batch.image_index))
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        return {"bce": self.ranking_loss(self.similarity(images, texts), batch)}
+        name, score = ("bce", self.tile_scores) if self.hardest(batch) else ("hinge", self.plain_scores)
+        return {name: self.ranking_loss(self.scored(score, images, texts), batch)}
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:
