@@ -74,11 +74,11 @@ def plainly() -> Iterator[None]:
 
 
 def learnt(model: Interactive, pairs: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and the gradient of every parameter that has one."""
+    """The loss, and the gradient of every parameter that it depends on; of others it may be absent or zero."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     (loss,) = model.losses(*encoded(model, pairs), pairs).values()
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return loss.detach(), {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+    return loss.detach(), {name: g for name, g in zip(parameters, found, strict=True) if g is not None and g.any()}
 
 
 def check_as_plainly(label: str, pairs: PairBatch, **inputs) -> None:
