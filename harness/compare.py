@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.record import RecordError, write_atomically
-from harness.report.collect import collect
-from harness.report.files import shown
-from harness.report.sheet import Sheet, markdown
-from harness.report.side_by_side import sheets
+from harness.report.compare.differences import sheets
+from harness.report.formats import Sheet, markdown
+from harness.report.outputs import shown
+from harness.report.read.groups import collect
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False)

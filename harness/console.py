@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
 
-from harness.jobs import questions, registry, suites
-from harness.jobs.ensembles import ENSEMBLES, Plan, chosen
-from harness.jobs.registry import Method
-from harness.jobs.spec import Job
 from harness.progress import Progress, Watch
 from harness.record import Record
+from harness.spec.job import Job
 
-NONE = "—"
 PERSISTENT_SECONDS = 30.0  # where output is no terminal, a line at most this often
 
 
@@ -106,82 +99,3 @@ def cut_note(job: Job, record: Record) -> str:
     sides = [side for side in record.data.values() if isinstance(side, Mapping)]
     cut, captions = (sum(side.get(name, 0) for side in sides) for name in ("captions_cut", "captions"))
     return f"; {cut} of {captions} captions cut to {job.settings.max_words} words" if cut else ""
-
-
-def methods_tables() -> Iterator[Table]:
-    """`--list`: every row there can be, by family, with its parameters, what it is and where it was published."""
-    families = {
-        "independent": "each side encoded on its own, ahead of a query",
-        "interactive": "scores need the fragments of both sides",
-    }
-    for family, meaning in families.items():
-        table = _listing(f"{family.capitalize()}: {meaning}", "parameters", "what it is")
-        for method in registry.methods().values():
-            if method.family == family:
-                rows = _rows(method)
-                counts = (registry.parameters().get(label) for label in rows)
-                table.add_row("\n".join(rows), "\n".join(map(_count, counts)), _said(method))
-        yield table
-    module = registry.selfalign()
-    table = _listing("SelfAlign on a host: the rows named HOST+selfalign above", "", "what it is")
-    table.add_row(f"...+{registry.SELFALIGN}", "", _said(module))
-    yield table
-    table = _listing("Ensembles: scores of models trained apart, averaged (marked *)", "", "members")
-    for ensemble in ENSEMBLES:
-        seeds = f", {ensemble.seeds} seeds" if ensemble.seeds > 1 else ""
-        table.add_row(ensemble.name, "", Text(f"{' + '.join(ensemble.members)}{seeds}. {ensemble.source}"))
-    yield table
-
-
-LIST_NOTE = "Parameters are the trained ones at the default settings on the embedded scenes."
-
-
-def _listing(title: str, *headings: str) -> Table:
-    table = Table(
-        title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    table.add_column("row", no_wrap=True)
-    table.add_column(headings[0], justify="right", no_wrap=True)
-    for heading in headings[1:]:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _rows(method: Method) -> list[str]:
-    """Its labels; a host's come with and without SelfAlign."""
-    hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if registry.hosting(method)]
-    return [*method.labels, *hosted]
-
-
-def _count(parameters: int | None) -> str:
-    return NONE if parameters is None else f"{parameters:,}"
-
-
-def _said(method: Method) -> Text:
-    return Text.assemble(method.summary, *([("\n" + method.paper, "dim")] if method.paper else []))
-
-
-def suites_table() -> Table:
-    table = _listing("Suites", "rows", "question")
-    for name, suite in suites.SUITES.items():
-        labels = suite.labels()
-        rows = len(labels) + (len(chosen(labels)) if suite.ensembles else 0)
-        table.add_row(name, str(rows or NONE), suite.question)
-    return table
-
-
-def questions_table() -> Table:
-    """`--list`: every ablation, what it compares with and how many arms it has."""
-    table = _listing("Ablations", "bases", "arms", "question")
-    for question in questions.questions().values():
-        name = f"{questions.FOLDER}/{question.name}"
-        table.add_row(name, "\n".join(question.bases), str(len(question.arms)), question.question)
-    return table
-
-
-def plan_table(jobs: Sequence[Job | Plan], cached: Sequence[bool]) -> Table:
-    """`--dry-run`: what would be done."""
-    table = Table("job", "key", "state", title="Jobs", title_justify="left")
-    for job, known in zip(jobs, cached, strict=True):
-        table.add_row(job.name, job.key, "cached" if known else "to run")
-    return table

@@ -7,7 +7,7 @@ import os
 import torch
 from torch.backends.cuda import enable_cudnn_sdp, enable_flash_sdp, enable_mem_efficient_sdp
 
-from harness.jobs.spec import Settings, SpecError
+from harness.spec.job import Settings, SpecError
 
 
 def prepare_torch(settings: Settings) -> None:

@@ -21,6 +21,7 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+Start = Callable[[str], Watch]  # name of a job or a phase -> who is told how it goes
 
 
 def unwatched(_: Progress) -> None:

@@ -20,15 +20,16 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import ROOT, console, report, schedule
+from harness import ROOT, console, listing, report
 from harness.data.split import DataError
-from harness.jobs import ensembles, suites
-from harness.jobs.ensembles import Plan, Planned
-from harness.jobs.override import checked_settings
-from harness.jobs.place import Place
-from harness.jobs.spec import Data, Job, SpecError, parse_value
-from harness.phases import OptionalTrace, Phases, check_rerank, traces_folder
+from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, RecordError, Store
+from harness.schedule import dispatch
+from harness.schedule.division import Place
+from harness.spec import ensembles, suites
+from harness.spec.ensembles import Plan, Planned
+from harness.spec.job import Data, Job, SpecError, parse_value
+from harness.spec.override import checked_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console()
@@ -115,7 +116,7 @@ def main(
 ) -> None:
     with refusals():
         if list_:
-            out.print(*console.methods_tables(), console.LIST_NOTE, console.suites_table(), console.questions_table())
+            out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
             return
         suite = suites.named(suite, _words(only))
         changes = _changes(settings or [], epochs, train_images)
@@ -126,7 +127,7 @@ def main(
             seeds=_seeds(seeds),
             changes=changes,
             settings=checked_settings(
-                {"device": device, "threads": threads or schedule.available_cpus(), "score_memory_mib": score_memory}
+                {"device": device, "threads": threads or dispatch.available_cpus(), "score_memory_mib": score_memory}
             ),
             paper_of=paper_of,
         )
@@ -137,13 +138,18 @@ def main(
         planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
         gpus = (1.0 if device.startswith("cuda") else 0.0) if gpus_per_job is None else gpus_per_job
         asked = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
-        where = schedule.placed(asked, workers, len(jobs), device)
+        where = dispatch.placed(asked, workers, len(jobs), device)
         if dry_run:
             rows = [*jobs, *planned.plans]
-            out.print(console.plan_table(rows, [not force and _cached(store, row) for row in rows]))
+            out.print(listing.plan_table(rows, [not force and _cached(store, row) for row in rows]))
             return
         phases = Phases(
-            timing_rounds, timing_budget, rerank, None if trace is None else traces_folder(trace, store.folder)
+            timing_rounds,
+            timing_budget,
+            average=bool(planned.plans or planned.short),
+            force=force,
+            rerank=rerank,
+            traces=None if trace is None else traces_folder(trace, store.folder),
         )
         with _exclusive(store.folder):
             failed = _run(jobs, planned, store, force, phases, where)
@@ -167,8 +173,7 @@ def refusals() -> Iterator[None]:
 
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
-    from harness.jobs import average  # torch takes seconds to import; --list and --dry-run answer at once
-    from harness.learn.checkpoint import Checkpoints
+    from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
@@ -185,9 +190,8 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
 
-        schedule.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
-        average.average_all(planned, store, force, view.start, view.say)
-        for line in phases.lines(jobs, store, view):
+        dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
+        for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
     report.write(store.folder)
     out.print(report.console_table(store.folder))

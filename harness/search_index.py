@@ -19,10 +19,10 @@ from rich.console import Console
 
 from harness import console, report
 from harness.data import sources
-from harness.jobs import registry, suites
-from harness.jobs.spec import Job, SpecError
 from harness.record import IndexRecord, Store
 from harness.run import refusals
+from harness.spec import registry, suites
+from harness.spec.job import Job, SpecError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -79,10 +79,10 @@ def _placed(job: Job, data: str, threads: int) -> Job:
 def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: console.Bars) -> bool:
     """Measures one row and stores what it found; one line where that cannot be."""
     from harness.data.prepared import prepare
-    from harness.jobs.execute import load_model
     from harness.learn.checkpoint import CheckpointError, Checkpoints
     from harness.measure import index
     from harness.measure.provenance import machine
+    from harness.phases.train import load_model
     from harness.precision import prepare_torch
 
     label = job.model.label

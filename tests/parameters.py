@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 
 from harness.data.prepared import prepare
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Data, Settings
+from harness.learn.build import build
 from harness.learn.trainer import trained_parameters
 from harness.protocol import Inputs
+from harness.spec import registry
+from harness.spec.job import Data, Settings
 
 
 def inputs() -> Inputs:

@@ -7,65 +7,48 @@ import pytest
 
 from harness import ROOT
 
-# what each part may import of ours; `harness` alone means the package itself (ROOT)
-MAY_IMPORT = {
-    "harness/protocol.py": set(),
-    "harness/progress.py": set(),
-    "harness/record.py": set(),
-    "harness/jobs/spec.py": set(),
-    "harness/jobs/registry.py": {"harness", "harness.jobs"},
-    "harness/jobs/override.py": {"harness", "harness.jobs"},
-    "harness/jobs/questions.py": {"harness", "harness.jobs"},
-    "harness/jobs/suites.py": {"harness", "harness.jobs"},
-    "harness/jobs/ensembles.py": {"harness.jobs"},
-    "harness/jobs/paper.py": {"harness.jobs"},
-    "models": {"harness.protocol", "models"},
+# From the ground up.  A file may import what lies on floors below its own, and what is of its own part (a folder's own
+# files; a file alone is a part of its own).  Parts on one floor do not know one another.
+FLOORS = (
+    ("harness/__init__.py",),
+    ("harness/protocol.py", "harness/record.py", "harness/spec"),
+    ("harness/precision.py", "harness/progress.py"),
+    ("harness/console.py", "harness/listing.py"),
+    ("models",),
+    ("baselines",),
+    ("ablations",),
+    ("harness/data",),
+    ("harness/learn", "harness/measure"),
+    ("harness/phases",),
+    ("harness/schedule",),
+    ("harness/report",),
+    ("harness/run.py", "harness/features.py", "harness/compare.py"),
+    ("harness/search_index.py",),
+)
+REPORT = (  # the wings of the report, likewise
+    ("harness/report/formats.py",),
+    ("harness/report/read",),
+    ("harness/report/tables",),
+    ("harness/report/figures", "harness/report/compare"),
+    ("harness/report/page",),
+    ("harness/report/outputs.py",),
+    ("harness/report/__init__.py",),
+    ("harness/report/__main__.py",),
+)
+ONLY = {  # parts that know less than what lies below them
+    "models": {"harness.protocol"},
     "baselines": {"harness.protocol", "models"},
-    "ablations": {"baselines", "models"},
-    "harness/precision.py": {"harness.jobs.spec"},
-    "harness/data": {"harness.data", "harness.protocol", "harness.jobs.spec"},
-    "harness/learn": {
-        "harness.learn",
-        "harness.data",
-        "harness.precision",
-        "harness.progress",
-        "harness.protocol",
-        "harness.record",
-        "harness.jobs.spec",
-    },
-    "harness/measure": {
-        "harness",
-        "harness.measure",
-        "harness.data",
-        "harness.precision",
-        "harness.progress",
-        "harness.protocol",
-        "harness.record",
-        "harness.jobs.spec",
-    },
-    "harness/report": {
-        "harness",
-        "harness.report",
-        "harness.record",
-        "harness.measure.metrics",
-        "harness.measure.intervals",
-        "harness.jobs.spec",
-        "harness.jobs.registry",
-        "harness.data",
-        "harness.jobs.questions",
-    },
+    "ablations": set(),
 }
 NO_TORCH = (
+    "harness/__init__.py",
     "harness/record.py",
-    "harness/jobs/spec.py",
-    "harness/jobs/registry.py",
-    "harness/jobs/override.py",
-    "harness/jobs/place.py",
-    "harness/jobs/questions.py",
-    "harness/jobs/shared.py",
-    "harness/jobs/suites.py",
-    "harness/jobs/ensembles.py",
-    "harness/jobs/paper.py",
+    "harness/spec",
+    "harness/progress.py",
+    "harness/console.py",
+    "harness/listing.py",
+    "harness/schedule/division.py",
+    "harness/schedule/storage.py",
     "harness/report",
     "harness/compare.py",
     "harness/data/split.py",
@@ -80,52 +63,99 @@ NO_TORCH = (
     "harness/measure/intervals.py",
 )
 OURS = ("harness", "models", "baselines", "ablations")
+EVERY = sorted(path for part in OURS for path in (ROOT / part).rglob("*.py"))
 
 
-def files(part: str) -> list[Path]:
-    path = ROOT / part
-    return [path] if path.suffix else sorted(path.rglob("*.py"))
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> set[str]:
-    """Every module a file imports, wherever it does; `from a import b` counts as a.b where that is a module."""
+def part_of(path: Path, floors: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
+    """Floor and part of a file.  Raises AssertionError where it has none, or two."""
+    found = [
+        (floor, part)
+        for floor, parts in enumerate(floors)
+        for part in parts
+        if name(path) == part or name(path).startswith(f"{part}/")
+    ]
+    assert len(found) == 1, f"{name(path)} is on {len(found)} floors"
+    return found[0]
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of ours that a file imports, wherever it does; of a package its `__init__.py`, unless a module is meant."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        modules = []
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            modules = [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom) and node.module:
-            for name in node.names:
-                inner = ROOT / node.module.replace(".", "/") / name.name
-                found.add(
-                    f"{node.module}.{name.name}" if inner.with_suffix(".py").exists() or inner.is_dir() else node.module
-                )
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {file for module in modules if (file := file_of(module)) is not None}
     return found
 
 
-def within(module: str, allowed: set[str]) -> bool:
-    return any(module == a or (a != "harness" and module.startswith(f"{a}.")) for a in allowed)
+def file_of(module: str) -> Path | None:
+    """The file of a module, or of the module whose name it is; None where it is none of ours."""
+    if module.split(".")[0] not in OURS:
+        return None
+    path = ROOT / module.replace(".", "/")
+    for candidate in (path.with_suffix(".py"), path / "__init__.py", path.parent.with_suffix(".py")):
+        if candidate.exists():
+            return candidate
+    return path.parent / "__init__.py"
 
 
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_imports_go_downwards(part):
-    for path in files(part):
-        ours = {m for m in imports(path) if m.split(".")[0] in OURS}
-        wrong = {m for m in ours if not within(m, MAY_IMPORT[part])}
-        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+def heavy(path: Path) -> set[str]:
+    """Heavy libraries that a file imports, wherever it does."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module.split(".")[0])
+    return modules & {"torch", "ray", "transformers"}
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_nothing_climbs(path):
+    floor, part = part_of(path, FLOORS)
+    for other in imported(path):
+        below, its = part_of(other, FLOORS)
+        assert below < floor or its == part, f"{name(path)} imports {name(other)}, which does not lie below it"
+
+
+@pytest.mark.parametrize("path", [p for p in EVERY if name(p).startswith("harness/report/")], ids=name)
+def test_nothing_climbs_within_the_report(path):
+    floor, part = part_of(path, REPORT)
+    for other in (o for o in imported(path) if name(o).startswith("harness/report/")):
+        below, its = part_of(other, REPORT)
+        assert below < floor or its == part, f"{name(path)} imports {name(other)}, which does not lie below it"
+
+
+@pytest.mark.parametrize("part", ONLY)
+def test_methods_know_the_protocol_and_models_alone(part):
+    allowed = {file_of(module) for module in ONLY[part]}
+    for path in (p for p in EVERY if name(p).startswith(f"{part}/")):
+        strange = {
+            name(other)
+            for other in imported(path)
+            if other not in allowed and not any(name(other).startswith(f"{a}/") for a in (*ONLY[part], part))
+        }
+        assert not strange, f"{name(path)} imports {strange}"
 
 
 @pytest.mark.parametrize("part", NO_TORCH)
 def test_light_parts_stay_light(part):
-    for path in files(part):
-        heavy = {m for m in imports(path) if m.split(".")[0] in ("torch", "ray", "transformers")}
-        assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+    for path in (p for p in EVERY if name(p) == part or name(p).startswith(f"{part}/")):
+        assert not heavy(path), f"{name(path)} imports {heavy(path)}"
 
 
 def test_baselines_do_not_import_one_another():
-    for path in files("baselines"):
-        assert not {m for m in imports(path) if m.startswith("baselines")}
+    for path in (p for p in EVERY if name(p).startswith("baselines/")):
+        assert not {other for other in imported(path) if name(other).startswith("baselines/")}
 
 
 def test_ray_is_an_adapter():
-    users = {str(p.relative_to(ROOT)) for p in files("harness") if any(m.split(".")[0] == "ray" for m in imports(p))}
-    assert users <= {"harness/jobs/search.py"}
+    users = {name(path) for path in EVERY if "ray" in heavy(path)}
+    assert users == {"harness/schedule/cluster.py", "harness/schedule/trials.py"}

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.protocol import Encoded, Inputs
+from harness.spec import registry
 from models.losses import hinge
 from tests.references_reasoning import REFERENCES
 

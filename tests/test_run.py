@@ -19,12 +19,12 @@ from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from harness import ROOT
-from harness.jobs import registry, suites
-from harness.jobs.ensembles import ENSEMBLES
 from harness.learn.checkpoint import Checkpoints
 from harness.measure import scoring
 from harness.record import SCHEMA, Record, Store
 from harness.run import app
+from harness.spec import registry, suites
+from harness.spec.ensembles import ENSEMBLES
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
 BRIEF = ("--timing-rounds", "1", "--timing-budget", "0.2")

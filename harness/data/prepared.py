@@ -12,8 +12,8 @@ import torch
 from harness.data import sources
 from harness.data.split import DataError, Images, Split
 from harness.data.vocabulary import SPECIALS, Tokenizer, Tokens, Vocabulary, tokens
-from harness.jobs.spec import Data, Settings
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+from harness.spec.job import Data, Settings
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from harness.data.prepared import Side, pair_batches, steps_per_epoch
-from harness.jobs.spec import Settings
 from harness.learn.checkpoint import Checkpoints
 from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import PairBatch, Retriever
+from harness.spec.job import Settings
 
 
 class NonFiniteLoss(ArithmeticError):

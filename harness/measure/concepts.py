@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.prepared import Side, image_batch, text_batch
-from harness.jobs.spec import Settings
 from harness.measure import metrics
 from harness.measure.evaluator import CAPTION_BATCH, IMAGE_BATCH
 from harness.precision import autocast
 from harness.protocol import Encoded, Retriever
 from harness.record import Concepts
+from harness.spec.job import Settings
 
 SAMPLE = 24  # captions looked at word by word
 PROTOTYPES = 48  # the most used ones, those of the sample come on top

@@ -21,7 +21,6 @@ import torch
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images
 from harness.data.vocabulary import Tokens
-from harness.jobs.spec import Job
 from harness.measure import gallery, metrics
 from harness.measure.clock import timed
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
@@ -34,6 +33,7 @@ from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Retriever
 from harness.record import CostRecord
+from harness.spec.job import Job
 
 STAGES = ("encode_images", "encode_texts", "score", "rank")
 IMAGES, CAPTIONS, QUERIES = 256, 512, 256  # items of one sample, fewer where the split has fewer

@@ -18,7 +18,6 @@ import torch
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
-from harness.jobs.spec import Settings
 from harness.measure import metrics
 from harness.measure.ranking import Ranked, stream
 from harness.measure.scoring import Group, all_pairs
@@ -26,6 +25,7 @@ from harness.precision import autocast, score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever, concatenate
 from harness.record import Ranks
+from harness.spec.job import Settings
 
 TOP = 10  # retrieved items kept per query
 IMAGE_BATCH = 128

@@ -19,7 +19,6 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from harness.jobs.spec import Settings
 from harness.measure.clock import timed
 from harness.measure.exact import ExactIndex, joined, top_k
 from harness.measure.memory import available_bytes
@@ -28,6 +27,7 @@ from harness.measure.scoring import block_shape
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
+from harness.spec.job import Settings
 
 SIZES = (1_000, 5_000, 10_000, 100_000, 1_000_000)
 PROBES = (250, 500)  # measured for the law alone, and always

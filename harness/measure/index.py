@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from harness.data.prepared import Prepared
-from harness.jobs.spec import Settings, SpecError
 from harness.measure.clock import timed
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.exact import ExactIndex, joined, top_k
@@ -27,6 +26,7 @@ from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
+from harness.spec.job import Settings, SpecError
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 NEIGHBOURS = 10

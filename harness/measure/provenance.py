@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from harness import ROOT
-from harness.jobs.spec import Settings
+from harness.spec.job import Settings
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "ray")
 

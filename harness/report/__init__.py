@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 def write(folder: Path) -> list[Path]:
     """Makes tables, figures and the page from the records.  Returns the tables.  Raises RecordError and OSError."""
-    from harness.report import files
-    from harness.report.collect import collect
+    from harness.report import outputs
+    from harness.report.read.groups import collect
 
-    return [folder / name for name in files.write(folder, collect(folder)).tables]
+    return [folder / name for name in outputs.write(folder, collect(folder)).tables]
 
 
 def console_table(folder: Path) -> Table:
     """The comparison in short, one table below the other where settings differ.  Raises RecordError."""
-    from harness.report import short
+    from harness.report.tables import terminal
 
-    return short.console_table(folder)
+    return terminal.console_table(folder)
 
 
 def rsum(store: Store, record: Record) -> float | None:
     """Rsum of one record, None where it has no ranks.  Raises RecordError."""
     from harness.measure.metrics import summary
-    from harness.report.collect import ranks_of
+    from harness.report.read.runs import ranks_of
 
     ranks = ranks_of(store, record.key)
     return None if ranks is None else summary(ranks.i2t, ranks.t2i)["rsum"]

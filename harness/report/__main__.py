@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 
 from harness.data.split import DataError
-from harness.jobs.spec import SpecError
 from harness.record import RecordError
-from harness.report import files
-from harness.report.captions import described, shown
-from harness.report.collect import collect
-from harness.report.tables import left_out_lines
+from harness.report import outputs
+from harness.report.read.described import described, shown
+from harness.report.read.groups import collect
+from harness.report.tables.comparison import left_out_lines
+from harness.spec.job import SpecError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -53,10 +53,10 @@ def main(
             raise SpecError("--check writes nothing; leave --retrieved out")
         fresh = _check(folder) if check else _write(folder)
         if retrieved:
-            from harness.report import retrieved as page  # pictures and templates, which no table needs
+            from harness.report.page import retrieved as page  # pictures and templates, which no table needs
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
-            out.print(f"what was retrieved: {files.shown(folder)}/{written.name}")
+            out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
     except (RecordError, DataError, SpecError, OSError) as error:
         err.print(f"error: {error}", style="red")
         raise typer.Exit(2) from None
@@ -66,7 +66,7 @@ def main(
 
 def _write(folder: Path) -> bool:
     groups = collect(folder)
-    made = files.write(folder, groups)
+    made = outputs.write(folder, groups)
     out.print(f"{len(made.tables)} tables in {shown(folder)}/tables")
     if len(groups) > 1:
         out.print(f"records of {len(groups)} different settings, which never share a table:")
@@ -83,7 +83,7 @@ def _write(folder: Path) -> bool:
 
 
 def _check(folder: Path) -> bool:
-    found = files.check(folder)
+    found = outputs.check(folder)
     for kind, names in (("stale", found.stale), ("missing", found.missing), ("surplus", found.surplus)):
         for name in names:
             out.print(f"{kind}: {name}")

@@ -65,7 +65,7 @@ def test_what_cannot_be_asked_or_placed_is_refused_in_one_line(data_folder, tmp_
 
 
 def test_asking_for_ray_where_there_is_none_is_refused_in_one_line(data_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.jobs.place.installed", lambda: False)
+    monkeypatch.setattr("harness.schedule.division.installed", lambda: False)
     done = ask(data_folder, tmp_path, "--only", "ablations/relu", "--workers", "2")
     assert (done.exit_code, done.stderr) == (
         2,

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from harness import ROOT
-from harness.jobs import questions, registry, suites
-from harness.jobs.override import override
-from harness.jobs.spec import CONTROLS, Data, Job, Settings, SpecError
+from harness.spec import questions, registry, suites
+from harness.spec.job import CONTROLS, Data, Job, Settings, SpecError
+from harness.spec.override import override
 from models.selfalign import Options
 
 GOOD = '"""Is it so?"""\n\nBASES = ("vsepp+selfalign",)\n\nARMS = {"few": {"selfalign.prototypes": 7}}\n'

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.vocabulary import SPECIALS
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.trainer import trained_parameters
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
+from harness.spec import registry
 from tests import parameters
 from tests.places import PLACES
 

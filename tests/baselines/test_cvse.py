@@ -20,8 +20,8 @@ from baselines.independent.cvse import (
 from harness.data.prepared import Prepared, Side
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
-from harness.jobs.spec import Settings
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+from harness.spec.job import Settings
 from models.encoders import unit
 from models.retrievers import inner_product
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from baselines.interactive.naaf import NAAF, VARIANTS, Options, build, crossing, estimate, shortfall, word_maxima
-from harness.jobs import registry
 from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from harness.spec import registry
 from tests import fragment_checks, three_pairs
 from tests.three_pairs import INPUTS, WORDS, batch, each_alone, fragments
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from baselines.interactive.scan import SCAN, VARIANTS, Options, build
-from harness.jobs import registry
 from harness.protocol import Encoded
+from harness.spec import registry
 from tests import fragment_checks, three_pairs
 from tests.three_pairs import INPUTS, batch, mask_of
 

@@ -11,7 +11,7 @@ import torch
 from harness.data.prepared import Prepared, image_batch, pair_batches, prepare, steps_per_epoch, text_batch
 from harness.data.split import DataError
 from harness.data.vocabulary import UNKNOWN
-from harness.jobs.spec import Data, Settings
+from harness.spec.job import Data, Settings
 
 SETTINGS = Settings(min_count=1)
 

@@ -12,13 +12,13 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from harness.data.prepared import prepare
 from harness.data.split import DataError
 from harness.data.text_model import TokenStates, WordPieces
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.execute import execute
-from harness.jobs.spec import Data, Job, Settings
+from harness.learn.build import build
 from harness.learn.trainer import trained_parameters
+from harness.phases.train import execute
 from harness.progress import Progress
 from harness.record import Store
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "and", "ant", "bee", "cat", "dog", "eel", "fox", "##es"]
 WIDTH = 12

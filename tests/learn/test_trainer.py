@@ -19,17 +19,17 @@ from torch import nn
 
 from harness import ROOT
 from harness.data.prepared import Prepared, prepare
-from harness.jobs import execute as execution
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.override import override
-from harness.jobs.spec import Data, Job, Settings
 from harness.learn import trainer
+from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, Checkpoints
 from harness.learn.trainer import NonFiniteLoss, fit, learning_rate
+from harness.phases import train
 from harness.progress import Progress
 from harness.protocol import Retriever
 from harness.record import Ranks, Record, Store
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
+from harness.spec.override import override
 
 SETTINGS = Settings(epochs=4, batch=8, dim=8, word_dim=7, min_count=1, lr=5e-3)  # 26 captions: 3 steps an epoch
 STEPS = 3
@@ -66,7 +66,7 @@ def with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
         inputs = replace(data.inputs(job.settings), token_states=lambda: WithDropout(data.vocabulary_size))
         return build(job.model, inputs, job.settings.seed)
 
-    monkeypatch.setattr(execution, "load_model", load)
+    monkeypatch.setattr(train, "load_model", load)
 
 
 def killer(epoch: int, step: int) -> Callable[[Progress], None]:
@@ -200,7 +200,7 @@ def test_the_first_of_the_best_epochs_is_kept(data_folder, tmp_path, rsums, best
 def test_a_method_that_learns_nothing_is_not_trained(data_folder, tmp_path):
     job = job_of(data_folder, "chance")
     store = Store(tmp_path / "r")
-    record = execution.execute(job, store)
+    record = train.execute(job, store)
     assert (record.status, record.best_epoch, record.history, record.parameters) == ("ok", None, [], 0)
     assert Checkpoints(store.checkpoints(job.key)).best.exists()
 
@@ -213,13 +213,13 @@ def test_a_killed_run_ends_with_the_same_numbers(data_folder, tmp_path, monkeypa
     with_dropout(monkeypatch)  # and batch normalisation is in the model
     job = job_of(data_folder)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    execution.execute(job, whole)
+    train.execute(job, whole)
     with pytest.raises(Killed):
-        execution.execute(job, cut, killer(*place))
+        train.execute(job, cut, killer(*place))
     assert cut.record(job.key) is None
     torch.manual_seed(12345)  # another process is in another state
     seen: list[Progress] = []
-    execution.execute(job, cut, seen.append)
+    train.execute(job, cut, seen.append)
     assert seen[0].epoch == place[0] - 1  # finished epochs are not done again
     assert outcome(cut, job) == outcome(whole, job)
     assert len({epoch["dev_rsum"] for epoch in outcome(whole, job)[0]}) > 1  # there is something to compare
@@ -228,13 +228,13 @@ def test_a_killed_run_ends_with_the_same_numbers(data_folder, tmp_path, monkeypa
 def test_a_run_killed_after_its_last_epoch_only_evaluates(data_folder, tmp_path, monkeypatch):
     job = job_of(data_folder)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    execution.execute(job, whole)
+    train.execute(job, whole)
     with monkeypatch.context() as patch:
         patch.setattr(cut, "save", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            execution.execute(job, cut)
+            train.execute(job, cut)
     seen: list[Progress] = []
-    execution.execute(job, cut, seen.append)
+    train.execute(job, cut, seen.append)
     assert not [progress for progress in seen if progress.stage == "train"]
     assert outcome(cut, job) == outcome(whole, job)
 
@@ -242,26 +242,26 @@ def test_a_run_killed_after_its_last_epoch_only_evaluates(data_folder, tmp_path,
 def test_two_interruptions_are_as_good_as_none(data_folder, tmp_path):
     job = job_of(data_folder)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    execution.execute(job, whole)
+    train.execute(job, whole)
     for place in ((2, 2), (4, 1)):
         with pytest.raises(Killed):
-            execution.execute(job, cut, killer(*place))
-    execution.execute(job, cut)
+            train.execute(job, cut, killer(*place))
+    train.execute(job, cut)
     assert outcome(cut, job) == outcome(whole, job)
 
 
 @pytest.mark.slow
 def test_a_process_killed_by_the_system_can_go_on(data_folder, tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from harness.jobs.execute import execute;"
-        "from harness.record import Store; from harness.jobs import registry; from harness.jobs.spec import *;"
+        "import sys, time; from pathlib import Path; from harness.phases.train import execute;"
+        "from harness.record import Store; from harness.jobs import registry; from harness.spec.job import *;"
         f"data, settings = Data(name='zoo', path={str(data_folder)!r}), Settings(**{vars(SETTINGS)!r});"
         "job = Job(data, registry.model('vsrn'), settings);"
         "execute(job, Store(Path(sys.argv[1])), lambda p: time.sleep(0.2))"
     )
     job = job_of(data_folder, "vsrn")
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    execution.execute(job, whole)
+    train.execute(job, whole)
     last = Checkpoints(cut.checkpoints(job.key)).last
     with subprocess.Popen([sys.executable, "-c", code, str(cut.folder)], cwd=ROOT) as process:
         deadline = time.monotonic() + 120
@@ -271,7 +271,7 @@ def test_a_process_killed_by_the_system_can_go_on(data_folder, tmp_path):
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert cut.record(job.key) is None
-    execution.execute(job, cut)
+    train.execute(job, cut)
     assert outcome(cut, job) == outcome(whole, job)
 
 
@@ -311,7 +311,7 @@ def test_a_gradient_that_is_no_number_is_no_update(data_folder, tmp_path, monkey
 def test_a_job_that_breaks_leaves_a_record_that_says_how(data_folder, tmp_path, monkeypatch):
     spoilt(monkeypatch, 2)
     job, store = job_of(data_folder), Store(tmp_path / "r")
-    record = execution.execute(job, store)
+    record = train.execute(job, store)
     assert (record.status, record.error) == ("failed", "NonFiniteLoss: loss term extra is nan at epoch 1, step 2")
     assert store.record(job.key) == record
     assert store.ranks(job.key) is None
@@ -324,7 +324,7 @@ def test_scores_that_are_no_numbers_leave_a_record_too(data_folder, tmp_path, mo
         "models.retrievers.Independent.similarity", lambda _, i, t: torch.full((len(i), len(t)), torch.nan)
     )
     monkeypatch.setattr("models.retrievers.Ranked.losses", lambda _, i, t, __: {"x": (i.embedding + t.embedding).sum()})
-    record = execution.execute(job, store)
+    record = train.execute(job, store)
     assert record.status == "failed"
     assert record.error == "ScoreError: VSEpp, images 0 to 5, captions 0 to 10: 50 of 50 scores are not finite"
 
@@ -367,7 +367,7 @@ def test_a_crash_while_saving_the_best_leaves_the_old_file(tmp_path, monkeypatch
 
 def test_what_is_left_after_success_is_the_best_weights(data_folder, tmp_path):
     job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
-    execution.execute(job, store)
+    train.execute(job, store)
     assert [path.name for path in store.checkpoints(job.key).iterdir()] == ["best.safetensors"]
 
 
@@ -406,7 +406,7 @@ def test_nothing_to_go_on_from_is_no_error(tmp_path):
 
 def test_records_of_a_run_say_what_it_was_run_on(data_folder, tmp_path):
     job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
-    record: Record = execution.execute(job, store)
+    record: Record = train.execute(job, store)
     assert record.data["train"] | {"notes": []} == {
         "images": 13,
         "captions": 26,

@@ -12,13 +12,13 @@ import torch
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import SPECIALS, Vocabulary, tokens
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Settings
+from harness.learn.build import build
 from harness.measure import concepts
 from harness.measure.concepts import assigned
 from harness.protocol import Inputs
 from harness.record import Concepts, Record, RecordError, Store
+from harness.spec import registry
+from harness.spec.job import Settings
 
 REGIONS, DIM, KNOWN = 5, 7, ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 SPELLED = (*SPECIALS, *KNOWN)

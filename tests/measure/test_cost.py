@@ -11,9 +11,7 @@ import torch
 from harness.data.prepared import Side
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Data, Job, Settings
+from harness.learn.build import build
 from harness.measure import cost, gallery
 from harness.measure.cost import (
     STAGES,
@@ -28,6 +26,8 @@ from harness.measure.cost import (
 )
 from harness.progress import Progress
 from harness.protocol import Encoded, Inputs
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
 
 REGIONS, DIM, EMBEDDING = 5, 7, 8
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Settings
+from harness.learn.build import build
 from harness.measure import evaluator, metrics
 from harness.progress import Progress
 from harness.protocol import Inputs, Retriever
+from harness.spec import registry
+from harness.spec.job import Settings
 
 REGIONS, DIM = 5, 7
 SETTINGS = Settings(dim=8, word_dim=3)

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure import exact
 from harness.measure.exact import ExactIndex, joined, top_k
 from harness.protocol import Encoded, ImageBatch, Inputs, TextBatch
+from harness.spec import registry
 
 INDEPENDENT = [label for label in registry.labels() if registry.parse(label)[0].family == "independent"]
 

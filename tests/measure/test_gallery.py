@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Settings
+from harness.learn.build import build
 from harness.measure import gallery
 from harness.measure.exact import top_k
 from harness.measure.gallery import Searcher, answerer, enlarged, fit_law, index_bytes, percentiles, take_turns
 from harness.protocol import Encoded, Inputs, Retriever
+from harness.spec import registry
+from harness.spec.job import Settings
 
 REGIONS, DIM = 5, 8
 SETTINGS = Settings(dim=DIM)

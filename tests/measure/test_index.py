@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.jobs.spec import SpecError
 from harness.measure import index
 from harness.measure.index import filled_up, measure, recall, vectors
 from harness.protocol import Encoded
+from harness.spec.job import SpecError
 
 REAL = np.random.default_rng(0).standard_normal((31, 7), dtype=np.float32)
 QUERIES = np.random.default_rng(1).standard_normal((13, 7), dtype=np.float32)

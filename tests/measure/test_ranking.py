@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure import metrics, ranking, scoring
 from harness.measure.memory import peak_of
 from harness.measure.ranking import Best, Ranked, stream
 from harness.measure.scoring import Group, ScoreError, all_pairs
 from harness.progress import Progress
 from harness.protocol import Encoded, Inputs
+from harness.spec import registry
 
 MODEL = build(registry.model("vsepp"), Inputs(image_dim=2, regions=3, vocabulary=5, dim=8), 0).eval()
 NOTHING, PLENTY = 0, 64  # MiB for blocks that are kept

@@ -9,14 +9,14 @@ import torch
 from harness.data.prepared import Side
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Data, Job, Settings
+from harness.learn.build import build
 from harness.measure import evaluator, rerank_cost
 from harness.measure.cost import Contender
 from harness.measure.rerank_cost import measure, plan, queries_of
 from harness.progress import Progress
 from harness.protocol import Inputs
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
 
 REGIONS, DIM = 5, 7
 SETTINGS = Settings(dim=8, word_dim=3)

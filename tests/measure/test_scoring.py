@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure import scoring
 from harness.measure.scoring import Group, ScoreError, all_pairs, block_shape
 from harness.progress import Progress
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch, concatenate
+from harness.spec import registry
 from tests.places import needs_gpu
 
 INPUTS = Inputs(image_dim=7, regions=5, vocabulary=17, dim=8, word_dim=3)

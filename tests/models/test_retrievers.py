@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
+from harness.spec import registry
 from models import pairs
 from models.retrievers import Interactive
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from harness.report.plots.style import LOOKS
+from harness.report.figures.style import LOOKS
 
 MAIN = "section[data-data]:has(tr[data-name='scan:i2t-lse'])"  # the settings that most records share
 

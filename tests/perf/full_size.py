@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from harness.data.split import Images, Split
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure import evaluator, metrics
 from harness.measure.memory import peak_of
 from harness.measure.scoring import Group, all_pairs
 from harness.protocol import Encoded, Inputs
 from harness.record import Ranks
+from harness.spec import registry
 from tests.references import REFERENCES
 
 PER_IMAGE, REGIONS, DIM = 5, 36, 1024

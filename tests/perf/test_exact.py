@@ -14,13 +14,13 @@ import torch
 
 from harness.data import sources
 from harness.data.prepared import prepare
-from harness.jobs import registry
-from harness.jobs.execute import load_model
-from harness.jobs.spec import Data, Job, Settings
 from harness.measure.cost import Contender, drift, measure
 from harness.measure.exact import ExactIndex
+from harness.phases.train import load_model
 from harness.protocol import Encoded
 from harness.record import CostRecord
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
 
 ITEMS, DIM, FEWER = 100_000, 1024, 1_000
 TOP = 10

@@ -12,12 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure.evaluator import TOP
 from harness.measure.ranking import stream
 from harness.measure.scoring import Group
 from harness.protocol import Encoded, Inputs, Retriever
+from harness.spec import registry
 from tests.perf.turns import DEVICE, in_turns
 
 SIZES, PER_IMAGE, DIM = (1000, 5000), 5, 1024  # images

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.measure.clock import timed
 from harness.measure.scoring import Group, all_pairs
 from harness.protocol import Encoded, Inputs, Retriever
+from harness.spec import registry
 from tests.perf.turns import DEVICE, in_turns
 from tests.references import REFERENCES
 from tests.references_reasoning import REFERENCES as REASONING

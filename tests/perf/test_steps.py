@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.jobs import registry
-from harness.jobs.build import build
+from harness.learn.build import build
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+from harness.spec import registry
 from models.losses import hinge
 
 BATCH, REGIONS, WORDS = 128, 36, 13

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from harness.data.prepared import Side
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
-from harness.jobs import registry
-from harness.jobs.build import build
-from harness.jobs.spec import Settings
 from harness.learn import trainer
+from harness.learn.build import build
 from harness.progress import unwatched
 from harness.protocol import ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from harness.spec import registry
+from harness.spec.job import Settings
 
 ROWS = ("vsepp", "vsepp+selfalign", "vsrn")
 ROUNDS = 7  # turns of each loop, an epoch of three steps each

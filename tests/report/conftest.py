@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.jobs import registry
-from harness.jobs.spec import Data, Job, Model, Settings
 from harness.record import CostRecord, Ranks, Record, Store
+from harness.spec import registry
+from harness.spec.job import Data, Job, Model, Settings
 
 IMAGES, CAPTIONS = 2, 5
 MACHINE = {"device": "abacus", "threads": 2}

@@ -12,10 +12,10 @@ from unittest import mock
 
 import pytest
 
-from harness.jobs import registry
-from harness.report import published
-from harness.report.collect import collect
-from harness.report.files import texts
+from harness.report.outputs import texts
+from harness.report.read import published
+from harness.report.read.groups import collect
+from harness.spec import registry
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = ("comparison", "published", "summary", "claims")

@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from harness import ROOT
 from harness.record import Store
-from harness.report import figures, files, page
+from harness.report import outputs
 from harness.report.__main__ import app
-from harness.report.collect import collect
+from harness.report.figures import gather
+from harness.report.page import overview
+from harness.report.read.groups import collect
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -46,8 +48,8 @@ class Parsed(HTMLParser):
 
 def made_page(folder: Path, **more) -> str:
     groups = collect(folder)
-    return page.html(
-        folder.name, "command", groups, figures.draw(groups), ["comparison.md", "ablation-pooling.md"], **more
+    return overview.html(
+        folder.name, "command", groups, gather.draw(groups), ["comparison.md", "ablation-pooling.md"], **more
     )
 
 
@@ -56,7 +58,7 @@ def chart_of(html: str) -> dict:
 
 
 def test_figures_of_stored_records(stored):
-    drawn = figures.draw(collect(stored.folder))
+    drawn = gather.draw(collect(stored.folder))
     assert list(drawn.pictures) == ["accuracy-time", "claims", "stages", "ranks"]
     assert drawn.absent == (
         "No figure gallery: no record holds times by gallery size.",
@@ -74,7 +76,7 @@ def test_figures_of_stored_records(stored):
 
 
 def test_points_are_mean_rsum_and_time(stored):
-    points = {point.name: point for point in figures.points(collect(stored.folder)[0])}
+    points = {point.name: point for point in gather.points(collect(stored.folder)[0])}
     assert set(points) == {"vsepp", "vsepp+selfalign", "scan:t2i-lse"}
     # median 0.04 s to score and 0.01 s to rank 5 queries; i2t ranks 4, 9 and 4, 10; t2i 0, 4, 9, 10, 10 of both seeds
     vsepp = points["vsepp"]
@@ -88,7 +90,7 @@ def test_points_are_mean_rsum_and_time(stored):
 def test_times_of_different_machines_share_no_figure(stored):
     stored.time(stored.job("scan:t2i-lse"), 1.0, machine={"device": "abacus", "threads": 3})
     groups = collect(stored.folder)
-    drawn = figures.draw(groups)
+    drawn = gather.draw(groups)
     assert "accuracy-time" not in drawn.pictures
     assert "stages" not in drawn.pictures
     assert any("accuracy-time: Times are left out, rows were not timed alike: threads" in line for line in drawn.absent)
@@ -99,14 +101,14 @@ def test_times_of_different_machines_share_no_figure(stored):
 
 def test_records_without_times_have_no_time_figure(make):
     make.add(make.job("vsepp"), make.ranks([0, 1], [0, 1]), history=[{"dev_rsum": 3.0}, {"dev_rsum": 4.0}])
-    drawn = figures.draw(collect(make.folder))
+    drawn = gather.draw(collect(make.folder))
     assert list(drawn.pictures) == ["training", "ranks"]
     assert "No figure accuracy-time: nothing was timed." in drawn.absent
 
 
 def test_a_folder_of_failures_alone_has_a_page_that_says_so(make):
     make.add(make.job("vsepp"), None, status="failed", error="no luck")
-    assert figures.draw(collect(make.folder)).pictures == {}
+    assert gather.draw(collect(make.folder)).pictures == {}
     html = made_page(make.folder)
     assert Parsed(html).rows()["vsepp"]["class"] == "failed"
     assert "1 failed: no luck" in Parsed(html).words
@@ -115,12 +117,12 @@ def test_a_folder_of_failures_alone_has_a_page_that_says_so(make):
 def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
     for lr in (1e-4, 2e-4, 3e-4):
         make.add(make.job("vsepp", lr=lr), make.ranks([0, 1], [0, 1]))
-    assert list(figures.draw(collect(make.folder)).pictures) == ["sweep", "ranks-1", "ranks-2", "ranks-3"]
+    assert list(gather.draw(collect(make.folder)).pictures) == ["sweep", "ranks-1", "ranks-2", "ranks-3"]
     parsed = Parsed(made_page(make.folder))
     shown = [a["src"] for tag, a in parsed.tags if tag == "img"]
     assert shown == [f"figures/{name}.svg" for name in ("sweep", "ranks-1", "ranks-2", "ranks-3")]
     make.add(make.job("vsrn", lr=4e-4), make.ranks([0, 1], [0, 1]))
-    drawn = figures.draw(collect(make.folder))
+    drawn = gather.draw(collect(make.folder))
     assert list(drawn.pictures) == ["sweep"]
     assert drawn.absent == ("No figures of each combination of settings: 4 combinations of settings, more than 3.",)
     assert "4: lr=0.0004" in drawn.pictures["sweep"].caption
@@ -128,16 +130,16 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
 
 def test_gallery_sizes_of_records_from_before_and_after_they_were_measured(stored):
     sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    assert figures.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
-    assert figures.gallery_sizes(SimpleNamespace(galleries=[])) == []
+    assert gather.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
+    assert gather.gallery_sizes(SimpleNamespace(galleries=[])) == []
     group = collect(stored.folder)[0]
-    assert [figures.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
+    assert [gather.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
 
 
 def test_gallery_sizes_are_drawn(stored, monkeypatch):
     sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    monkeypatch.setattr(figures, "gallery_sizes", lambda cost: sizes if cost else [])
-    drawn = figures.draw(collect(stored.folder))
+    monkeypatch.setattr(gather, "gallery_sizes", lambda cost: sizes if cost else [])
+    drawn = gather.draw(collect(stored.folder))
     assert "Not drawn, nothing to draw: vsrn." in drawn.pictures["gallery"].caption
 
 
@@ -175,7 +177,7 @@ def test_html_in_what_is_stored_stays_text(stored):
     group = collect(stored.folder)[0]
     rows = [replace(row, name=name) if row.name == "vsepp" else row for row in group.rows]
     renamed = [replace(group, rows=tuple(rows))]
-    html = page.html(name, "command", renamed, figures.draw(renamed), [])
+    html = overview.html(name, "command", renamed, gather.draw(renamed), [])
     assert name not in html
     assert name in Parsed(html).rows()
     said = [trace["text"][0].partition("<br>")[0] for trace in chart_of(html)["data"][1:]]
@@ -223,7 +225,7 @@ def test_published_numbers_stand_in_columns_of_their_own_with_their_source(store
 
 
 def test_a_check_covers_figures_and_page(stored):
-    files.write(stored.folder, collect(stored.folder))
+    outputs.write(stored.folder, collect(stored.folder))
     drawn = stored.folder / "figures"
     assert sorted(path.name for path in stored.folder.iterdir() if path.suffix) == ["index.html", "plotly.min.js"]
     (drawn / "claims.svg").write_text("<svg/>")
@@ -242,12 +244,12 @@ def test_a_check_covers_figures_and_page(stored):
         "missing: figures/ranks.png",
         "surplus: figures/stages-2.svg",
     ]
-    files.write(stored.folder, collect(stored.folder))
-    assert files.check(stored.folder) == files.Difference((), (), ())
+    outputs.write(stored.folder, collect(stored.folder))
+    assert outputs.check(stored.folder) == outputs.Difference((), (), ())
 
 
 def test_a_png_packed_by_another_library_is_still_fresh(stored):
-    files.write(stored.folder, collect(stored.folder))
+    outputs.write(stored.folder, collect(stored.folder))
     path = stored.folder / "figures" / "claims.png"
     before = path.read_bytes()
     with Image.open(path) as image:
@@ -257,27 +259,27 @@ def test_a_png_packed_by_another_library_is_still_fresh(stored):
         said.add_text("Source", image.info["Source"])
         image.save(path, compress_level=1, pnginfo=said)
     assert path.read_bytes() != before
-    assert files.check(stored.folder) == files.Difference((), (), ())
+    assert outputs.check(stored.folder) == outputs.Difference((), (), ())
 
 
 def test_a_page_whose_chart_is_gone_leaves_no_script_behind(stored):
-    files.write(stored.folder, collect(stored.folder))
+    outputs.write(stored.folder, collect(stored.folder))
     for path in (stored.folder / "costs").iterdir():
         path.unlink()
-    assert "plotly.min.js" in files.check(stored.folder).surplus
-    files.write(stored.folder, collect(stored.folder))
+    assert "plotly.min.js" in outputs.check(stored.folder).surplus
+    outputs.write(stored.folder, collect(stored.folder))
     assert not (stored.folder / "plotly.min.js").exists()
 
 
 def test_reference_results_share_one_script(stored, monkeypatch):
-    monkeypatch.setattr(files, "SHARED", stored.folder.parent)
-    made = files.write(stored.folder, collect(stored.folder))
+    monkeypatch.setattr(outputs, "SHARED", stored.folder.parent)
+    made = outputs.write(stored.folder, collect(stored.folder))
     assert set(made.page) == {"index.html", "../plotly.min.js"}
-    assert (stored.folder.parent / "plotly.min.js").read_bytes() == page.script()
+    assert (stored.folder.parent / "plotly.min.js").read_bytes() == overview.script()
     assert b'src="../plotly.min.js"' in made.page["index.html"]
-    assert files.check(stored.folder) == files.Difference((), (), ())
+    assert outputs.check(stored.folder) == outputs.Difference((), (), ())
     (stored.folder.parent / "plotly.min.js").unlink()
-    assert files.check(stored.folder).missing == ("../plotly.min.js",)
+    assert outputs.check(stored.folder).missing == ("../plotly.min.js",)
 
 
 def two_hundred(folder: Path) -> None:

@@ -1,0 +1,69 @@
+"""From a resolved model of a job to a torch module."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+
+import torch
+
+from harness.protocol import Inputs, Retriever
+from harness.spec import registry
+from harness.spec.job import Model
+from models import selfalign
+from models.width import PARTS, FinalWidth
+
+STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
+
+
+def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
+    """The module with weights drawn from `seed`; a host has the same weights with and without SelfAlign."""
+    if model.control == "width":
+        inputs = replace(inputs, dim=PARTS * inputs.dim)
+    if model.control == "parameters":
+        inputs = replace(inputs, dim=matching_width(model, inputs))
+    torch.manual_seed(seed)
+    retriever = _host(model, inputs)
+    if model.control == "final-width":
+        return FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
+    if model.selfalign is not None:
+        retriever = selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
+    return retriever
+
+
+def matching_width(model: Model, inputs: Inputs) -> int:
+    """The width d at which the host alone has about as many trained parameters as it has with SelfAlign at its own.
+
+    The number grows with the width; of all widths the host can have the nearest is taken.
+    """
+    wanted = _parameters(selfalign.SelfAlign(_host(model, inputs), selfalign.Options()))  # type: ignore[arg-type]
+
+    def parameters(width: int) -> int:
+        return _parameters(_host(model, replace(inputs, dim=width)))
+
+    step = next(step for step in STEPS if _possible(model, replace(inputs, dim=inputs.dim + step)))
+    low, high = 0, 1  # in steps above the host's own width
+    while parameters(inputs.dim + high * step) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if parameters(inputs.dim + middle * step) < wanted else (low, middle)
+    widths = (inputs.dim + low * step, inputs.dim + high * step)
+    return min(widths, key=lambda width: abs(parameters(width) - wanted))
+
+
+def _host(model: Model, inputs: Inputs) -> Retriever:
+    module = import_module(registry.methods()[model.method].module)
+    return module.build(inputs, module.Options(**model.options))
+
+
+def _possible(model: Model, inputs: Inputs) -> bool:
+    try:
+        _host(model, inputs)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameters(retriever: Retriever) -> int:
+    return sum(p.numel() for p in retriever.parameters() if p.requires_grad)

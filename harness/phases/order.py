@@ -1,0 +1,75 @@
+"""What a run does after all training is over, one phase after the other, alone on the machine.
+
+Average, time, rerank, trace: a file each, `phase(jobs, store, watch, ...)` -> lines for people.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
+
+from harness.progress import Start
+from harness.record import Store
+from harness.spec import registry
+from harness.spec.job import Job, SpecError
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Which of them were asked for."""
+
+    timing_rounds: int  # samples per stage, 0 = no timing
+    timing_budget_s: float  # of a row, beyond the stages
+    average: bool = False  # ensembles of what was trained
+    force: bool = False  # average again what is recorded
+    rerank: bool = False
+    traces: Path | None = None  # folder of the traces
+
+    def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
+        """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
+        from harness.phases import average, rerank, time, trace  # these import torch
+
+        if self.average:
+            yield from average.phase(jobs, store, watch, force=self.force)
+        if self.timing_rounds:
+            yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
+        if self.rerank:
+            yield from rerank.phase(jobs, store, watch, rounds=self.timing_rounds)
+        if self.traces is not None:
+            yield from trace.phase(jobs, store, watch, folder=self.traces)
+
+
+def traces_folder(given: str, results: Path) -> Path:
+    """Where traces go: as given, or `traces` within the results.  Raises SpecError where nothing can be written."""
+    folder = Path(given) if given else results / "traces"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise SpecError(f"--trace cannot write to {folder}: {error.strerror}") from None
+
+
+def check_rerank(jobs: Sequence[Job]) -> None:
+    """Raises SpecError where no pair can come of these jobs."""
+    families = {registry.methods()[job.model.method].family for job in jobs}
+    for family in ("independent", "interactive"):
+        if family not in families:
+            raise SpecError(
+                f"--rerank takes at least one independent and one interactive row, there is no {family} one"
+            )
+
+
+class OptionalTrace(TyperCommand):
+    """A command whose `--trace` may go without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        told: list[str] = []
+        for word, after in zip(args, [*args[1:], "-"], strict=True):
+            told += [word, ""] if word == "--trace" and after.startswith("-") else [word]
+        return super().parse_args(ctx, told)

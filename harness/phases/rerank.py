@@ -1,0 +1,147 @@
+"""Retrieve, then rerank: every independent row of a suite before every interactive one, once training is over.
+
+One file per pair, kept as soon as it is found.  Accuracy is that of the stored weights on the test split; rows whose
+scores are stored already (FOLDER/scores/KEY.npy) are not scored again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.prepared import Prepared, prepare
+from harness.measure import evaluator, rerank_cost
+from harness.measure.cost import Contender
+from harness.measure.provenance import machine
+from harness.measure.rerank import curve, rerank, sizes
+from harness.phases.time import contender, first_trained
+from harness.progress import Start, Watch
+from harness.record import RecordError, RerankRecord, Store
+from harness.spec import registry
+from harness.spec.job import Job
+
+Pair = tuple[Job, Job]  # retriever, reranker
+
+
+def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> Iterator[str]:
+    """Measures the pairs that are not stored for this machine and number of samples.  Yields one line for people.
+
+    Rows of all such pairs take turns within one process.  No rounds: accuracy alone.  Raises RecordError.
+    """
+    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    wanted = pairs(rows)
+    if not wanted:
+        yield "rerank  nothing to rerank: it takes a trained independent row, an interactive one and a test split"
+        return
+    data = prepare(rows[0].data, rows[0].settings)
+    split = data.ranked.split
+    ks = sizes(len(split.images), len(split.captions))
+    missing = [pair for pair in wanted if not _is_current(store.rerank(*_keys(pair)), pair[1], ks, rounds)]
+    if not missing:
+        yield f"cached  reranking of {len(wanted)} pairs"
+        return
+    shown = watch("retrieve, then rerank")
+    found = {job.key: contender(job, data, store) for job in rows if any(job in pair for pair in missing)}
+    rows_here = [row for row in found.values() if row is not None]
+    ready = [pair for pair in missing if all(found[job.key] is not None for job in pair)]
+    samples = rerank_cost.measure(rows_here, data.ranked, ks, rounds, shown)
+    with tempfile.TemporaryDirectory(prefix=".scores-", dir=store.folder) as scratch:
+        scores = _Scores(data, store, Path(scratch), shown, {row.job.key: row for row in rows_here})
+        for retriever, reranker in ready:
+            store.save_rerank(
+                RerankRecord(
+                    key=f"{retriever.key}-{reranker.key}",
+                    retriever=retriever.model.label,
+                    reranker=reranker.model.label,
+                    machine=machine(reranker.settings),
+                    sizes={"images": len(split.images), "captions": len(split.captions)},
+                    ks=list(ks),
+                    accuracy=_accuracy((retriever, reranker), store, scores, ks, shown),
+                    queries=[rerank_cost.queries_of(k) for k in ks],
+                    samples_s=samples.get(retriever.key, {}) | samples.get(reranker.key, {}),
+                )
+            )
+    lost = [job.model.label for job in rows if job.key in found and found[job.key] is None]
+    without = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
+    yield f"reranked {len(ready)} pairs, shortlists of 1 to {ks[-1]}, {rounds} rounds{without}"
+
+
+def pairs(rows: Sequence[Job]) -> list[Pair]:
+    """Every independent row before every interactive one."""
+    families = {job.key: registry.methods()[job.model.method].family for job in rows}
+    return [
+        (first, second)
+        for first in rows
+        for second in rows
+        if families[first.key] == "independent" and families[second.key] == "interactive"
+    ]
+
+
+def _keys(pair: Pair) -> tuple[str, str]:
+    return pair[0].key, pair[1].key
+
+
+def _is_current(found: RerankRecord | None, reranker: Job, ks: Sequence[int], rounds: int) -> bool:
+    """Whether a stored curve has these shortlists and, where time is asked for, so many samples of this machine."""
+    if found is None or tuple(found.ks) != tuple(ks):
+        return False
+    stages = [f"{way}_{part}" for way in rerank_cost.WAYS for part in ("retrieve", "rerank")]
+    timed = found.machine == machine(reranker.settings) and all(
+        len(samples) == rounds for stage in stages for samples in found.samples_s.get(stage, [[]])
+    )
+    return timed or not rounds
+
+
+def _accuracy(pair: Pair, store: Store, scores: _Scores, ks: Sequence[int], watch: Watch) -> dict[str, list[float]]:
+    """Of the stored curve where only the time is not current."""
+    stored = store.rerank(*_keys(pair))
+    if stored is not None and tuple(stored.ks) == tuple(ks):
+        return dict(stored.accuracy)
+    owner = scores.data.ranked.split.caption_to_image
+    first, second = (scores.of(job) for job in pair)
+    try:
+        return curve(rerank(first, second, owner, ks, watch))
+    except ValueError as error:
+        raise RecordError(f"{pair[0].model.label} reranked by {pair[1].model.label}: {error}") from None
+
+
+@dataclass
+class _Scores:
+    """Score matrices of rows, memory-mapped: as stored, else computed once and kept in a folder that goes."""
+
+    data: Prepared
+    store: Store
+    scratch: Path
+    watch: Watch
+    rows: dict[str, Contender]
+    known: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def of(self, job: Job) -> np.ndarray:
+        """(N, M) float32.  Raises RecordError where a stored matrix is none of this split."""
+        if job.key not in self.known:
+            path = self.store.folder / "scores" / f"{job.key}.npy"
+            if not path.exists():
+                row = self.rows[job.key]
+                matrix, _ = evaluator.scores(row.model, self.data.ranked, row.job.settings, self.watch)
+                path = self.scratch / path.name
+                np.save(path, matrix)
+                del matrix
+            self.known[job.key] = self._read(path)
+        return self.known[job.key]
+
+    def _read(self, path: Path) -> np.ndarray:
+        split = self.data.ranked.split
+        try:
+            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise RecordError(f"scores/{path.name} cannot be read: {error}") from None
+        expected = (len(split.images), len(split.captions))
+        if matrix.shape != expected or matrix.dtype.kind != "f":
+            raise RecordError(
+                f"scores/{path.name} holds {matrix.dtype} of shape {matrix.shape}, expected scores of {expected}"
+            )
+        return matrix

@@ -1,0 +1,64 @@
+"""The timing phase of a suite: every trained row once, after all training is over, alone on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.data.prepared import Prepared, prepare
+from harness.learn.checkpoint import CheckpointError, Checkpoints
+from harness.measure.cost import BUDGET_S, Contender, is_current, measure, workload
+from harness.phases.train import load_model
+from harness.progress import Start
+from harness.record import Store
+from harness.spec.job import Job
+
+
+def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int, budget_s: float = BUDGET_S) -> Iterator[str]:
+    """Times one trained job per row unless all stored samples are current.  Yields lines for people.
+
+    Methods take turns within one process, so if one row lacks its samples all rows are timed again.  Rows that do not
+    read captions alike (another length at which they are cut, another text model) take turns among themselves, and get
+    a line of their own.
+    """
+    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    if not rows:
+        yield "timing  nothing to time"  # or settings are being chosen on dev
+        return
+    alike: dict[tuple, list[Job]] = {}
+    for job in rows:
+        reading = (job.settings.min_count, job.settings.max_words, job.settings.text_model)
+        alike.setdefault(reading, []).append(job)
+    for part in alike.values():
+        yield _time_alike(part, store, watch, rounds, budget_s)
+
+
+def _time_alike(rows: Sequence[Job], store: Store, watch: Start, rounds: int, budget_s: float) -> str:
+    data = prepare(rows[0].data, rows[0].settings)
+    load = workload(data.ranked)
+    if all(is_current(store.cost(job.key), job, load, rounds, budget_s) for job in rows):
+        return f"cached  timing of {len(rows)} rows"
+    contenders = [found for job in rows if (found := contender(job, data, store)) is not None]
+    for cost in measure(contenders, data.ranked, rounds, watch("timing phase, methods take turns"), budget_s):
+        store.save_cost(cost)
+    lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
+    missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
+    return f"timed   {len(contenders)} rows, {rounds} rounds{missing}"
+
+
+def first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """The first job of each row that ended well."""
+    rows: dict[str, Job] = {}
+    for job in jobs:
+        record = store.record(job.key)
+        if record is not None and record.status == "ok":
+            rows.setdefault(job.model.label, job)
+    return list(rows.values())
+
+
+def contender(job: Job, data: Prepared, store: Store) -> Contender | None:
+    model = load_model(job, data)
+    try:
+        Checkpoints(store.checkpoints(job.key)).load_best(model)
+    except CheckpointError:
+        return None
+    return Contender(job, model)

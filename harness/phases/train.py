@@ -1,0 +1,126 @@
+"""One job, top to bottom: data, model, training, evaluation, record.  A plain function of a frozen value."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from functools import partial
+from typing import Any
+
+from harness.data.prepared import Prepared, Side, prepare
+from harness.data.split import DataError
+from harness.learn.build import build
+from harness.learn.checkpoint import Checkpoints
+from harness.learn.trainer import Fit, fit, trained_parameters
+from harness.measure import evaluator
+from harness.measure.concepts import assigned
+from harness.measure.evaluator import Evaluation
+from harness.measure.provenance import peak_memory_mib, provenance
+from harness.precision import prepare_torch
+from harness.progress import Watch, unwatched
+from harness.protocol import Retriever
+from harness.record import Record, Store
+from harness.spec import registry
+from harness.spec.job import Job, SpecError
+
+
+def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool = False) -> Record:
+    """Runs the job and stores its record with what it found, its score matrix where an ensemble will want it.
+
+    A job that breaks leaves a record that says how.
+
+    Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
+    """
+    prepare_torch(job.settings)
+    data = prepare(job.data, job.settings)
+    keep = partial(store.save_scores, job.key) if keep_scores else None
+    try:
+        model = load_model(job, data)
+        checkpoints = Checkpoints(store.checkpoints(job.key))
+        started = time.perf_counter()
+        dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
+        found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
+        seconds = {"train": time.perf_counter() - started}
+        evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
+        concepts = assigned(model, data.ranked, data.words, job.settings)
+    except (DataError, SpecError):
+        raise
+    except Exception as error:
+        record = _failed(job, data, error)
+        store.save(record)
+        return record
+    record = _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds)
+    store.save(record, evaluation.ranks, concepts)
+    checkpoints.finish()
+    return record
+
+
+def lost(job: Job, reason: str) -> Record:
+    """The record of a job whose process ended before it could write one."""
+    return Record(
+        key=job.key,
+        label=job.model.label,
+        status="failed",
+        job=job.as_dict(),
+        family=registry.methods()[job.model.method].family,
+        error=reason,
+        provenance=provenance(job.settings),
+    )
+
+
+def load_model(job: Job, data: Prepared) -> Retriever:
+    """The job's model with its first weights, on its device."""
+    return build(job.model, data.inputs(job.settings), job.settings.seed).to(job.settings.device)
+
+
+def _common(job: Job, data: Prepared) -> dict[str, Any]:
+    return {
+        "key": job.key,
+        "label": job.model.label,
+        "job": job.as_dict(),
+        "family": registry.methods()[job.model.method].family,
+        "data": {"vocabulary": data.vocabulary_size}
+        | {name: _described(side) for name, side in _sides(job, data).items()},
+        "provenance": provenance(job.settings),
+    }
+
+
+def _sides(job: Job, data: Prepared) -> dict[str, Side]:
+    return {"train": data.train, "dev": data.dev, job.data.ranked: data.ranked}
+
+
+def _described(side: Side) -> dict[str, Any]:
+    split = side.split
+    return {
+        "images": len(split.images),
+        "captions": len(split.captions),
+        "regions": split.images.regions,
+        "dim": split.images.dim,
+        "fold_images": split.fold_images,
+        "captions_cut": side.tokens.cut,
+        "notes": list(split.notes),
+    }
+
+
+def _failed(job: Job, data: Prepared, error: Exception) -> Record:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    common = _common(job, data)
+    common["provenance"]["failed_in"] = where.name
+    return Record(**common, status="failed", error=reason)
+
+
+def _succeeded(
+    job: Job, data: Prepared, model: Retriever, found: Fit, evaluation: Evaluation, seconds: dict[str, float]
+) -> Record:
+    return Record(
+        **_common(job, data),
+        status="ok",
+        parameters=trained_parameters(model),
+        best_epoch=found.best_epoch,
+        history=list(found.history),
+        seconds=seconds,
+        peak_memory_mib=peak_memory_mib(job.settings.device),
+        tied_queries=evaluation.tied_queries,
+        fp32=evaluation.fp32,
+    )

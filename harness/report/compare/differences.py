@@ -1,0 +1,248 @@
+"""Two results folders side by side: what changed between them, and is it more than noise?
+
+Rows of one name are compared where both folders have them, B minus A.  How sure a difference is, is told by the best
+that the records allow: the t interval of pairs where both ran the same seeds, Welch's where each ran several, and for
+single seeds the paired bootstrap over the same queries, which knows nothing of the noise between seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.measure.intervals import Interval, mean_sd, paired_bootstrap, paired_difference, welch_difference
+from harness.report.formats import ABSENT, Sheet, decimals, interval, signed, significant
+from harness.report.read.described import described
+from harness.report.read.groups import Group, Row
+from harness.report.read.nested import differing, flatten
+from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms
+from harness.spec.job import Settings
+
+OWN = ("provenance.finished",)  # never alike, and of no matter
+RECIPE = "recipe"
+QUERIES = ("name", "fingerprint", "ranked", "test_images", "dev_images")  # fields of the data that fix the queries
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Groups of A and B whose rows are compared."""
+
+    a: Group
+    b: Group
+
+    @property
+    def same_queries(self) -> bool:
+        fields = [name for name in QUERIES if name != "dev_images" or self.a.data["ranked"] == "dev"]
+        return all(self.a.data.get(name) == self.b.data.get(name) for name in fields)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row in both folders."""
+
+    name: str
+    a: Row
+    b: Row
+    difference: float | None  # of Rsum, B minus A
+    interval: Interval | None
+    over: str  # what the interval is over
+    verdict: str
+    time_ratio: float | None  # score+rank per query, B over A
+    time_note: str = ""  # why there is no ratio, where both were timed
+
+
+def paired(a: Sequence[Group], b: Sequence[Group]) -> tuple[list[Pair], list[Group], list[Group]]:
+    """Which groups belong together, and those that only A or only B has.
+
+    A single group on either side is compared whatever differs; of several those with equal data and settings are,
+    wherever they ran.
+    """
+    if len(a) == len(b) == 1:
+        return [Pair(a[0], b[0])], [], []
+    pairs = [Pair(one, other) for one in a for other in b if _identity(one) == _identity(other)]
+    taken_a, taken_b = [id(pair.a) for pair in pairs], [id(pair.b) for pair in pairs]
+    return pairs, [g for g in a if id(g) not in taken_a], [g for g in b if id(g) not in taken_b]
+
+
+def _identity(group: Group) -> tuple[dict[str, Any], dict[str, Any]]:
+    places = {f.name for f in fields(Settings) if not f.metadata.get("identity", True)}
+    return dict(group.data), {name: value for name, value in group.settings.items() if name not in places}
+
+
+def changes(pair: Pair) -> list[Change]:
+    """Every row that both have, in the order of A."""
+    others = {row.name: row for row in pair.b.rows}
+    return [_change(row, others[row.name], pair.same_queries) for row in pair.a.rows if row.name in others]
+
+
+def _change(a: Row, b: Row, same_queries: bool) -> Change:
+    ratio, why = _time_ratio(a, b)
+    if not (a.runs and b.runs):
+        return Change(a.name, a, b, None, None, ABSENT, "nothing to compare", ratio, why)
+    difference, bounds, over = _difference(a, b, same_queries)
+    if _same_ranks(a, b):
+        verdict = "same ranks"
+    elif not same_queries:
+        verdict = "other data, no verdict"
+    elif bounds is None:
+        verdict = "not enough seeds"
+    else:
+        verdict = "within noise" if bounds[0] <= 0 <= bounds[1] else "beyond noise"
+    return Change(a.name, a, b, difference, bounds, over, verdict, ratio, why)
+
+
+def _difference(a: Row, b: Row, same_queries: bool) -> tuple[float, Interval | None, str]:
+    """Rsum of B minus that of A, its 95% interval and what that is over."""
+    if len(a.rsums) > 1 and a.rsums.keys() == b.rsums.keys():
+        found = paired_difference(b.rsums, a.rsums)
+        return found.mean, found.interval, "paired seeds"
+    found = welch_difference(list(b.rsums.values()), list(a.rsums.values()))
+    if found.interval is not None:
+        return found.mean, found.interval, "seeds (Welch)"
+    ranks_a, ranks_b = a.ranks(), b.ranks()
+    equal = all(one.shape[1] == other.shape[1] for one, other in zip(ranks_a, ranks_b, strict=True))
+    if same_queries and equal:
+        return found.mean, paired_bootstrap(ranks_b, ranks_a), "queries"
+    return found.mean, None, ABSENT
+
+
+def _same_ranks(a: Row, b: Row) -> bool:
+    if a.rsums.keys() != b.rsums.keys():
+        return False
+    return all(np.array_equal(one, other) for one, other in zip(a.ranks(), b.ranks(), strict=True))
+
+
+def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
+    """B over A, and why there is none where both were timed: only equal machines and sizes make a ratio."""
+    if a.cost is None or b.cost is None:
+        return None, ""
+    flats = [flatten({"machine": row.cost.machine, "sizes": row.cost.sizes}) for row in (a, b) if row.cost is not None]
+    if told_by := differing(flats):
+        return None, "; ".join(f"{name} {_shown(flats[0].get(name))}, {_shown(flats[1].get(name))}" for name in told_by)
+    own, base = (stage_ms(row.cost, QUERY_STAGES, "queries") for row in (b, a))
+    return (own / base if own and base else None), ""
+
+
+LEGEND = (
+    "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval: over paired "
+    "seeds where both ran the same ones, over seeds by Welch's t where both ran several others, else over queries "
+    "(paired bootstrap, 10,000 resamples), which leaves out what another seed would change. Beyond noise: that "
+    "interval leaves zero out. Time: scoring and ranking a query, B over A, only where both ran on the same machine "
+    "with the same sizes."
+)
+
+
+def sheet(pair: Pair, names: tuple[str, str]) -> Sheet:
+    """The comparison of a pair of groups.  `names`: how the folders are called."""
+    found = changes(pair)
+    text = [
+        {
+            "row": change.name,
+            "seeds": f"{len(change.a.runs) or ABSENT} : {len(change.b.runs) or ABSENT}",
+            "Rsum A": _rsum(change.a),
+            "Rsum B": _rsum(change.b),
+            "B - A": _difference_shown(change),
+            "over": change.over,
+            "verdict": change.verdict,
+            "time": ABSENT if change.time_ratio is None else f"{significant(change.time_ratio)}×",
+        }
+        for change in found
+    ]
+    frame = pd.DataFrame(text, dtype=str)
+    return Sheet(
+        title="Side by side",
+        text=frame,
+        flat=frame,
+        header=(f"A: `{names[0]}`, B: `{names[1]}`.",),
+        notes=tuple([LEGEND] * bool(found) + _notes(pair, found)),
+    )
+
+
+def _difference_shown(change: Change) -> str:
+    """`+1.8 [0.3, 3.2]`, without the interval where there is none."""
+    if change.difference is None:
+        return ABSENT
+    return signed(change.difference) + (f" {interval(change.interval)}" if change.interval is not None else "")
+
+
+def _notes(pair: Pair, found: Sequence[Change]) -> list[str]:
+    notes = [] if found else ["No row is in both."]
+    for letter, own, other in (("A", pair.a, pair.b), ("B", pair.b, pair.a)):
+        known = {row.name for row in other.rows}
+        if alone := [row.name for row in own.rows if row.name not in known]:
+            notes.append(f"Only in {letter}: {', '.join(alone)}.")
+    by_reason: dict[str, list[str]] = {}
+    for change in found:
+        if change.time_note:
+            by_reason.setdefault(change.time_note, []).append(change.name)
+    notes += [f"No time ratio, A and B were not timed alike ({why}): {', '.join(n)}." for why, n in by_reason.items()]
+    notes += [f"{letter}. {line}" for letter, group in (("A", pair.a), ("B", pair.b)) for line in left_out_lines(group)]
+    return notes
+
+
+def _rsum(row: Row) -> str:
+    if not row.runs:
+        return ABSENT
+    mean, sd = mean_sd(list(row.rsums.values()))
+    return decimals(1)(mean) + ("" if sd is None else f" ± {decimals(1)(sd)}")
+
+
+def conditions(pair: Pair) -> Sheet:
+    """Data, settings, model options and provenance that are not the same in A and B; every value that occurs."""
+    a, b = _values(pair.a), _values(pair.b)
+    lines = [
+        {"what": name, "A": _values_shown(a.get(name)), "B": _values_shown(b.get(name))}
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name) and (not name.startswith(RECIPE) or (name in a and name in b))
+    ]
+    text = pd.DataFrame(lines, columns=pd.Index(["what", "A", "B"]), dtype=str)
+    same = () if lines else ("Data, settings and provenance are the same in A and B.",)
+    return Sheet("What differs", text, text, notes=same, names=3)
+
+
+def _values(group: Group) -> dict[str, set[str]]:
+    """Name -> every value that a record of the group has of it."""
+    found: dict[str, set[str]] = {}
+    for name, value in flatten({"data": group.data, "settings": group.settings}).items():
+        found.setdefault(name, set()).add(_shown(value))
+    for run in [*group.runs, *group.left_out]:
+        own = {"provenance": run.record.provenance, RECIPE: {run.job.model.label: run.job.model.recipes}}
+        for name, value in flatten(own).items():
+            if name not in OWN:
+                found.setdefault(name, set()).add(_shown(value))
+    return found
+
+
+def _values_shown(values: set[str] | None) -> str:
+    return ", ".join(sorted(values)) if values else ABSENT
+
+
+def _shown(value: Any) -> str:
+    return ABSENT if value is None or value == "" else str(value)
+
+
+def sheets(a: Sequence[Group], b: Sequence[Group], names: tuple[str, str]) -> list[Sheet]:
+    """All there is to say of two folders: a table for each pair of groups, what differs below it.
+
+    `names`: how the folders are called.
+    """
+    pairs, only_a, only_b = paired(a, b)
+    made = []
+    for pair in pairs:
+        settings = (f"Only records with {described(pair.a.differs)}.",) if len(pairs) > 1 else ()
+        one = sheet(pair, names)
+        made += [replace(one, header=(*one.header, *settings)), conditions(pair)]
+    alone = [
+        f"Only in {letter}: settings {described(group.differs) or 'of its one group'}, "
+        f"rows {', '.join(row.name for row in group.rows)}."
+        for letter, groups in (("A", only_a), ("B", only_b))
+        for group in groups
+    ]
+    if alone:
+        empty = pd.DataFrame()
+        made.append(Sheet("Settings that only one has", empty, empty, notes=tuple(alone)))
+    return made

@@ -1,0 +1,299 @@
+"""The figures of a results folder, from its records: which can be drawn, of what, under which words.
+
+Nothing is left out in silence: a method that has no place in a figure is named in its caption, a figure that cannot be
+drawn is named with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.measure.intervals import mean_sd, paired_difference, t_interval
+from harness.record import CostRecord, RerankRecord
+from harness.report.read.described import data_line, described, settings_line, timing_line
+from harness.report.read.groups import Group, Row
+from harness.report.tables import reranking
+from harness.report.tables.ablations import by_question, forest_rows, without_arms
+from harness.report.tables.claims import is_host
+from harness.report.tables.comparison import QUERY_STAGES, stage_ms, timing_conflict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.report.figures.rerank import Curves
+    from harness.report.figures.scatter import Point
+    from harness.report.figures.style import Picture
+
+SELFALIGN = "independent + SelfAlign"
+STAGES = {  # stage -> its column heading, what its time is of, what of `sizes` that is
+    "encode_images": ("encode image", "ms per image", "images"),
+    "encode_texts": ("encode caption", "ms per caption", "captions"),
+    "score": ("score", "ms per query", "queries"),
+    "rank": ("rank", "ms per query", "queries"),
+}
+MOST = 3  # groups of settings that get figures of their own; a sweep gets one for all of it
+
+
+class Undrawn(Exception):
+    """Why there is no such figure."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn of a folder."""
+
+    pictures: Mapping[str, Picture]  # file name without its ending -> picture, group by group
+    absent: tuple[str, ...]  # figures that are not there, and why
+
+
+def draw(groups: Sequence[Group]) -> Drawn:
+    """All figures of a folder.  Those of several groups are numbered as its tables are."""
+    from harness.report.figures import style
+
+    pictures: dict[str, Picture] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
+    with style.styled():
+        if len(groups) > 1:
+            pictures["sweep"] = _sweep(groups)
+        pictures |= _ablations(groups)
+        if len(groups) > MOST:
+            why = f"{len(groups)} combinations of settings, more than {MOST}"
+            return Drawn(pictures, (f"No figures of each combination of settings: {why}.",))
+        for place, group in enumerate(without_arms(groups), start=1):
+            number = f"-{place}" if len(groups) > 1 else ""
+            for kind, make in KINDS.items():
+                try:
+                    pictures[f"{kind}{number}"] = make(group)
+                except Undrawn as why:
+                    reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
+    return Drawn(pictures, tuple(f"No figure {', '.join(names)}: {why}." for (_, why), names in reasons.items()))
+
+
+def family(row: Row) -> str:
+    """As the figures tell them apart."""
+    return "chance" if row.is_chance else SELFALIGN if row.model.selfalign is not None else row.family
+
+
+def points(group: Group) -> list[Point]:
+    """Every row that has both an Rsum and a time; none where times must not share an axis."""
+    from harness.report.figures.scatter import Point
+
+    found = []
+    for row in group.rows:
+        ms = _query_ms(row)
+        if row.runs and ms and not row.is_chance and not timing_conflict(group.rows):
+            rsums = list(row.rsums.values())
+            found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums)))
+    return found
+
+
+def chance(group: Group) -> float | None:
+    """Mean Rsum of the chance row."""
+    return next((mean_sd(list(row.rsums.values()))[0] for row in group.rows if row.is_chance and row.runs), None)
+
+
+def _query_ms(row: Row) -> float | None:
+    return stage_ms(row.cost, QUERY_STAGES, "queries")
+
+
+def _accuracy_time(group: Group) -> Picture:
+    from harness.report.figures.scatter import accuracy_time, front
+
+    _refuse_untimed(group)
+    found = points(group)
+    if not found:
+        raise Undrawn("no method has both ranks and times")
+    lone = [point.name for point in found if point.interval is None]
+    words = [
+        "Vertical bars: 95% interval of the mean over seeds (Student's t)."
+        + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
+        f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
+        _not_drawn([r for r in group.rows if not r.is_chance], {point.name for point in found}),
+        timing_line(group),
+    ]
+    return _picture(
+        group, "Accuracy against retrieval time", words, lambda t, c: accuracy_time(found, chance(group), t, c)
+    )
+
+
+def _stages(group: Group) -> Picture:
+    from harness.report.figures.bars import stages
+
+    _refuse_untimed(group)
+    rows = [
+        (row.name, family(row), {STAGES[stage][0]: stage_ms(row.cost, [stage], STAGES[stage][2]) for stage in STAGES})
+        for row in group.rows
+        if row.cost is not None
+    ]
+    units = {title: unit for title, unit, _ in STAGES.values()}
+    words = ["Each panel has a scale of its own.", _not_drawn(group.rows, {n for n, _, _ in rows}), timing_line(group)]
+    return _picture(group, "Time of every stage", words, lambda t, c: stages(rows, units, t, c))
+
+
+def _gallery(group: Group) -> Picture:
+    from harness.report.figures.gallery import gallery
+
+    conflict = timing_conflict(group.rows)
+    if conflict:
+        raise Undrawn(conflict.rstrip("."))
+    rows = [(row.name, family(row), sizes) for row in group.rows if (sizes := gallery_sizes(row.cost))]
+    if not rows:
+        raise Undrawn("no record holds times by gallery size")
+    words = [
+        "Vertical bars: up to the 95th percentile; hollow and dashed: extrapolated.",
+        _not_drawn(group.rows, {name for name, _, _ in rows}),
+        timing_line(group).partition(";")[0] + ".",
+    ]
+    return _picture(group, "Time and memory as the gallery grows", words, lambda t, c: gallery(rows, t, c))
+
+
+def gallery_sizes(cost: CostRecord | None) -> list[Mapping[str, Any]]:
+    """What was recorded of growing galleries: items, p50_ms, p95_ms, p99_ms, measured, bytes.  Empty where nothing."""
+    return [] if cost is None else list(cost.galleries)
+
+
+def _claims(group: Group) -> Picture:
+    from harness.report.figures.bars import ForestRow, forest
+
+    rows: list[ForestRow] = []
+    for row in (row for row in group.rows if row.model.selfalign is not None):
+        for host in (host for host in group.rows if is_host(host, row)):
+            if row.rsums.keys() & host.rsums.keys():
+                found = paired_difference(row.rsums, host.rsums)
+                low, high = found.interval or (None, None)
+                rows.append((f"{row.name} − {host.name}", found.mean, low, high))
+    if not rows:
+        raise Undrawn("no SelfAlign row stands beside its host")
+    words = [
+        "Mean difference over seeds both have, with its 95% interval (Student's t); filled where zero lies outside."
+    ]
+    title = "What SelfAlign adds to its host"
+    return _picture(group, title, words, lambda t, c: forest(rows, t, c, "Rsum, SelfAlign minus host"))
+
+
+def _training(group: Group) -> Picture:
+    from harness.report.figures.panels import curves
+
+    rows = [
+        (row.name, family(row), runs)
+        for row in group.rows
+        if (runs := [rsums for run in row.runs if (rsums := [epoch.get("dev_rsum") for epoch in run.record.history])])
+    ]
+    if not any(value is not None for _, _, runs in rows for run in runs for value in run):
+        raise Undrawn("no record holds a dev Rsum by epoch")
+    trained = [row for row in group.rows if not row.is_chance]
+    words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
+    return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
+
+
+def _ranks(group: Group) -> Picture:
+    from harness.report.figures.panels import histograms
+
+    rows: list[tuple[str, str, Mapping[str, np.ndarray]]] = []
+    for row in (row for row in group.rows if row.runs):
+        i2t, t2i = row.ranks()
+        rows.append((row.name, family(row), {"i2t": i2t, "t2i": t2i}))
+    if not rows:
+        raise Undrawn("no record has ranks")
+    words = ["All seeds together; ties count against the model.", _not_drawn(group.rows, {name for name, _, _ in rows})]
+    return _picture(group, "Where the first right answer stands", words, lambda t, c: histograms(rows, t, c))
+
+
+def _sweep(groups: Sequence[Group]) -> Picture:
+    from harness.report.figures.panels import sweep
+    from harness.report.figures.style import picture
+
+    names = list(dict.fromkeys(row.name for group in groups for row in group.rows if row.runs))
+    rows = []
+    for name in names:
+        found = [next((row for row in group.rows if row.name == name and row.runs), None) for group in groups]
+        means = [None if row is None else mean_sd(list(row.rsums.values()))[0] for row in found]
+        rows.append((name, next(family(row) for row in found if row is not None), means))
+    numbered = "; ".join(
+        f"{place}: {described(group.differs).replace('`', '').replace('settings.', '')}"
+        for place, group in enumerate(groups, start=1)
+    )
+    title = "Rsum by settings"
+    caption = f"Mean over seeds; × where a method has no result. Settings {numbered}. {data_line(groups[0])}"
+    return picture(sweep(rows, title, caption), title, caption)
+
+
+def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
+    """`ablation-<question>` of every question that the records answer."""
+    from harness.report.figures.bars import forest
+    from harness.report.figures.style import picture
+
+    pictures = {}
+    for name, found in by_question(groups).items():
+        rows = forest_rows(found)
+        if rows:
+            words = (
+                "Mean difference to the base over seeds both ran, with its 95% interval (Student's t); filled where "
+                f"zero lies outside. Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
+            )
+            title, caption = found[0].question.question, f"{data_line(groups[0])} {words}"
+            pictures[f"ablation-{name}"] = picture(forest(rows, title, caption), title, caption)
+    return pictures
+
+
+def _rerank(group: Group) -> Picture:
+    from harness.report.figures.rerank import rerank
+
+    curves = rerank_curves(group.reranks)
+    return _picture(group, "Retrieve, then rerank", (), lambda t, c: rerank(curves, t, c))
+
+
+def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
+    """Every timed pair by its reranker and retriever; powers of ten among the shortlists are named.
+
+    Raises Undrawn where nothing was timed or times must not share an axis.
+    """
+    from harness.report.figures.rerank import Shortlist
+
+    if conflict := reranking.conflict(pairs):
+        raise Undrawn(conflict.rstrip("."))
+    curves: dict[str, dict[str, list[Shortlist]]] = {}
+    for point in reranking.points(pairs):
+        if point.t2i_ms is not None:
+            label = f"k={point.k}" if reranking.is_power_of_ten(point.k) else ""
+            shortlist = Shortlist(label, point.t2i_ms, point.accuracy["rsum"], point.accuracy["rsum_ceiling"])
+            curves.setdefault(point.reranker, {}).setdefault(point.retriever, []).append(shortlist)
+    if not curves:
+        raise Undrawn("no pair of a retriever and a reranker was timed")
+    return curves
+
+
+KINDS: Mapping[str, Callable[[Group], Picture]] = {
+    "accuracy-time": _accuracy_time,
+    "claims": _claims,
+    "stages": _stages,
+    "gallery": _gallery,
+    "rerank": _rerank,
+    "training": _training,
+    "ranks": _ranks,
+}
+
+
+def _refuse_untimed(group: Group) -> None:
+    conflict = timing_conflict(group.rows)
+    if conflict:
+        raise Undrawn(conflict.rstrip("."))
+    if not any(row.cost for row in group.rows):
+        raise Undrawn("nothing was timed")
+
+
+def _not_drawn(rows: Sequence[Row], drawn: set[str]) -> str:
+    """Rows that have no place in a figure, and in a word why."""
+    missing = [row for row in rows if row.name not in drawn]
+    return f"Not drawn, nothing to draw: {', '.join(row.name for row in missing)}." if missing else ""
+
+
+def _picture(group: Group, title: str, words: Sequence[str], make: Callable[[str, str], Any]) -> Picture:
+    """The figure under its caption: data, settings, then words of its own."""
+    from harness.report.figures.style import picture
+
+    told = f"Only records with {described(group.differs).replace('`', '')}." if group.differs else ""
+    caption = " ".join(part for part in (data_line(group), told, settings_line(group), *words) if part)
+    return picture(make(title, caption), title, caption)

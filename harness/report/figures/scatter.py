@@ -1,0 +1,101 @@
+"""How accurate at what time?  Rsum with its interval against time per query, and the front no method is above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.report.figures.labels import label_points
+from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
+
+DASHES = (0, (4, 2))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method."""
+
+    name: str
+    family: str
+    ms: float  # per query, more than 0
+    rsum: float
+    interval: tuple[float, float] | None = None  # of rsum, None where it is not known
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
+    kept = [point for point in points if not any(_beats(other, point) for other in points)]
+    return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
+
+
+def _beats(other: Point, point: Point) -> bool:
+    return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
+
+
+def accuracy_time(points: Sequence[Point], chance: float | None, title: str, caption: str) -> Figure:
+    """Raises ValueError where there is no point."""
+    if not points:
+        raise ValueError("no point to draw")
+    best = front(points)
+    height = max(3.6, 0.17 * len(points) + 1.6)
+    figure, place = frame(title, caption, 7.2, height, margins=(0.62, 0.15, 0.5, 0.28))
+    axes = figure.subplots(gridspec_kw=place)
+    for family in dict.fromkeys([*LOOKS, *(p.family for p in points)]):
+        for point in (p for p in points if p.family == family):
+            _draw(axes, point)
+    tops = [p.interval[1] if p.interval else p.rsum for p in points]
+    lows = [p.interval[0] if p.interval else p.rsum for p in points]
+    low, high = min([0.0, *lows]), max(tops)
+    axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low or 1))
+    _time_axis(axes, [p.ms for p in points], text_inches(figure, [p.name for p in points], 8) / 6.4)
+    axes.set_ylabel("Rsum (sum of six recalls, %)")
+    axes.set_xlabel("score + rank, ms per query (log scale)")
+    axes.plot(
+        [p.ms for p in best],
+        [p.rsum for p in best],
+        drawstyle="steps-post",
+        linestyle=DASHES,
+        color=GREY,
+        linewidth=1.1,
+        zorder=1.2,
+    )
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+        axes.text(0.995, chance, "chance", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7)
+    drawn = [family for family in LOOKS if any(p.family == family for p in points)]
+    others = sorted({p.family for p in points} - set(LOOKS))
+    entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
+    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, handletextpad=0.4)
+    in_front = [point in best for point in points]
+    label_points(axes, [p.ms for p in points], [p.rsum for p in points], [p.name for p in points], in_front)
+    return figure
+
+
+def _draw(axes, point: Point) -> None:
+    style = look(point.family)
+    if point.interval:
+        axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
+    hollow = point.name.endswith("*")  # several models together
+    axes.plot(
+        point.ms,
+        point.rsum,
+        marker=style.marker,
+        color=style.colour,
+        markerfacecolor="white" if hollow else style.colour,
+        markeredgecolor=style.colour if hollow else "white",
+        markersize=8,
+        linestyle="",
+        zorder=3,
+    )
+
+
+def _time_axis(axes, times: Sequence[float], label_share: float) -> None:
+    """A log axis with room for names right of the last point."""
+    axes.set_xscale("log")
+    ratio = max(max(times) / min(times), 10.0)
+    room = min(0.85, label_share + 0.06)
+    axes.set_xlim(min(times) / ratio**0.06, max(times) * ratio ** (room / (1 - room)) * 1.05)
+    plain_numbers(axes.xaxis)

@@ -1,0 +1,103 @@
+"""The accuracy-time chart of the page as plotly takes it: one trace a method, its row told where it is pointed at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from harness.report.figures.scatter import Point, front
+from harness.report.figures.style import GREY, LOOKS, look
+from harness.report.formats import decimals, significant
+
+
+def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None) -> dict[str, Any]:
+    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value."""
+    one = decimals(1)
+    families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
+    data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front")]
+    for family in families:
+        members = [point for point in points if point.family == family]
+        data += [_mark(point, told.get(point.name, {}), first=not place) for place, point in enumerate(members)]
+    layout = {
+        "margin": {"l": 55, "r": 15, "t": 10, "b": 50},
+        "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12, "color": "#222222"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left", "bgcolor": "white"},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "xaxis": {
+            "type": "log",
+            "title": {"text": "score + rank, ms per query (log scale)"},
+            "gridcolor": "#ebebeb",
+            "dtick": 1,
+        },
+        "yaxis": {"title": {"text": "Rsum"}, "gridcolor": "#ebebeb", "rangemode": "tozero"},
+    }
+    if chance is not None:
+        level = float(one(chance))
+        layout["shapes"] = [
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": DOTS},
+        ]
+        layout["annotations"] = [
+            {"xref": "paper", "x": 1, "y": level, "text": "chance", "showarrow": False, "yanchor": "bottom"}
+        ]
+    return {"data": data, "layout": layout}
+
+
+DOTS = {"color": GREY, "width": 1, "dash": "dot"}
+
+
+def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [_rounded(x) for x, _ in points],
+        "y": [_rounded(y) for _, y in points],
+        "line": {"color": GREY, "width": 1.5, "dash": "dash", "shape": "hv"},
+        "hoverinfo": "skip",
+    }
+
+
+def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
+    style = look(point.family)
+    lines = [f"<b>{escape(point.name)}</b>", escape(point.family)]
+    lines += [f"{escape(label)}: {escape(value)}" for label, value in told.items()]
+    lines.append(f"score+rank: {significant(point.ms)} ms/query")
+    mark: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": point.family,
+        "legendgroup": point.family,
+        "showlegend": first,
+        "x": [_rounded(point.ms)],
+        "y": [_rounded(point.rsum)],
+        "marker": {
+            "color": style.colour,
+            "symbol": style.symbol + ("-open" if point.name.endswith("*") else ""),
+            "size": 12,
+            "line": {"color": style.colour if point.name.endswith("*") else "white", "width": 1.5},
+        },
+        "text": ["<br>".join(lines)],
+        "hoverinfo": "text",
+        "meta": {"name": point.name, "family": point.family, "seeds": told.get("seeds", "0")},
+    }
+    if point.interval is not None:
+        low, high = point.interval
+        mark["error_y"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [_rounded(high - point.rsum)],
+            "arrayminus": [_rounded(point.rsum - low)],
+            "color": style.colour,
+            "thickness": 1.3,
+            "width": 3,
+        }
+    return mark
+
+
+def _rounded(value: float) -> float:
+    """To six digits: the same text on every machine."""
+    return float(f"{value:.6g}")

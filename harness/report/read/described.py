@@ -1,0 +1,83 @@
+"""Words under a table or a figure: which data, which settings, how it was timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from harness import ROOT
+from harness.report.formats import ABSENT
+from harness.report.read.groups import Group
+from harness.spec.job import Settings
+
+ALWAYS = ("epochs", "batch", "optimiser", "lr", "dim", "margin", "warmup_epochs", "precision")  # settings named
+
+
+def data_line(group: Group) -> str:
+    """`Data scenes, split test: 400 images, 2000 captions; seeds 0, 1, 2.`"""
+    ranked = group.data["ranked"]
+    counts = next((run.record.data[ranked] for run in [*group.runs, *group.left_out] if ranked in run.record.data), {})
+    seeds = sorted({run.seed for run in group.runs})
+    return (
+        f"Data {group.data['name']}, split {ranked}: "
+        f"{counts.get('images', ABSENT)} images, {counts.get('captions', ABSENT)} captions; "
+        f"seeds {', '.join(map(str, seeds)) or ABSENT}."
+    )
+
+
+def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
+    """Which data, which seeds, how to make the file again; and in what this group differs from the others."""
+    what = f"{data_line(group)} Made by `python -m harness.report {shown(folder)}`."
+    lines = [what]
+    if group.differs:
+        lines.append(f"Only records with {described(group.differs)}.")
+    if group.own_settings:
+        lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
+    if group.data["name"] != "scenes":
+        lines.append("Not comparable with published numbers unless features and splits are the published ones.")
+    return tuple(lines)
+
+
+def settings_line(group: Group) -> str:
+    """The settings that matter most, and all that are not the default."""
+    usual = asdict(Settings())
+    named = {
+        name: value
+        for name, value in group.settings.items()
+        if name in ALWAYS or (name in usual and value != usual[name] and name not in ("score_memory_mib", "seed"))
+    }
+    images = group.data.get("train_images")
+    trained = f"trained on {images} images, " if images else ""
+    return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}."
+
+
+def timing_line(group: Group) -> str:
+    """How the rows were timed; "" where none was."""
+    cost = next((row.cost for row in group.rows if row.cost), None)
+    if cost is None:
+        return ""
+    machine, samples = cost.machine, max((len(s) for s in cost.samples_s.values()), default=0)
+    told = [
+        str(machine["device"]) if machine.get("device") else "",
+        str(machine.get("precision", "")),
+        f"threads {machine['threads']}" if machine.get("threads") else "",
+    ]
+    where = ", ".join(part for part in told if part)
+    return (
+        f"Times are medians of {samples} samples ({where}); "
+        f"a query is scored against {cost.sizes.get('gallery', ABSENT)} encoded images, then ranked."
+    )
+
+
+def described(differs: Mapping[str, object]) -> str:
+    """`settings.lr=0.0002`, fingerprints by their first digits."""
+    return ", ".join(
+        f"`{name}={str(value)[: 8 if name.endswith('.fingerprint') else None]}`" for name, value in differs.items()
+    )
+
+
+def shown(folder: Path) -> str:
+    """As typed from the project's folder; results elsewhere by the name of their folder alone."""
+    folder = folder.resolve()
+    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else f"results/{folder.name}"

@@ -1,0 +1,159 @@
+"""The runs of a results folder: every record with what is stored beside it, and why it may not count."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.measure import metrics
+from harness.record import CostRecord, Ranks, Record, RecordError, Store
+from harness.spec import registry
+from harness.spec.job import Job
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record with what is stored beside it."""
+
+    record: Record
+    job: Job
+    ranks: Ranks | None
+    cost: CostRecord | None
+    problem: str = ""  # why no table averages it in; "" = one may
+
+    @property
+    def seed(self) -> int:
+        return self.job.settings.seed
+
+    @cached_property
+    def accuracy(self) -> Mapping[str, float]:
+        """`metrics.summary` of the whole gallery, and `<group>_r1` of each group of captions that is not empty."""
+        ranks = self.usable_ranks
+        groups = {
+            f"{name}_r1": metrics.recall_at(ranks.t2i[mask], 1) for name, mask in ranks.groups.items() if mask.any()
+        }
+        return metrics.summary(ranks.i2t, ranks.t2i) | groups
+
+    @cached_property
+    def fold_accuracy(self) -> Mapping[str, float]:
+        """`metrics.fold_summary`, empty where there are no folds."""
+        ranks = self.usable_ranks
+        if not len(ranks.fold_i2t):
+            return {}
+        return metrics.fold_summary(ranks.fold_i2t, ranks.fold_t2i, ranks.fold_of_image, ranks.fold_of_caption)
+
+    @property
+    def usable_ranks(self) -> Ranks:
+        """Raises ValueError where there are none."""
+        if self.ranks is None:
+            raise ValueError(f"{self.job.name} has no ranks")
+        return self.ranks
+
+
+def read(folder: Path) -> list[Run]:
+    """Every record of a folder, ordered by label and seed.  Raises RecordError."""
+    if not folder.is_dir():
+        raise RecordError(f"{folder} is not a folder")
+    store = Store(folder)
+    runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("*.json"))]
+    if not runs:
+        raise RecordError(f"{folder} holds no records (records/*.json)")
+    runs = [replace(run, cost=ensemble_cost(run, runs)) if run.record.members else run for run in runs]
+    return sorted(runs, key=lambda run: (run.record.label, run.seed, run.record.key))
+
+
+def ranks_of(store: Store, key: str) -> Ranks | None:
+    """The stored ranks, None where there are none.  Raises RecordError also where the file is damaged inside."""
+    path, where = store.ranks_path(key), f"{store.folder.name}/ranks/{key}.npz"
+    if path.exists() and not zipfile.is_zipfile(path):  # numpy would leave such a file open
+        raise RecordError(f"{where} is cut short or no npz file")
+    with _trusted(where):
+        return store.ranks(key)
+
+
+def _run(store: Store, key: str) -> Run:
+    with _trusted(f"{store.folder.name}/records/{key}.json"):
+        record = store.record(key)
+        if record is None or record.key != key:
+            raise ValueError(f"holds the record {record.key if record else None!r}")
+        job = Job.from_dict(record.job)
+    with _trusted(f"{store.folder.name}/costs/{key}.json"):
+        cost = store.cost(key)
+    ranks = ranks_of(store, key)
+    if ranks is not None and not (ranks.i2t.size and ranks.t2i.size):
+        raise RecordError(f"{store.folder.name}/ranks/{key}.npz holds no ranks")
+    return Run(record, job, ranks, cost, _problem(record, job, ranks))
+
+
+@contextmanager
+def _trusted(where: str) -> Iterator[None]:
+    try:
+        yield
+    except RecordError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{where} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def _problem(record: Record, job: Job, ranks: Ranks | None) -> str:
+    if record.status == "failed":
+        return f"failed: {record.error or 'no reason stored'}"
+    if not registry.current(job.model):
+        made_by = ", ".join(f"{name} {recipe}" for name, recipe in sorted(job.model.recipes.items()))
+        return f"stale: made by recipe {made_by}, which has changed since"
+    return "" if ranks is not None else "its ranks are missing"
+
+
+def conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any]]:
+    """Data and settings of a run, without what may differ between the rows of a table."""
+    return {"data": run.job.as_dict()["data"], "settings": {} if own_settings else shared_settings(run)}
+
+
+def shared_settings(run: Run) -> dict[str, Any]:
+    """All but the seed, and the threads a job was given: those are told record by record."""
+    settings = run.job.as_dict()["settings"]
+    del settings["seed"], settings["threads"]
+    return settings
+
+
+def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """What an ensemble takes: every member encodes and scores, then their mean is ranked once.
+
+    A member that was not timed itself takes what another seed of its row does.  Turns are added up as far as all of
+    them go.  None where a member has no samples or members were not timed alike.
+    """
+    by_key = {other.record.key: other for other in runs}
+    costs = [_cost_of_row(by_key[key], runs) if key in by_key else None for key in run.record.members]
+    found = [cost for cost in costs if cost is not None]
+    alike = {json.dumps([c.machine, c.sizes, sorted(c.samples_s)], sort_keys=True) for c in found}
+    if len(found) < len(costs) or len(alike) != 1:
+        return None
+    samples = {
+        stage: list(first)
+        if stage == "rank"
+        else [sum(turn) for turn in zip(*(c.samples_s[stage] for c in found), strict=False)]
+        for stage, first in found[0].samples_s.items()
+    }
+    return replace(
+        found[0],
+        key=run.record.key,
+        label=run.record.label,
+        samples_s=samples,
+        index_bytes_per_image=sum(c.index_bytes_per_image for c in found),
+        index_bytes_per_caption=sum(c.index_bytes_per_caption for c in found),
+    )
+
+
+def _cost_of_row(member: Run, runs: Sequence[Run]) -> CostRecord | None:
+    """Its own samples, else those of a run that differs in the seed alone."""
+    if member.cost is not None:
+        return member.cost
+    alike = [run for run in runs if run.job.model == member.job.model and conditions(run) == conditions(member)]
+    return next((run.cost for run in alike if run.cost is not None), None)

@@ -1,0 +1,356 @@
+"""What the rows of a group come to: the comparison, the same over folds, and the settings they share.
+
+Pure: a group in, sheets out.  All rounding happens where a cell becomes text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.measure.intervals import Interval, mean_sd, t_interval
+from harness.measure.metrics import RECALL_AT
+from harness.record import CostRecord
+from harness.report.formats import ABSENT, Sheet, decimals, interval, significant, whole
+from harness.report.read.groups import Group, Row
+from harness.report.read.nested import differing, flatten
+from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.runs import Run
+
+Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
+QUERY_STAGES = ("score", "rank")  # what a query waits for once both sides are encoded
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a row."""
+
+    title: str
+    of: Callable[[Row], Estimate | None]
+    show: Callable[[float], str]
+    better: Literal["higher", "lower"] | None = None  # None where more is neither
+    seeded: bool = True  # a mean over seeds, not a figure of the row
+    values: Callable[[Row], list[float]] | None = None  # of each seed, where their 95% interval is to be shown
+    own_interval: bool = False  # in a column of the table itself, not in the CSV alone
+
+
+def comparison(group: Group) -> Sheet:
+    """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
+    conflict = timing_conflict(group.rows)
+    columns = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *(_cost_columns(timed=not conflict))]
+    notes = [
+        LEGEND,
+        ensemble_note(group.rows),
+        conflict or _timing_note(group.rows),
+        arms_note(group),
+        *left_out_lines(group),
+    ]
+    name = protocol(group)
+    title = f"Comparison, {name}" if name in PROTOCOLS.values() or folds(group) else "Comparison"
+    return _sheet(title, group, columns, [note for note in notes if note])
+
+
+def summary(group: Group) -> Sheet:
+    """The few columns of the comparison that answer: how accurate, how sure, how fast, how large."""
+    whole_sheet = comparison(group)
+    return replace(
+        whole_sheet,
+        title="Summary",
+        text=whole_sheet.text[list(SUMMARY)],
+        flat=whole_sheet.flat[list(SUMMARY)],
+        notes=tuple(note for note in (arms_note(group), *left_out_lines(group)) if note),
+    )
+
+
+SUMMARY = (
+    "method",
+    "family",
+    "seeds",
+    "Rsum",
+    "i2t R@1",
+    "t2i R@1",
+    "score+rank ms/query",
+    "encode ms/image",
+    "encode ms/caption",
+    "index bytes/image",
+)
+
+
+def fold_comparison(group: Group) -> Sheet | None:
+    """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
+    if folds(group) is None:
+        return None
+    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    title = f"Comparison, {protocol(group, folded=True)}"
+    return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
+
+
+def sweep(groups: Sequence[Group]) -> Sheet | None:
+    """Rsum of every row under every combination of settings, and its mean over rows; None for a single group.
+
+    The mean is of the rows that all groups have, so that no combination gains by a row it alone has.
+    """
+    if len(groups) < 2:
+        return None
+    by_group = [{row.name: float(np.mean(list(row.rsums.values()))) for row in g.rows if row.runs} for g in groups]
+    names = list(dict.fromkeys(name for rsums in by_group for name in rsums))
+    shared = [name for name in names if all(name in rsums for rsums in by_group)]
+    lines = []
+    for group, rsums in zip(groups, by_group, strict=True):
+        mean = float(np.mean([rsums[name] for name in shared])) if shared else None
+        cells = {name: _plain(rsums.get(name), decimals(1)) for name in names} | {MEAN: _plain(mean, decimals(1))}
+        lines.append({name: _shown(value) for name, value in group.differs.items()} | cells)
+    text = pd.DataFrame(lines, dtype=str)
+    means = [float(line[MEAN]) if line[MEAN] != ABSENT else -np.inf for line in lines]
+    marks = {(int(np.argmax(means)), MEAN): "best"} if shared else {}
+    note = f"The mean is over the rows that every line has ({len(shared)}); one line per combination of settings."
+    return Sheet("Rsum by settings", text, text, notes=(note,), marks=marks, names=len(groups[0].differs))
+
+
+MEAN = "mean"
+
+
+def conditions(group: Group) -> Sheet:
+    """Settings, data and provenance that all records of a group share, as stored."""
+    shared, _ = _stored(group)
+    text = pd.DataFrame({"what": list(shared), "value": [_shown(value) for value in shared.values()]}, dtype=str)
+    return Sheet("Shared by all records", text, text, names=2)
+
+
+def provenance(group: Group) -> Sheet:
+    """What differs from record to record: key, outcome, when and from what it was made."""
+    _, own = _stored(group)
+    text = pd.DataFrame(own, dtype=str)
+    return Sheet("Record by record", text, text, names=text.shape[1])
+
+
+LEGEND = (
+    "Recall at K and Rsum (the sum of the six recalls) in percent, median and mean rank from 1; "
+    "mean ± standard deviation (n - 1) over seeds, 95% interval of the mean by Student's t over seeds. "
+    f"The best and the second best of a column are marked, chance aside; {ABSENT} is a figure that is not there."
+)
+
+
+def accuracy_columns(values: Callable[[str], Callable[[Row], list[float]]]) -> list[Column]:
+    """Both directions of recall, Rsum, median and mean rank.  `values`: name of a metric -> its value of each seed."""
+
+    def of(metric: str) -> Callable[[Row], Estimate | None]:
+        return lambda row: mean_sd(found) if (found := values(metric)(row)) else None
+
+    recalls = [
+        Column(f"{way} R@{k}", of(f"{way}_r{k}"), decimals(1), "higher", values=values(f"{way}_r{k}"))
+        for way in ("i2t", "t2i")
+        for k in RECALL_AT
+    ]
+    places = [
+        Column(f"{way} {title}", of(f"{way}_{title.lower()}"), decimals(1), "lower")
+        for way in ("i2t", "t2i")
+        for title in ("MedR", "MeanR")
+    ]
+    rsum = Column("Rsum", of("rsum"), decimals(1), "higher", values=values("rsum"), own_interval=True)
+    return [*recalls, rsum, *places]
+
+
+def _accuracy(metric: str) -> Callable[[Row], list[float]]:
+    return lambda row: [run.accuracy[metric] for run in row.runs if metric in run.accuracy]
+
+
+def _fold_accuracy(metric: str) -> Callable[[Row], list[float]]:
+    return lambda row: [run.fold_accuracy[metric] for run in row.runs if metric in run.fold_accuracy]
+
+
+def _group_columns(rows: Sequence[Row]) -> list[Column]:
+    """t2i R@1 of every named subset of caption queries."""
+    names = sorted({name for row in rows for run in row.runs if run.ranks for name in run.ranks.groups})
+
+    def of(name: str) -> Callable[[Row], Estimate | None]:
+        return lambda row: mean_sd(found) if (found := _accuracy(f"{name}_r1")(row)) else None
+
+    return [Column(f"{name} R@1", of(name), decimals(1), "higher") for name in names]
+
+
+def _cost_columns(timed: bool) -> list[Column]:
+    def time(title: str, stages: Sequence[str], per: str) -> Column:
+        def figure(row: Row) -> Estimate | None:
+            return _figure(stage_ms(row.cost, stages, per) if timed else None)
+
+        return Column(title, figure, significant, "lower", seeded=False)
+
+    def index_bytes(row: Row) -> Estimate | None:
+        return _figure(row.cost and row.cost.index_bytes_per_image)
+
+    def parameters(row: Row) -> Estimate | None:
+        return _figure(row.runs[0].record.parameters if row.runs else None)
+
+    return [
+        time("encode ms/image", ["encode_images"], "images"),
+        time("encode ms/caption", ["encode_texts"], "captions"),
+        time("score+rank ms/query", QUERY_STAGES, "queries"),
+        Column("index bytes/image", index_bytes, whole, "lower", seeded=False),
+        Column("parameters", parameters, whole, seeded=False),
+    ]
+
+
+def _figure(value: float | None) -> Estimate | None:
+    return None if value is None else (value, None)
+
+
+def stage_ms(cost: CostRecord | None, stages: Sequence[str], per: str) -> float | None:
+    """Milliseconds per item: median samples of the stages, added up, over the items of one.  None where absent."""
+    if cost is None or not cost.sizes.get(per) or not all(cost.samples_s.get(stage) for stage in stages):
+        return None
+    return 1000 * sum(float(np.median(cost.samples_s[stage])) for stage in stages) / cost.sizes[per]
+
+
+def timing_conflict(rows: Sequence[Row]) -> str:
+    """Why the times of these rows must not share a column; "" where they may."""
+    timed = [(row.name, flatten({**row.cost.machine, "sizes": row.cost.sizes})) for row in rows if row.cost]
+    parts = []
+    for name in differing([flat for _, flat in timed]):
+        by_value: dict[str, list[str]] = {}
+        for row, flat in timed:
+            by_value.setdefault(_shown(flat.get(name)), []).append(row)
+        parts.append(f"{name} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items()))
+    return f"Times are left out, rows were not timed alike: {'; '.join(parts)}." if parts else ""
+
+
+def _timing_note(rows: Sequence[Row]) -> str:
+    cost = next((row.cost for row in rows if row.cost), None)
+    if cost is None:
+        return "Nothing was timed."
+    samples = sorted({len(s) for row in rows if row.cost for s in row.cost.samples_s.values()})
+    machine = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(cost.machine.items()))
+    return (
+        f"Times are medians of {' to '.join(map(str, samples[:: max(1, len(samples) - 1)]))} samples ({machine}); "
+        f"a query is scored against {cost.sizes.get('gallery', ABSENT)} images that are encoded already, then ranked."
+    )
+
+
+def arms_note(group: Group) -> str:
+    names = ", ".join(row.name for row in group.arms)
+    return f"In the tables of ablations alone: {names}." if names else ""
+
+
+def left_out_lines(group: Group) -> list[str]:
+    """What no table averages in, and why."""
+    return [f"Left out: {run.job.name} ({run.record.key}), {run.problem}" for run in group.left_out]
+
+
+def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[str]) -> Sheet:
+    names = {
+        "method": [row.name for row in group.rows],
+        "family": [row.family for row in group.rows],
+        "seeds": [str(len(row.runs) or ABSENT) for row in group.rows],
+    }
+    if group.own_settings:
+        names["settings"] = [_own_settings(row) for row in group.rows]
+    estimates = {column.title: [column.of(row) for row in group.rows] for column in columns}
+    text: dict[str, list[str]] = {}
+    for column in columns:
+        text[column.title] = [_text(estimate, column.show) for estimate in estimates[column.title]]
+        if column.own_interval:
+            text[f"{column.title} 95%"] = [interval(_interval(column, row)) for row in group.rows]
+    flat: dict[str, list[str]] = {
+        name: [_shown(value)] * len(group.rows) for name, value in group.differs.items()
+    } | names
+    for column in columns:
+        means, sds = zip(*(estimate or (None, None) for estimate in estimates[column.title]), strict=True)
+        flat[column.title] = [_plain(mean, column.show) for mean in means]
+        if column.seeded:
+            flat[f"{column.title} sd"] = [_plain(sd, column.show) for sd in sds]
+        if column.values is not None:
+            bounds = [_interval(column, row) or (None, None) for row in group.rows]
+            for place, end in enumerate(("low", "high")):
+                flat[f"{column.title} {end}"] = [_plain(pair[place], column.show) for pair in bounds]
+    return Sheet(
+        title=title,
+        text=pd.DataFrame(names | text, dtype=str),
+        flat=pd.DataFrame(flat, dtype=str),
+        notes=tuple(notes),
+        marks=_marks(group.rows, columns, estimates),
+        names=len(names),
+    )
+
+
+def _interval(column: Column, row: Row) -> Interval | None:
+    return t_interval(column.values(row)) if column.values is not None else None
+
+
+def _own_settings(row: Row) -> str:
+    """`lr 0.0002; epochs 30` of the settings in which rows differ."""
+    if row.is_ensemble:
+        return "as its members"
+    return "; ".join(f"{name} {_shown(value)}" for name, value in row.settings.items()) or ABSENT
+
+
+def _text(estimate: Estimate | None, show: Callable[[float], str]) -> str:
+    """`29.3 ± 0.4`, `29.3` for one seed."""
+    if estimate is None:
+        return ABSENT
+    mean, sd = estimate
+    return show(mean) if sd is None else f"{show(mean)} ± {show(sd)}"
+
+
+def _plain(value: float | None, show: Callable[[float], str]) -> str:
+    return ABSENT if value is None else show(value).replace(",", "")
+
+
+def _marks(
+    rows: Sequence[Row], columns: Sequence[Column], estimates: Mapping[str, Sequence[Estimate | None]]
+) -> dict[tuple[int, str], str]:
+    """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
+
+    Single runs and ensembles are never in one ranking.
+    """
+    marks = {}
+    for column, ensembles in product(columns, (False, True)):
+        found = {
+            place: float(_plain(estimate[0], column.show))
+            for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
+            if estimate is not None and not row.is_chance and row.is_ensemble == ensembles
+        }
+        ordered = sorted(set(found.values()), reverse=column.better == "higher")
+        if column.better is None or len(ordered) < 2:
+            continue
+        rank = {ordered[0]: "best", ordered[1]: "second"}
+        marks |= {(place, column.title): rank[value] for place, value in found.items() if value in rank}
+    return marks
+
+
+def _stored(group: Group) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """What all records of a group say alike, and one line a record of what they do not."""
+    runs = sorted([*group.runs, *group.left_out], key=lambda run: (run.record.label, run.seed, run.record.key))
+    flats = [flatten({"data": run.record.data, "provenance": run.record.provenance}) for run in runs]
+    told_by = differing(flats)
+    shared = flatten({"settings": group.settings, "job.data": group.data}) | {
+        name: value for name, value in sorted(flats[0].items()) if name not in told_by
+    }
+    own = [
+        _identity(run) | {name: _shown(flat.get(name)) for name in told_by}
+        for run, flat in zip(runs, flats, strict=True)
+    ]
+    return shared, own
+
+
+def _identity(run: Run) -> dict[str, str]:
+    best = run.record.best_epoch
+    return {
+        "method": run.job.model.label,
+        "seed": str(run.seed),
+        "key": run.record.key,
+        "outcome": run.problem or "ok",
+        "best epoch": ABSENT if best is None else f"{best + 1} of {len(run.record.history)}",
+        "tied queries": _shown(run.record.tied_queries),
+    }
+
+
+def _shown(value: Any) -> str:
+    """A stored value as text; absent is not zero."""
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value)) or "none"
+    return ABSENT if value is None or value == "" else str(value)

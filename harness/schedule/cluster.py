@@ -1,0 +1,181 @@
+"""A Ray runtime: started here and stopped in the end, or one that runs already; what it has, and who may reach it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+QUIET = {  # set before ray is imported; what the user has set stays
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's own 15 would let a job starve beside anything else
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is answered by the door
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables whatever it is told
+}
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+for name, value in QUIET.items():
+    os.environ.setdefault(name, value)
+if any(os.environ.get(name) for name in TOKENS) or (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray asks for it where it starts, not where it joins
+
+import ray  # noqa: E402
+import ray.exceptions  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+from harness.data.split import DataError  # noqa: E402
+from harness.schedule.division import Place, divided  # noqa: E402
+from harness.schedule.worker import Work, check_code, check_data  # noqa: E402
+from harness.spec.job import Job, SpecError  # noqa: E402
+
+LOCAL = "127.0.0.1"
+STORE_BYTES = 256 * 2**20  # Ray's object store: it holds no data, only what trials are told
+PORTS = 50  # tried for the dashboard
+STARTS = 3  # tries: a node gives up where its agents take more than 15 s, as on a machine with much else to do
+
+
+@contextmanager
+def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
+    """A Ray runtime: one started here and stopped in the end, or one that runs already.  Raises SpecError."""
+    _check_address(place.address)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that failed has a line of ours
+    shown = place.dashboard and has_dashboard()
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if place.address:
+        options["address"] = place.address
+    else:
+        options |= {
+            "num_cpus": place.workers * place.threads,
+            "include_dashboard": shown,
+            "object_store_memory": STORE_BYTES,
+        }
+        if shown:
+            options |= {"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)}
+    try:
+        context = _begun(options, 1 if place.address else STARTS)
+    except Exception as error:
+        where = f"reach a cluster at {place.address}" if place.address else "start"
+        said = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise SpecError(f"Ray did not {where}: {said[:300]}") from None
+    try:
+        if shown and context.dashboard_url:
+            say(f"dashboard  http://{context.dashboard_url}  {login()}")
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _begun(options: dict[str, Any], tries: int) -> Any:
+    """The context of a runtime that was started or joined.  Raises whatever the last try did."""
+    try:
+        return ray.init(**options)
+    except Exception:
+        ray.shutdown()
+        if tries == 1:
+            raise
+    return _begun(options, tries - 1)
+
+
+def _check_address(address: str) -> None:
+    """Whether anybody listens there: Ray itself would wait for minutes.  Raises SpecError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto`, or a form that Ray knows better
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise SpecError(f"Ray did not reach a cluster at {address}: {error.strerror or error}") from None
+
+
+def has_dashboard() -> bool:
+    """Whether `ray[default]` is there, and not `ray` alone."""
+    return all(find_spec(module) for module in ("aiohttp", "aiohttp_cors"))
+
+
+def login() -> str:
+    """How to log in, in words."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+        return "(asks for the token that `ray get-auth-token` prints)"
+    return "(open to every user of this machine: RAY_AUTH_MODE is not `token`)"
+
+
+def free_port(first: int) -> int:
+    """The first free one of some.  Raises SpecError."""
+    last = min(first + PORTS, 2**16) - 1
+    for port in range(first, last + 1):
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOCAL, port))
+            except OSError:
+                continue
+            return port
+    raise SpecError(f"no free port for the dashboard from {first} to {last}: --dashboard-port, or --no-dashboard")
+
+
+def resources() -> tuple[int, float, int]:
+    """CPUs and GPUs of the cluster, and the most CPUs of one node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    return sum(cpus), sum(node.get("GPU", 0.0) for node in nodes), max(cpus, default=0)
+
+
+def check_nodes(jobs: Sequence[Job], work: Work) -> None:
+    """Every node must have the driver's code and data, and see the results.  Raises SpecError naming the node."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    elsewhere = [node for node in nodes if node["NodeManagerHostname"] != socket.gethostname()]
+    if elsewhere and work.shared is None:
+        raise SpecError(
+            f"{len(elsewhere)} of {len(nodes)} nodes are other machines: --storage must name a place all reach"
+        )
+
+    @ray.remote(num_cpus=0)
+    def problem() -> str:
+        try:
+            check_code(work.code)
+            check_data(jobs[0].data)
+        except (SpecError, DataError, OSError) as error:
+            return str(error)
+        return ""
+
+    asked = {
+        node["NodeID"]: problem.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in nodes
+    }
+    for node in nodes:
+        try:
+            found = ray.get(asked[node["NodeID"]])
+        except ray.exceptions.RayError as error:  # it has no such code at all, or is gone
+            found = one_line(error)
+        if found:
+            raise SpecError(f"node {node['NodeManagerAddress']}: {found}")
+
+
+def on_cluster(place: Place, jobs: int) -> Place:
+    """The place divided by what the running cluster has; a thread a job unless more are asked for.
+
+    Raises SpecError where a job does not fit.
+    """
+    cpus, gpus, largest = resources()
+    workers, threads = place.workers or None, place.threads or 1
+    count, each = divided(cpus, jobs, workers=workers, threads=threads, gpus=gpus, gpus_per_job=place.gpus)
+    if each > largest:
+        raise SpecError(f"a job of {each} threads needs as many CPUs, no node has more than {largest}")
+    return replace(place, workers=count, threads=each)
+
+
+def one_line(error: object) -> str:
+    """What it was, without Ray's traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(getattr(error, "cause", None) or error).__name__ if isinstance(error, Exception) else ""
+    said = lines[-1] if lines and lines[0].startswith("\x1b[36mray::") else " ".join(lines[:2])
+    return ": ".join(filter(None, (kind, said)))[:300]

@@ -1,0 +1,112 @@
+"""What a worker process does with one job: the same as `execute`, once, on code and data that are the driver's."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness import ROOT
+from harness.progress import Progress, Watch
+from harness.record import Record, Store
+from harness.schedule.storage import Shared, checkpoint_files, result_files
+from harness.spec.job import Data, Job, SpecError
+
+PACKAGES = ("harness", "models", "baselines", "ablations")
+ORPHAN_SECONDS = 60.0  # a worker whose driver was killed may finish a step before it notices
+
+
+class JobFailed(RuntimeError):
+    """The job's record says how."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker is told of a run."""
+
+    jobs: tuple[Job, ...]
+    folder: Path  # of results, on the driver
+    shared: Shared | None  # where nodes do not see that folder
+    code: str  # fingerprint
+    started: str  # ISO time; a record from before is of an earlier run
+    averaged: frozenset[str] = frozenset()  # keys of jobs whose scores an ensemble will want
+
+
+@cache
+def code_fingerprint() -> str:
+    """Changes whenever a Python file of ours does."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_code(expected: str) -> None:
+    """Raises SpecError where this node has other code than the driver."""
+    if code_fingerprint() != expected:
+        raise SpecError(f"the code differs from the driver's ({code_fingerprint()} instead of {expected})")
+
+
+def check_data(data: Data) -> None:
+    """Raises DataError or SpecError where this node lacks the data or has others."""
+    from harness.data import sources
+
+    found = sources.find(data.path or data.name)
+    if found.fingerprint != data.fingerprint:
+        raise SpecError(f"data {data.name} differ from the driver's")
+
+
+def run_one(job: Job, work: Work, watch: Watch) -> Record:
+    """Runs the job, or finds that this run did so before its worker died.  Raises JobFailed, DataError, SpecError."""
+    check_code(work.code)
+    record = _in_place(job, work, watch) if work.shared is None else _elsewhere(job, work, work.shared, watch)
+    if record.status == "failed":
+        raise JobFailed(record.error)
+    return record
+
+
+def _in_place(job: Job, work: Work, watch: Watch) -> Record:
+    """Straight into the results folder; nobody else works on this job meanwhile."""
+    store = Store(work.folder)
+    checkpoints = store.checkpoints(job.key)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with FileLock(checkpoints / ".lock", timeout=ORPHAN_SECONDS):
+        return _executed(job, store, work, watch)
+
+
+def _elsewhere(job: Job, work: Work, shared: Shared, watch: Watch) -> Record:
+    """In a folder of this node, with checkpoints and results carried to and from the shared place."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+        store = Store(Path(scratch))
+        shared.fetch(store.folder, [*checkpoint_files(job.key), *result_files(job.key)])
+
+        def carried(progress: Progress) -> None:
+            if progress.stage == "epoch":
+                shared.push(store.folder, checkpoint_files(job.key))
+            watch(progress)
+
+        record = _executed(job, store, work, carried)
+        shared.push(store.folder, [*result_files(job.key), *checkpoint_files(job.key)])
+        return record
+
+
+def _executed(job: Job, store: Store, work: Work, watch: Watch) -> Record:
+    from harness.phases.train import execute
+
+    record = store.record(job.key)
+    if record is not None and fresh(record, work.started) and record.status == "ok":
+        return record
+    return execute(job, store, watch, keep_scores=job.key in work.averaged)
+
+
+def fresh(record: Record, since: str) -> bool:
+    """Whether a record was made in a run that started at an ISO time."""
+    finished = record.provenance.get("finished", "") if isinstance(record.provenance, Mapping) else ""
+    return str(finished) >= since

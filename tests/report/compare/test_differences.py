@@ -1,0 +1,200 @@
+"""`python -m harness.compare A B`: what is compared with what, which interval is used, when a verdict is given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.compare import app
+from harness.measure.intervals import paired_bootstrap, paired_difference, welch_difference
+from harness.report.compare.differences import Pair, changes, conditions, paired, sheets
+from harness.report.read.groups import collect
+
+HIT, NEAR, MISS = [0, 0], [0, 4], [9, 10]
+
+
+class Two:
+    """Folders A and B, each filled by a Maker."""
+
+    def __init__(self, make, folder: Path) -> None:
+        self.a, self.b = type(make)(folder / "a"), type(make)(folder / "b")
+
+    def run(self, which: str, row: str, ranks_of_seeds: dict[int, list[int]], **settings) -> None:
+        make = getattr(self, which)
+        for seed, i2t in ranks_of_seeds.items():
+            make.add(make.job(row, seed, **settings), make.ranks(i2t, [0, 0, 4, 9, 10]))
+
+    def pair(self) -> Pair:
+        ((pair,), only_a, only_b) = paired(collect(self.a.folder), collect(self.b.folder))
+        assert not only_a
+        assert not only_b
+        return pair
+
+    def change(self):
+        (change,) = changes(self.pair())
+        return change
+
+
+@pytest.fixture
+def two(make, tmp_path) -> Two:
+    return Two(make, tmp_path)
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_equal_seeds_are_paired(two):
+    two.run("a", "vsepp", {0: MISS, 1: NEAR})
+    two.run("b", "vsepp", {0: NEAR, 1: HIT})
+    change = two.change()
+    a, b = change.a.rsums, change.b.rsums
+    assert (change.difference, change.interval) == (
+        paired_difference(b, a).mean,
+        paired_difference(b, a).interval,
+    )
+    assert change.over == "paired seeds"
+    assert change.difference is not None
+    assert change.difference > 0
+
+
+def test_other_seeds_are_not_paired(two):
+    two.run("a", "vsepp", {0: MISS, 1: NEAR, 2: MISS})
+    two.run("b", "vsepp", {0: HIT, 1: HIT})
+    change = two.change()
+    expected = welch_difference(list(change.b.rsums.values()), list(change.a.rsums.values()))
+    assert (change.difference, change.interval, change.over) == (expected.mean, expected.interval, "seeds (Welch)")
+
+
+def test_single_seeds_are_compared_over_the_same_queries(two):
+    two.run("a", "vsepp", {0: MISS})
+    two.run("b", "vsepp", {0: HIT})
+    change = two.change()
+    assert change.difference == 250  # from R@10 50 to three times 100
+    assert change.interval == paired_bootstrap(change.b.ranks(), change.a.ranks())
+    assert (change.over, change.verdict) == ("queries", "beyond noise")
+
+
+def test_single_seeds_on_other_data_get_no_verdict(two):
+    two.run("a", "vsepp", {0: MISS}, data={"fingerprint": "old"})
+    two.run("b", "vsepp", {0: HIT}, data={"fingerprint": "new"})
+    change = two.change()
+    assert (change.difference, change.interval, change.verdict) == (250, None, "other data, no verdict")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ({0: MISS, 1: MISS}, {0: HIT, 1: HIT}, "beyond noise"),
+        ({0: HIT, 1: HIT}, {0: MISS, 1: MISS}, "beyond noise"),
+        ({0: MISS, 1: HIT}, {0: HIT, 1: MISS}, "within noise"),
+        ({0: MISS, 1: HIT}, {0: MISS, 1: HIT}, "same ranks"),
+        ({0: [0, 9]}, {0: [9, 0]}, "within noise"),
+    ],
+)
+def test_a_verdict_rests_on_the_interval(two, a, b, verdict):
+    two.run("a", "vsepp", a)
+    two.run("b", "vsepp", b)
+    assert two.change().verdict == verdict
+
+
+def test_equal_sums_of_other_ranks_are_not_the_same_ranks(two):
+    two.run("a", "vsepp", {0: [0, 9], 1: HIT})
+    two.run("b", "vsepp", {0: [9, 0], 1: HIT})
+    assert two.change().verdict == "within noise"
+
+
+def test_times_are_compared_on_equal_machines_alone(two):
+    for which, score in (("a", 0.04), ("b", 0.09)):
+        two.run(which, "vsepp", {0: HIT})
+        make = getattr(two, which)
+        make.time(make.job("vsepp"), score)
+    assert two.change().time_ratio == pytest.approx((0.09 + 0.01) / (0.04 + 0.01))
+    two.b.time(two.b.job("vsepp"), 0.09, machine={"device": "abacus", "threads": 3})
+    assert two.change().time_ratio is None
+    (sheet, _) = sheets(collect(two.a.folder), collect(two.b.folder), ("a", "b"))
+    assert "No time ratio, A and B were not timed alike (machine.threads 2, 3): vsepp." in sheet.notes
+    assert list(sheet.text["time"]) == ["—"]
+
+
+def test_rows_of_one_folder_alone_and_failed_ones_are_named(two):
+    two.run("a", "vsepp", {0: HIT})
+    two.run("b", "vsepp", {0: HIT})
+    two.run("a", "vsrn", {0: HIT})
+    two.run("b", "scan:t2i-lse", {0: HIT})
+    two.b.add(two.b.job("vsrn"), None, status="failed", error="LossError: nan")
+    (sheet, _) = sheets(collect(two.a.folder), collect(two.b.folder), ("a", "b"))
+    assert "Only in B: scan:t2i-lse." in sheet.notes
+    assert any(note.startswith("B. Left out: vsrn seed 0") for note in sheet.notes)
+    assert dict(zip(sheet.text["row"], sheet.text["verdict"], strict=True)) == {
+        "vsepp": "same ranks",
+        "vsrn": "nothing to compare",
+    }
+
+
+def test_what_differs_is_listed(two):
+    two.run("a", "vsepp", {0: HIT}, lr=1e-4)
+    two.run("b", "vsepp", {0: HIT}, lr=2e-4)
+    two.b.add(
+        two.b.job("vsrn", lr=2e-4), two.b.ranks(HIT, [0, 0, 4, 9, 10]), provenance={"commit": "def", "finished": "x"}
+    )
+    sheet = conditions(two.pair())
+    rows = {row["what"]: (row["A"], row["B"]) for _, row in sheet.text.iterrows()}
+    assert rows == {"settings.lr": ("0.0001", "0.0002"), "provenance.commit": ("abc", "abc, def")}
+
+
+def test_folders_of_several_settings_are_matched_by_them(two):
+    for lr in (1e-4, 2e-4):
+        two.run("a", "vsepp", {0: HIT}, lr=lr)
+    for lr in (2e-4, 3e-4):
+        two.run("b", "vsepp", {0: HIT}, lr=lr, threads=7)
+    pairs, only_a, only_b = paired(collect(two.a.folder), collect(two.b.folder))
+    assert [(pair.a.settings["lr"], pair.b.settings["lr"]) for pair in pairs] == [(2e-4, 2e-4)]
+    assert [group.settings["lr"] for group in (*only_a, *only_b)] == [1e-4, 3e-4]
+    last = sheets(collect(two.a.folder), collect(two.b.folder), ("a", "b"))[-1]
+    assert last.notes == (
+        "Only in A: settings `settings.lr=0.0001`, rows vsepp.",
+        "Only in B: settings `settings.lr=0.0003`, rows vsepp.",
+    )
+
+
+def test_the_door_prints_and_writes(two, tmp_path):
+    two.run("a", "vsepp", {0: MISS})
+    two.run("b", "vsepp", {0: HIT})
+    target = tmp_path / "new" / "changes.md"
+    done = call(two.a.folder, two.b.folder, "--out", target)
+    assert done.exit_code == 0
+    assert "beyond" in done.stdout
+    assert "noise" in done.stdout
+    assert "+250.0" in done.stdout
+    text = target.read_text(encoding="utf-8")
+    assert text.startswith("# Side by side\n\nA: `results/a`, B: `results/b`.\n")
+    assert "## What differs\n\n- Data, settings and provenance are the same in A and B.\n" in text
+
+
+def test_folders_of_one_name_are_told_apart(two):
+    two.run("a", "vsepp", {0: HIT})
+    done = call(two.a.folder, two.a.folder)
+    assert done.exit_code == 0
+    assert str(two.a.folder) in "".join(done.stdout.split("\n"))
+
+
+def test_bad_folders_are_one_line(two, tmp_path):
+    two.run("a", "vsepp", {0: HIT})
+    for arguments in ([two.a.folder, tmp_path / "gone"], [tmp_path, two.a.folder]):
+        done = call(*arguments)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert not done.stdout
+    (tmp_path / "file").write_text("")
+    assert call(two.a.folder, two.a.folder, "--out", tmp_path / "file" / "x.md").exit_code == 2
+
+
+def test_it_answers_without_torch():
+    code = "import sys, harness.compare; sys.exit(' '.join({'torch', 'ray', 'transformers'} & set(sys.modules)) or 0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,205 @@
+"""Ablation tables: arms find their base by themselves, pair by seed, and no interval with zero is called a gain."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from harness.measure.intervals import paired_bootstrap
+from harness.report.figures import gather
+from harness.report.formats import ABSENT
+from harness.report.outputs import texts
+from harness.report.read.groups import collect
+from harness.report.tables.ablations import ablation_sheets, ablations, forest_rows, holds_zero, shown, verdict
+from harness.spec import questions
+from harness.spec.override import override
+
+# first ranks of 2 image and 5 caption queries, of three seeds; Rsum of each worked out below
+BASE = (([0, 10], [0, 0, 10, 10, 10]), ([0, 10], [0, 10, 10, 10, 10]), ([10, 10], [0, 10, 10, 10, 10]))
+BETTER = (([0, 0], [0, 0, 0, 10, 10]), ([0, 0], [0, 0, 10, 10, 10]), ([0, 10], [0, 0, 10, 10, 10]))
+BASE_RSUM = (270.0, 210.0, 60.0)  # 3 x (50 + 40), 3 x (50 + 20), 3 x 20: a hit counts for every K
+BETTER_RSUM = (480.0, 420.0, 270.0)  # 210 more each
+
+
+def arm(base, question: str, name: str):
+    return override(base, questions.questions()[question].arms[name])
+
+
+@pytest.fixture
+def asked(make):
+    """VSE++ with SelfAlign over three seeds, an arm that is better by the same each time, and one that failed once."""
+    for seed in range(3):
+        base = make.job("vsepp+selfalign", seed)
+        make.add(base, make.ranks(*BASE[seed]))
+        make.add(arm(base, "prototypes", "256"), make.ranks(*BETTER[seed]))
+        if seed < 2:
+            make.add(arm(base, "prototypes", "64"), make.ranks(*BASE[1 - seed]))
+        else:
+            make.add(arm(base, "prototypes", "64"), None, status="failed", error="OSError: disk full")
+    return make
+
+
+def test_arms_are_compared_with_their_base_seed_by_seed(asked):
+    (found,) = ablations(collect(asked.folder))
+    assert (found.question.name, found.base.name) == ("prototypes", "vsepp+selfalign")
+    assert tuple(found.base.rsums.values()) == pytest.approx(BASE_RSUM)
+    swapped, better = found.arms  # in the order of the file
+    assert tuple(better.row.rsums.values()) == pytest.approx(BETTER_RSUM)
+    assert (swapped.name, swapped.shared, better.name, better.shared) == ("64", [0, 1], "256", [0, 1, 2])
+    assert better.difference is not None
+    assert better.difference.mean == pytest.approx(210)
+    assert better.over_seeds == pytest.approx((210, 210))
+    assert swapped.difference is not None
+    assert swapped.difference.mean == pytest.approx(0)
+
+
+def test_the_interval_over_queries_is_the_paired_bootstrap_of_the_shared_seeds(asked):
+    swapped, better = ablations(collect(asked.folder))[0].arms
+    i2t, t2i = (np.array([ranks[way] for ranks in BETTER]) for way in (0, 1))
+    base = [np.array([ranks[way] for ranks in BASE]) for way in (0, 1)]
+    assert better.over_queries == paired_bootstrap((i2t, t2i), base)
+    assert swapped.over_queries == pytest.approx((0, 0))  # the two seeds have the same hits in sum
+
+
+def test_arms_stand_in_tables_of_their_own_alone(asked):
+    made = texts(asked.folder, collect(asked.folder))
+    lines = made["comparison.md"].splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| vsepp")] == ["vsepp+selfalign"]
+    assert "- In the tables of ablations alone: vsepp+selfalign (prototypes=256)" in made["comparison.md"]
+    assert "256" in made["ablation-prototypes.md"]
+
+
+def test_a_row_that_no_question_asks_for_stays_in_the_comparison(make):
+    base = make.job("vsepp+selfalign", 0)
+    make.add(base, make.ranks(*BASE[0]))
+    make.add(override(base, {"selfalign.prototypes": 77}), make.ranks(*BETTER[0]))
+    assert "prototypes=77" in texts(make.folder, collect(make.folder))["comparison.md"]
+
+
+def test_the_answer_is_drawn(asked):
+    drawn = gather.draw(collect(asked.folder)).pictures["ablation-prototypes"]
+    assert drawn.title == questions.questions()["prototypes"].question
+    assert drawn.caption.endswith("Base: vsepp+selfalign.")
+    assert b"+210.0 [210.0, 210.0]" in drawn.svg
+
+
+def test_the_table_reads_as_it_should(asked):
+    sheet = ablation_sheets(collect(asked.folder))["prototypes"]
+    table = sheet.text.set_index("arm")
+    assert sheet.title == questions.questions()["prototypes"].question
+    assert table.loc["(base)", "Rsum"] == "180.0 ± 108.2"
+    assert table.loc["(base)", "difference, over seeds"] == ABSENT
+    assert table.loc["256", "difference, over seeds"] == "+210.0 [210.0, 210.0]"
+    assert table.loc["256", "verdict"] == "gain"
+    assert table.loc["64", "seeds"] == "2"
+    assert table.loc["64", "difference, over seeds"].endswith("○")
+    assert table.loc["64", "over queries"] == "[0.0, 0.0] ○"
+    assert table.loc["64", "verdict"] == "no difference shown"
+    flat = sheet.flat.set_index("arm")
+    assert (flat.loc["256", "low"], flat.loc["256", "zero_over_seeds"]) == ("+210.0", "no")
+    assert (flat.loc["64", "zero_over_queries"], flat.loc["(base)", "low"]) == ("yes", ABSENT)
+
+
+def test_the_files_are_there(asked):
+    made = texts(asked.folder, collect(asked.folder))
+    assert {"ablation-prototypes.md", "ablation-prototypes.csv"} <= made.keys()
+    assert (
+        "Data scenes, split test. Made by `python -m harness.report results/full-scenes`."
+        in made["ablation-prototypes.md"]
+    )
+    assert not {name for name in made if name.startswith("ablation") and "prototypes" not in name}
+
+
+@pytest.mark.parametrize(
+    ("over_seeds", "over_queries", "says"),
+    [
+        ((0.1, 2.0), (0.2, 1.0), "gain"),
+        ((0.1, 2.0), (-0.1, 1.0), "no difference shown"),
+        ((-0.1, 2.0), (0.2, 1.0), "no difference shown"),
+        ((0.0, 2.0), (0.2, 1.0), "no difference shown"),
+        ((-2.0, -0.1), (-1.0, -0.2), "loss"),
+        ((-2.0, 0.0), (-1.0, -0.2), "no difference shown"),
+        (None, (0.2, 1.0), "not enough seeds"),
+        (None, None, "not enough seeds"),
+    ],
+)
+def test_what_holds_zero_is_never_a_gain(over_seeds, over_queries, says):
+    assert verdict(over_seeds, over_queries) == says
+    assert (says in ("gain", "loss")) == (holds_zero(over_seeds) is False and holds_zero(over_queries) is False)
+
+
+def test_one_seed_is_not_enough_and_has_no_interval(make):
+    base = make.job("vsepp+selfalign")
+    make.add(base, make.ranks(*BASE[0]))
+    make.add(arm(base, "prototypes", "256"), make.ranks(*BETTER[0]))
+    (found,) = ablations(collect(make.folder))
+    assert (shown(found.arms[0]), found.arms[0].verdict) == ("+210.0", "not enough seeds")
+    assert forest_rows([found]) == [("256", pytest.approx(210), None, None)]
+
+
+def test_an_arm_of_which_nothing_can_be_used_keeps_its_line(make):
+    base = make.job("vsepp+selfalign")
+    make.add(base, make.ranks(*BASE[0]))
+    make.add(arm(base, "prototypes", "256"), None, status="failed", error="OSError: disk full")
+    sheet = ablation_sheets(collect(make.folder))["prototypes"]
+    table = sheet.text.set_index("arm")
+    assert set(table.loc["256", ["seeds", "Rsum", "difference, over seeds", "over queries"]]) == {ABSENT}
+    assert "No run of 256 on vsepp+selfalign can be used." in sheet.notes
+
+
+def test_an_arm_of_one_question_is_no_base_of_another(asked):
+    """The host without SelfAlign is an arm of `dimension_control`, whatever the prototypes were."""
+    for seed in range(3):
+        host = asked.job("vsepp", seed)
+        asked.add(host, asked.ranks(*BASE[seed]))
+        asked.add(override(host, {"control": "width"}), asked.ranks(*BETTER[seed]))
+    found = {a.question.name: a for a in ablations(collect(asked.folder))}
+    assert set(found) == {"prototypes", "dimension_control"}
+    assert [a.name for a in found["dimension_control"].arms] == ["host", "host-width"]
+    assert found["dimension_control"].base.model == asked.job("vsepp+selfalign").model
+
+
+def test_rows_that_stand_in_the_comparison_anyway_are_asked_nothing(stored):
+    assert ablations(collect(stored.folder)) == []
+
+
+def test_a_base_with_another_setting_has_its_own_arms(asked):
+    for seed in range(2):
+        base = override(asked.job("vsepp+selfalign", seed), {"selfalign.temperature": 0.3})
+        asked.add(base, asked.ranks(*BASE[seed]))
+        asked.add(arm(base, "prototypes", "256"), asked.ranks(*BETTER[seed]))
+    found = [a for a in ablations(collect(asked.folder)) if a.question.name == "prototypes"]
+    assert [a.base.name for a in found] == ["vsepp+selfalign (temperature=0.3)", "vsepp+selfalign"]
+    assert [len(a.arms) for a in found] == [1, 2]
+
+
+def test_an_arm_may_have_other_settings_than_its_base(make, monkeypatch):
+    wider = questions.Question("wider", "Does a wider one help?", ("vsepp",), {"wide": {"settings.dim": 512}})
+    monkeypatch.setattr("harness.spec.questions.questions", lambda: {"wider": wider})
+    for seed in range(2):
+        base = make.job("vsepp", seed)
+        make.add(base, make.ranks(*BASE[seed]))
+        make.add(override(base, {"settings.dim": 512}), make.ranks(*BETTER[seed]))
+    groups = collect(make.folder)
+    assert len(groups) == 2  # never in one comparison
+    (found,) = ablations(groups)
+    assert found.arms[0].difference is not None
+    assert found.arms[0].difference.mean == pytest.approx(210)
+
+
+def test_rows_of_a_forest_plot_are_plain_values(asked):
+    found = ablations(collect(asked.folder))
+    rows = forest_rows(found)
+    assert rows[1] == ("256", pytest.approx(210), pytest.approx(210), pytest.approx(210))
+    assert forest_rows(found, over="queries")[1][2:] == found[0].arms[1].over_queries
+
+
+def test_the_bootstrap_of_a_flickr30k_sized_table_takes_seconds_at_most():
+    rng = np.random.default_rng(0)
+    seeds = [tuple(rng.integers(0, 20, (3, n)) for n in (1000, 5000)) for _ in range(2)]
+    started = time.process_time()
+    low, high = paired_bootstrap(*seeds)
+    assert low < high
+    assert time.process_time() - started < 5
