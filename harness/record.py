@@ -6,6 +6,7 @@ FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row h
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
+FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, settings swept
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
@@ -154,6 +155,34 @@ class IndexRecord(_Stored):
 
 
 @dataclass(frozen=True)
+class PosedQuestion:
+    """An ablation asked of one job; keys of jobs."""
+
+    name: str  # of its file
+    question: str
+    base: str
+    arms: list[list[str]]  # [name, key] each, in the order of the file
+
+
+@dataclass(frozen=True)
+class AskedRecord(_Stored):
+    """What one command asked for; the same command again writes the same file."""
+
+    key: str  # hash of the rest
+    suite: str
+    published: bool  # every row has settings of its own, as it was published
+    rows: list[str]  # keys of the jobs, and of the ensembles, that the comparison is of
+    questions: list[Mapping[str, Any]]  # PosedQuestion each
+    sweep: list[Mapping[str, Any]]  # settings that all rows ran under in turn, path -> value
+    schema: int = SCHEMA
+
+    @property
+    def posed(self) -> list[PosedQuestion]:
+        """Raises TypeError where one lacks a field."""
+        return [PosedQuestion(**stored) for stored in self.questions]
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Per-query ranks, 0-based, of the best positive; and what was retrieved first."""
 
@@ -213,6 +242,15 @@ class Store:
 
     def index_path(self, key: str) -> Path:
         return self.folder / "indexes" / f"{key}.json"
+
+    def asked(self) -> list[AskedRecord]:
+        """All of them, ordered by their file names.  Raises RecordError."""
+        paths = sorted((self.folder / "asked").glob("[!.]*.json"))
+        found = [AskedRecord.from_json(path.read_bytes(), _short(path)) for path in paths]
+        for path, asked in zip(paths, found, strict=True):
+            if asked.key != path.stem:
+                raise RecordError(f"{_short(path)} holds what {asked.key!r} asked for")
+        return found
 
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
@@ -325,6 +363,10 @@ class Store:
 
     def save_cost(self, cost: CostRecord) -> None:
         write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))
+
+    def save_asked(self, asked: AskedRecord) -> None:
+        path = self.folder / "asked" / f"{asked.key}.json"
+        write_atomically(path, lambda file: file.write(asked.to_json().encode()))
 
     def save_index(self, index: IndexRecord) -> None:
         write_atomically(self.index_path(index.key), lambda file: file.write(index.to_json().encode()))

@@ -120,7 +120,7 @@ def main(
             return
         suite = suites.named(suite, _words(only))
         changes = _changes(settings or [], epochs, train_images)
-        jobs = suites.jobs(
+        asked = suites.asked(
             suite,
             _data(data),
             only=_words(only),
@@ -131,14 +131,15 @@ def main(
             ),
             paper_of=paper_of,
         )
+        jobs = asked.jobs
         if rerank:
             check_rerank(jobs)
         store = Store(results / f"{suite}-{jobs[0].data.name}")
         _check_device(device)
         planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
         gpus = (1.0 if device.startswith("cuda") else 0.0) if gpus_per_job is None else gpus_per_job
-        asked = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
-        where = dispatch.placed(asked, workers, len(jobs), device)
+        place = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
+        where = dispatch.placed(place, workers, len(jobs), device)
         if dry_run:
             rows = [*jobs, *planned.plans]
             out.print(listing.plan_table(rows, [not force and _cached(store, row) for row in rows]))
@@ -152,6 +153,7 @@ def main(
             traces=None if trace is None else traces_folder(trace, store.folder),
         )
         with _exclusive(store.folder):
+            store.save_asked(asked.record([plan.key for plan in planned.plans]))
             failed = _run(jobs, planned, store, force, phases, where)
     if failed:
         raise typer.Exit(1)

@@ -25,7 +25,7 @@ from harness.report.read.described import header_lines, shown
 from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
 from harness.report.tables import comparison
-from harness.report.tables.ablations import ablation_sheets, without_arms
+from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
@@ -65,7 +65,6 @@ class Made:
 def make(folder: Path, groups: Sequence[Group]) -> Made:
     """Tables, figures and the page of the records."""
     made, drawn = texts(folder, groups), gather.draw(groups)
-    groups = without_arms(groups)
     script = f"../{overview.SCRIPT}" if folder.resolve().parent == SHARED else overview.SCRIPT
     command = f"python -m harness.report {shown(folder)}"
     html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), script, rows_for)
@@ -91,7 +90,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
     Groups whose settings differ get files of their own, numbered.
     """
     found: dict[str, str] = {}
-    for place, group in enumerate(without_arms(groups), start=1):
+    for place, group in enumerate(groups, start=1):
         number = f"-{place}" if len(groups) > 1 else ""
         header = header_lines(group, folder)
         for name, sheet in (

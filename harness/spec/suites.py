@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from harness.spec import paper, questions, registry
+from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
 from harness.spec.names import nearest
 from harness.spec.override import override
@@ -136,7 +137,7 @@ def _matches(label: str, pattern: str) -> bool:
     return fnmatch(label, pattern) or fnmatch(base.partition(":")[0] + plus + module, pattern)
 
 
-def jobs(
+def asked(
     name: str,
     data: Data,
     *,
@@ -145,46 +146,45 @@ def jobs(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     paper_of: str = "",
-) -> list[Job]:
-    """The jobs of a suite, rows before ablations and seeds innermost, each once.
+) -> Asked:
+    """What a suite asks for: its rows, with seeds innermost, and its questions of their bases, seed by seed.
 
     `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
     `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
     Raises SpecError for unknown names and values.
     """
-    suite = find(name)
+    suite, told = find(name), changes or {}
     if paper_of and not suite.published:
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
-    usual = _as_published(data, paper_of, changes or {}) if suite.published else _shared(data)
-    asked = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
-    rows = [pattern for pattern in only if pattern not in asked]
-    found: list[Job] = []
+    usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
+    patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
+    named_rows = [pattern for pattern in only if pattern not in patterns]
+    labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
+    rows: list[Job] = []
+    posed: list[Posed] = []
     for sweep in suite.sweep:
 
         def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
             plain = Job(data, registry.model(label), settings or Settings())
-            told = _applicable(changes or {}, plain, suite.published)
-            return override(plain, {**usual(label), **suite.changes, **sweep, **told})
+            applied = _applicable(told, plain, suite.published)
+            return override(plain, {**usual(label), **suite.changes, **sweep, **applied})
 
-        if rows or not only:
-            found += [row(label) for label in (select(rows, suite.labels()) if rows else suite.labels())]
-        for question, base in questions.select(asked if only else suite.ablations):
-            _check_reach(question, base, changes or {})
-            found += [row(base), *questions.arms(question, row(base)).values()]
-    once: dict[str, Job] = {}
-    for job in _seeded(found, suite, seeds):
-        once.setdefault(job.key, job)
-    return list(once.values())
+        rows += [job for label in labels for job in _seeded(row(label), suite, seeds)]
+        for question, base in questions.select(patterns if only else suite.ablations):
+            _check_reach(question, base, told)
+            posed += [Posed(question, job, questions.arms(question, job)) for job in _seeded(row(base), suite, seeds)]
+    return Asked(name, suite.published, tuple(rows), tuple(posed), suite.sweep)
 
 
-def _seeded(found: Sequence[Job], suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
-    family = {method.name: method.family for method in registry.methods().values()}
-    return [
-        with_seed(job, seed)
-        for job in found
-        for seed in (suite.seeds[family[job.model.method]] if seeds is None else seeds)
-    ]
+def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
+    """The jobs of a suite, each once; choices and errors as of `asked`."""
+    return asked(name, data, **choices).jobs
+
+
+def _seeded(job: Job, suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
+    family = registry.methods()[job.model.method].family
+    return [with_seed(job, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
 
 
 def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:

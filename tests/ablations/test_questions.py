@@ -95,10 +95,10 @@ def test_a_bad_file_is_refused(written, old, new, says):
 # In suites -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_question_runs_its_base_first_then_its_arms_each_with_the_same_seeds():
+def test_a_question_runs_its_base_first_then_its_arms_seed_by_seed():
     jobs = suites.jobs("ablations", Data(), only=["ablations/gate"], seeds=[3, 5])
     assert [job.name for job in jobs] == [
-        f"vsepp+selfalign{arm} seed {seed}" for arm in ("", " zero", " one", " mean") for seed in (3, 5)
+        f"vsepp+selfalign{arm} seed {seed}" for seed in (3, 5) for arm in ("", " zero", " one", " mean")
     ]
 
 

@@ -17,8 +17,9 @@ import pandas as pd
 from harness.measure.intervals import Interval, mean_sd, paired_bootstrap, paired_difference, welch_difference
 from harness.report.formats import ABSENT, Sheet, decimals, interval, signed, significant
 from harness.report.read.described import described
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
+from harness.report.read.rows import Row
 from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms
 from harness.spec.job import Settings
 

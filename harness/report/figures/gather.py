@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from harness.measure.intervals import mean_sd, paired_difference, t_interval
 from harness.record import CostRecord, RerankRecord
 from harness.report.read.described import data_line, described, settings_line, timing_line
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 from harness.report.tables import reranking
-from harness.report.tables.ablations import by_question, forest_rows, without_arms
+from harness.report.tables.ablations import by_question, forest_rows
 from harness.report.tables.claims import is_host
 from harness.report.tables.comparison import QUERY_STAGES, stage_ms, timing_conflict
 
@@ -61,7 +62,7 @@ def draw(groups: Sequence[Group]) -> Drawn:
         if len(groups) > MOST:
             why = f"{len(groups)} combinations of settings, more than {MOST}"
             return Drawn(pictures, (f"No figures of each combination of settings: {why}.",))
-        for place, group in enumerate(without_arms(groups), start=1):
+        for place, group in enumerate(groups, start=1):
             number = f"-{place}" if len(groups) > 1 else ""
             for kind, make in KINDS.items():
                 try:
@@ -233,7 +234,7 @@ def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
                 "Mean difference to the base over seeds both ran, with its 95% interval (Student's t); filled where "
                 f"zero lies outside. Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
             )
-            title, caption = found[0].question.question, f"{data_line(groups[0])} {words}"
+            title, caption = found[0].question, f"{data_line(groups[0])} {words}"
             pictures[f"ablation-{name}"] = picture(forest(rows, title, caption), title, caption)
     return pictures
 

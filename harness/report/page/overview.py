@@ -18,7 +18,8 @@ from harness.report.figures.gather import Drawn
 from harness.report.formats import ABSENT, Sheet, interval
 from harness.report.page.chart import chart
 from harness.report.read.described import data_line, described, settings_line
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance, timing_conflict
 

@@ -9,54 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.record import CostRecord, RecordError, RerankRecord, Store
+from harness.record import RecordError, RerankRecord, Store
+from harness.report.read.answers import Answer, answers
+from harness.report.read.asked import Asked, asked, by_key
 from harness.report.read.nested import differing, flatten
+from harness.report.read.rows import Row, rows_of
 from harness.report.read.runs import Run, conditions, read, shared_settings
-from harness.spec import registry
-from harness.spec.job import Model
-
-OWN_SETTINGS = "paper-"  # folders of suite `paper` begin so: their rows do not share settings
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: runs of one model, by seed; none where every run is left out."""
-
-    name: str  # the label, with the options that tell it from another row of that label
-    model: Model
-    family: str
-    runs: tuple[Run, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
-
-    @property
-    def is_chance(self) -> bool:
-        return self.model.method == "chance"
-
-    @property
-    def is_ensemble(self) -> bool:
-        """Whether its scores are the mean of those of several models: never ranked among single ones."""
-        return any(run.record.members for run in self.runs)
-
-    @property
-    def rsums(self) -> Mapping[int, float]:
-        """Seed -> Rsum."""
-        return {run.seed: run.accuracy["rsum"] for run in self.runs}
-
-    @property
-    def cost(self) -> CostRecord | None:
-        """Of the first seed that was timed."""
-        return next((run.cost for run in self.runs if run.cost is not None), None)
-
-    def ranks(self, seeds: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of both directions, (S, N) and (S, M), of all seeds or of some."""
-        chosen = [run.usable_ranks for run in self.runs if seeds is None or run.seed in seeds]
-        return np.stack([r.i2t for r in chosen]), np.stack([r.t2i for r in chosen])
 
 
 @dataclass(frozen=True)
@@ -70,6 +32,7 @@ class Group:
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
     arms: tuple[Row, ...] = ()  # rows that only answer an ablation, shown there and not in the comparison
+    answers: tuple[Answer, ...] = ()  # whose base is a row of this group
     reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
 
     @property
@@ -79,47 +42,55 @@ class Group:
 
 def collect(folder: Path) -> list[Group]:
     """Everything stored in a folder.  Raises RecordError where it holds no records or one that cannot be trusted."""
-    runs = read(folder)
-    own = folder.resolve().name.startswith(OWN_SETTINGS)
+    runs, store = read(folder), Store(folder)
+    wanted = asked(store, runs)
     by_group: dict[str, list[Run]] = {}
     for run in runs:
-        by_group.setdefault(json.dumps(conditions(run, own), sort_keys=True), []).append(run)
-    flats = [flatten(conditions(members[0], own)) for members in by_group.values()]
+        by_group.setdefault(json.dumps(conditions(run, wanted.published), sort_keys=True), []).append(run)
+    apart = _arms_apart(by_group, wanted)
+    flats = [flatten(conditions(members[0], wanted.published)) for members in by_group.values()]
     told_by = differing(flats)
-    pairs = Store(folder).reranks()
+    pairs, known = store.reranks(), by_key(runs)
     groups = [
-        _with_reranks(_group(members, {name: flat.get(name) for name in told_by}, own), pairs)
+        _group(members, {name: flat.get(name) for name in told_by}, wanted.published)
         for members, flat in zip(by_group.values(), flats, strict=True)
     ]
-    return sorted(groups, key=lambda group: [_order(value) for value in group.differs.values()])
+    told = [_with_answers(_with_reranks(group, pairs), wanted, known, apart) for group in groups]
+    return sorted(told, key=lambda group: [_order(value) for value in group.differs.values()])
+
+
+def _arms_apart(by_group: dict[str, list[Run]], wanted: Asked) -> list[Run]:
+    """Takes groups out that are nothing but arms, under settings of their own, unless there is no other group."""
+    alone = [text for text, runs in by_group.items() if all(run.record.key in wanted.arms_alone for run in runs)]
+    if len(alone) == len(by_group):
+        return []
+    return [run for text in alone for run in by_group.pop(text)]
+
+
+def _with_answers(group: Group, wanted: Asked, known: Mapping[str, Run], apart: Sequence[Run]) -> Group:
+    """With what the questions asked of its rows found, and rows that are arms alone put aside: they have tables of
+    their own, and would be taken for methods in a comparison.  A group of arms alone stays as it is.
+
+    apart: arms under settings of their own, which are in no group.
+    """
+    found = answers(wanted.posed, group.rows, group.left_out, known)
+    aside = [row for row in group.rows if row.runs and all(r.record.key in wanted.arms_alone for r in row.runs)]
+    rows = tuple(row for row in group.rows if row not in aside)
+    if not rows:
+        return replace(group, answers=found)
+    reached = {run.record.key for answer in found for row in answer.arms.values() for run in row.runs}
+    further = rows_of([run for run in apart if run.record.key in reached])
+    return replace(group, rows=rows, arms=(*aside, *further), answers=found)
 
 
 def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) -> Group:
     runs = _without_twins(runs)
-    usable = [run for run in runs if not run.problem]
-    _check_lengths(usable)
+    _check_lengths([run for run in runs if not run.problem])
     told_by = differing([shared_settings(run) for run in runs])  # nothing, but where rows have settings of their own
-    models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
-    shown = {run.job.model.label for run in usable}
-    # a label of which nothing can be used keeps a line of dashes
-    hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
-    rows = [
-        *(
-            Row(
-                _name(run, list(models.values())),
-                run.job.model,
-                run.record.family,
-                _members(run, usable),
-                {name: shared_settings(run)[name] for name in told_by},
-            )
-            for run in models.values()
-        ),
-        *(Row(label, run.job.model, run.record.family, ()) for label, run in hollow.items()),
-    ]
     return Group(
         data=conditions(runs[0])["data"],
         settings={name: value for name, value in shared_settings(runs[0]).items() if name not in told_by},
-        rows=tuple(sorted(rows, key=_place)),
+        rows=tuple(rows_of(runs, told_by)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,
         own_settings=own_settings,
@@ -155,31 +126,6 @@ def _check_lengths(runs: Sequence[Run]) -> None:
             raise RecordError(
                 f"ranks/{key}.npz has {shape[0]} + {shape[1]} queries, other records {first[0]} + {first[1]}"
             )
-
-
-def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
-    return tuple(
-        other for other in runs if other.job.model == run.job.model and shared_settings(other) == shared_settings(run)
-    )
-
-
-def _name(run: Run, models: Sequence[Run]) -> str:
-    """The label; where several rows of a group share it, with the options and settings in which they differ.
-
-    What an option or a setting usually is goes without saying.
-    """
-    label = run.job.model.label
-    same = [other for other in models if other.job.model.label == label]
-    flats = {id(other): flatten(asdict(other.job.model) | {"settings": shared_settings(other)}) for other in same}
-    own = flats[id(run)]
-    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
-    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
-    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
-    return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
-
-
-def _place(row: Row) -> tuple:
-    return (not row.is_chance, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
 
 
 def _order(value: Any) -> tuple:

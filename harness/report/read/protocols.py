@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 
 PROTOCOLS = {1000: "1K protocol", 5000: "5K protocol"}  # images of the gallery -> what the field calls it
 

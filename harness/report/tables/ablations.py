@@ -1,17 +1,12 @@
 """Does a part earn its cost?  Every arm of an ablation beside its base, seed by seed and query by query.
 
-A record does not know of ablations: a stored job that is a row of its own, or that no other job has as an arm, is a
-base, and the arms of a question applied to it name the jobs to look for.  So one record may answer several questions.
-
 A gain, or a loss, is said only where both intervals leave zero out; an interval that holds it is marked.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,12 +14,10 @@ import pandas as pd
 
 from harness.measure.intervals import Difference, Interval, mean_sd, paired_bootstrap, paired_difference
 from harness.report.formats import ABSENT, Sheet, decimals, interval, signed, whole
-from harness.report.read.groups import Group, Row
-from harness.report.read.nested import differing, flatten
-from harness.report.read.runs import Run
-from harness.spec import questions, registry
-from harness.spec.job import Job, Model, SpecError, with_seed
-from harness.spec.questions import Question
+from harness.report.read.answers import Answer
+from harness.report.read.groups import Group
+from harness.report.read.nested import differing
+from harness.report.read.rows import Row
 
 HOLDS_ZERO = "○"
 Over = Literal["seeds", "queries"]
@@ -66,114 +59,22 @@ class Arm:
 class Ablation:
     """One question, asked of one base under one set of conditions."""
 
-    question: Question
+    name: str  # of the question's file
+    question: str
     base: Row
     arms: tuple[Arm, ...]  # in the order of the file, those that were run
     conditions: Mapping[str, Any]  # flat: data and settings
 
 
 def ablations(groups: Sequence[Group]) -> list[Ablation]:
-    """Every question that the records of a folder answer, by name, bases in the order of its file."""
-    runs = [run for group in groups for run in (*group.runs, *group.left_out)]
-    stored = {run.job.key: run for run in sorted(runs, key=lambda run: bool(run.problem), reverse=True)}
-    names = {_text_of(row.model.as_dict()): row.name for group in groups for row in group.rows}
-    asked = {name: _by_base(question, stored) for name, question in questions.questions().items()}
-    reached = {job.key for by_base in asked.values() for arms in by_base.values() for job in arms.values()}
-    bases = {key for key, run in stored.items() if key not in reached or _registered(run.job)}
-    found = []
-    for name, by_base in asked.items():
-        question = questions.questions()[name]
-        arms = {key: by_base[key] for key in by_base if key in bases}
-        found += sorted(
-            _answered(question, arms, stored, names), key=lambda a: question.bases.index(a.base.model.label)
-        )
-    return found
+    """Every question that the records of a folder answer, ordered by name."""
+    found = [answer for group in groups for answer in group.answers]
+    return [_ablation(answer) for answer in sorted(found, key=lambda answer: answer.name)]
 
 
-def without_arms(groups: Sequence[Group]) -> list[Group]:
-    """The groups with rows that are nothing but arms put aside: they have tables of their own, and would be taken for
-    methods in a comparison.  A group of arms alone stays as it is."""
-    arms = {
-        _text_of(arm.row.model.as_dict())
-        for found in ablations(groups)
-        for arm in found.arms
-        if not _is_usual(arm.row.model)
-    }
-    split = []
-    for group in groups:
-        aside = tuple(row for row in group.rows if _text_of(row.model.as_dict()) in arms)
-        rows = tuple(row for row in group.rows if row not in aside)
-        split.append(replace(group, rows=rows, arms=aside) if rows else group)
-    return split
-
-
-def _is_usual(model: Model) -> bool:
-    """Whether every option is as the row of this label has it."""
-    return model == registry.model(model.label)
-
-
-def _by_base(question: Question, stored: Mapping[str, Run]) -> dict[str, dict[str, Job]]:
-    """Key of every job that the question could be asked of -> its arms."""
-    return {key: _arms(question, run.job) for key, run in stored.items() if run.job.model.label in question.bases}
-
-
-def _registered(job: Job) -> bool:
-    """Whether a job is a row of its own, every option as the row has it."""
-    return _is_usual(job.model)
-
-
-def _stands_beside(job: Job, base: Job) -> bool:
-    """Whether an arm's job is a row of the comparison that its base is in."""
-    return _registered(job) and (job.data, with_seed(job, 0).settings) == (base.data, with_seed(base, 0).settings)
-
-
-def _answered(
-    question: Question, arms: Mapping[str, Mapping[str, Job]], stored: Mapping[str, Run], names: Mapping[str, str]
-) -> list[Ablation]:
-    """The question asked of every base; arms may have other settings than their base.
-
-    Nothing is asked where all arms that ran are rows of their own: those stand in the comparison.
-    """
-    by_base: dict[str, list[str]] = {}
-    for key in arms:
-        by_base.setdefault(_text_of(_without_seed(stored[key].job)), []).append(key)
-    found = []
-    for _, unordered in sorted(by_base.items()):
-        keys = sorted(unordered, key=lambda key: stored[key].seed)
-        first = stored[keys[0]].job
-        base = _row(names.get(_text_of(first.model.as_dict()), first.model.label), [stored[key] for key in keys])
-        ran = {
-            name: [stored[job.key] for key in keys if (job := arms[key].get(name)) is not None and job.key in stored]
-            for name in question.arms
-        }
-        if any(not _stands_beside(run.job, first) for runs in ran.values() for run in runs):
-            rows = tuple(Arm(name, _row(name, runs), base) for name, runs in ran.items() if runs)
-            found.append(Ablation(question, base, rows, flatten(_without_seed(first))))
-    return found
-
-
-def _arms(question: Question, base: Job) -> dict[str, Job]:
-    """The arms that this job can have: one that is an arm itself lacks its own, and an old one those of new options."""
-    found = {}
-    for name, changes in question.arms.items():
-        with suppress(SpecError):
-            found |= questions.arms(replace(question, arms={name: changes}), base)
-    return found
-
-
-def _without_seed(job: Job) -> dict[str, Any]:
-    whole = job.as_dict()
-    return {**whole, "settings": {name: value for name, value in whole["settings"].items() if name != "seed"}}
-
-
-def _text_of(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _row(name: str, runs: Sequence[Run]) -> Row:
-    """A row without runs where nothing of it can be used."""
-    usable = tuple(run for run in runs if not run.problem)
-    return Row(name, runs[0].job.model, runs[0].record.family, usable)
+def _ablation(answer: Answer) -> Ablation:
+    arms = tuple(Arm(name, row, answer.base) for name, row in answer.arms.items())
+    return Ablation(answer.name, answer.question, answer.base, arms, answer.conditions)
 
 
 def verdict(over_seeds: Interval | None, over_queries: Interval | None) -> str:
@@ -224,7 +125,7 @@ def by_question(groups: Sequence[Group]) -> dict[str, list[Ablation]]:
     """Name of a question -> its ablations, of those that the records answer."""
     found: dict[str, list[Ablation]] = {}
     for ablation in ablations(groups):
-        found.setdefault(ablation.question.name, []).append(ablation)
+        found.setdefault(ablation.name, []).append(ablation)
     return found
 
 
@@ -244,7 +145,7 @@ def _sheet(found: Sequence[Ablation]) -> Sheet:
         text += [[*told, *_text(arm)] for arm in ablation.arms]
         flat += [[*told, *_flat(arm)] for arm in ablation.arms]
     return Sheet(
-        title=found[0].question.question,
+        title=found[0].question,
         text=pd.DataFrame(text, columns=pd.Index([*told_by, *TEXT]), dtype=str),
         flat=pd.DataFrame(flat, columns=pd.Index([*told_by, *FLAT]), dtype=str),
         header=() if {"data.name", "data.ranked"} & {*told_by} else (_data(found[0].conditions),),

@@ -13,7 +13,8 @@ import pandas as pd
 
 from harness.measure.intervals import Difference, Interval, paired_bootstrap, paired_difference, welch_difference
 from harness.report.formats import ABSENT, Sheet, interval, signed, significant
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms, timing_conflict
 
 

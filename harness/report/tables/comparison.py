@@ -17,9 +17,10 @@ from harness.measure.intervals import Interval, mean_sd, t_interval
 from harness.measure.metrics import RECALL_AT
 from harness.record import CostRecord
 from harness.report.formats import ABSENT, Sheet, decimals, interval, significant, whole
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from harness.report.formats import ABSENT, Sheet, decimals, significant
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 
 COLUMNS = ("method", "stage", "operator", "calls/step", "own ms/step", "share %")
 NOTE = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.report.formats import Sheet, decimals
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
+from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 
 COLUMNS = ("method", "seed", "Rsum", "Rsum fp32", "tied", "tied fp32", "i2t changed %", "t2i changed %")

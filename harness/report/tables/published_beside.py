@@ -12,9 +12,10 @@ import pandas as pd
 
 from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals
-from harness.report.read.groups import Group, Row
+from harness.report.read.groups import Group
 from harness.report.read.protocols import folds, protocol
 from harness.report.read.published import RECALLS, Published, about
+from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 from harness.spec import registry
 

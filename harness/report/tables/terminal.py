@@ -10,7 +10,6 @@ from rich.text import Text
 
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
-from harness.report.tables.ablations import without_arms
 from harness.report.tables.comparison import comparison, left_out_lines
 
 COLUMNS = {  # heading -> column of the comparison
@@ -29,7 +28,7 @@ STYLES = {"best": "bold", "second": "underline"}
 def console_table(folder: Path) -> Table:
     """One table below the other where settings differ, what is left out below each.  Raises RecordError."""
     grid = Table.grid()
-    for group in without_arms(collect(folder)):
+    for group in collect(folder):
         grid.add_row(_table(group))
     return grid
 

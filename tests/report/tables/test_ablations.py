@@ -43,7 +43,7 @@ def asked(make):
 
 def test_arms_are_compared_with_their_base_seed_by_seed(asked):
     (found,) = ablations(collect(asked.folder))
-    assert (found.question.name, found.base.name) == ("prototypes", "vsepp+selfalign")
+    assert (found.name, found.base.name) == ("prototypes", "vsepp+selfalign")
     assert tuple(found.base.rsums.values()) == pytest.approx(BASE_RSUM)
     swapped, better = found.arms  # in the order of the file
     assert tuple(better.row.rsums.values()) == pytest.approx(BETTER_RSUM)
@@ -155,7 +155,7 @@ def test_an_arm_of_one_question_is_no_base_of_another(asked):
         host = asked.job("vsepp", seed)
         asked.add(host, asked.ranks(*BASE[seed]))
         asked.add(override(host, {"control": "width"}), asked.ranks(*BETTER[seed]))
-    found = {a.question.name: a for a in ablations(collect(asked.folder))}
+    found = {a.name: a for a in ablations(collect(asked.folder))}
     assert set(found) == {"prototypes", "dimension_control"}
     assert [a.name for a in found["dimension_control"].arms] == ["host", "host-width"]
     assert found["dimension_control"].base.model == asked.job("vsepp+selfalign").model
@@ -170,7 +170,7 @@ def test_a_base_with_another_setting_has_its_own_arms(asked):
         base = override(asked.job("vsepp+selfalign", seed), {"selfalign.temperature": 0.3})
         asked.add(base, asked.ranks(*BASE[seed]))
         asked.add(arm(base, "prototypes", "256"), asked.ranks(*BETTER[seed]))
-    found = [a for a in ablations(collect(asked.folder)) if a.question.name == "prototypes"]
+    found = [a for a in ablations(collect(asked.folder)) if a.name == "prototypes"]
     assert [a.base.name for a in found] == ["vsepp+selfalign (temperature=0.3)", "vsepp+selfalign"]
     assert [len(a.arms) for a in found] == [1, 2]
 

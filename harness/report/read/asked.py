@@ -1,0 +1,43 @@
+"""Who asked for a run: as the run stored it, and for records of before that, as they must have been asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.record import PosedQuestion, RecordError, Store
+from harness.report.read import inferred
+from harness.report.read.runs import Run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a results folder was asked."""
+
+    posed: tuple[PosedQuestion, ...]
+    arms_alone: frozenset[str]  # keys of runs that are arms and nothing else: no rows of a comparison
+    published: bool  # rows have settings of their own, as they were published
+
+
+def asked(store: Store, runs: Sequence[Run]) -> Asked:
+    """Raises RecordError where what is stored cannot be trusted."""
+    stored = store.asked()
+    try:
+        posed = [question for record in stored for question in record.posed]
+        named = {key for question in posed for key in (question.base, *(key for _, key in question.arms))}
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{store.folder.name}/asked cannot be read: {error}") from None
+    rows = {key for record in stored for key in record.rows} | {question.base for question in posed}
+    older = [run for run in runs if run.record.key not in named | rows]
+    old_posed, old_arms = inferred.posed(older)
+    return Asked(
+        posed=(*posed, *old_posed),
+        arms_alone=frozenset((named - rows) | old_arms),
+        published=any(record.published for record in stored) or (not stored and inferred.published(store.folder)),
+    )
+
+
+def by_key(runs: Sequence[Run]) -> Mapping[str, Run]:
+    """Runs by the key of their record, and by today's key of their job; one that can be used goes first."""
+    ordered = sorted(runs, key=lambda run: not run.problem)
+    return {run.job.key: run for run in ordered} | {run.record.key: run for run in ordered}

@@ -1,0 +1,100 @@
+"""Rows of a table: the runs of one model under one set of settings, by seed, and what tells them from one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.record import CostRecord
+from harness.report.read.nested import differing, flatten
+from harness.report.read.runs import Run, shared_settings
+from harness.spec import registry
+from harness.spec.job import Model
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: runs of one model, by seed; none where every run is left out."""
+
+    name: str  # the label, with the options that tell it from another row of that label
+    model: Model
+    family: str
+    runs: tuple[Run, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
+
+    @property
+    def is_chance(self) -> bool:
+        return self.model.method == "chance"
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its scores are the mean of those of several models: never ranked among single ones."""
+        return any(run.record.members for run in self.runs)
+
+    @property
+    def rsums(self) -> Mapping[int, float]:
+        """Seed -> Rsum."""
+        return {run.seed: run.accuracy["rsum"] for run in self.runs}
+
+    @property
+    def cost(self) -> CostRecord | None:
+        """Of the first seed that was timed."""
+        return next((run.cost for run in self.runs if run.cost is not None), None)
+
+    def ranks(self, seeds: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks of both directions, (S, N) and (S, M), of all seeds or of some."""
+        chosen = [run.usable_ranks for run in self.runs if seeds is None or run.seed in seeds]
+        return np.stack([r.i2t for r in chosen]), np.stack([r.t2i for r in chosen])
+
+
+def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
+    """Runs that share a table as its rows: chance, then independent hosts each followed by its SelfAlign row, then
+    interactive ones.  told_by: names of settings that are not shared."""
+    usable = [run for run in runs if not run.problem]
+    models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
+    shown = {run.job.model.label for run in usable}
+    # a label of which nothing can be used keeps a line of dashes
+    hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
+    rows = [
+        *(
+            Row(
+                _name(run, list(models.values())),
+                run.job.model,
+                run.record.family,
+                _members(run, usable),
+                {name: shared_settings(run)[name] for name in told_by},
+            )
+            for run in models.values()
+        ),
+        *(Row(label, run.job.model, run.record.family, ()) for label, run in hollow.items()),
+    ]
+    return sorted(rows, key=_place)
+
+
+def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
+    return tuple(
+        other for other in runs if other.job.model == run.job.model and shared_settings(other) == shared_settings(run)
+    )
+
+
+def _name(run: Run, models: Sequence[Run]) -> str:
+    """The label; where several rows of a group share it, with the options and settings in which they differ.
+
+    What an option or a setting usually is goes without saying.
+    """
+    label = run.job.model.label
+    same = [other for other in models if other.job.model.label == label]
+    flats = {id(other): flatten(asdict(other.job.model) | {"settings": shared_settings(other)}) for other in same}
+    own = flats[id(run)]
+    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
+    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
+    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
+    return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
+
+
+def _place(row: Row) -> tuple:
+    return (not row.is_chance, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
