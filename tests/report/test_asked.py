@@ -100,7 +100,7 @@ def test_a_base_that_was_not_run_yet_leaves_its_question_out(make):
     [
         (lambda text: text.replace('"rows"', '"lines"'), "unknown or missing fields: lines, rows"),
         (lambda text: text.replace('"base"', '"ground"'), "cannot be read"),
-        (lambda text: "{", "is not JSON"),
+        (lambda _: "{", "is not JSON"),
     ],
 )
 def test_what_cannot_be_trusted_is_named(make, spoil, says):
