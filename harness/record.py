@@ -288,7 +288,7 @@ class Store:
         if not path.exists():
             return None
         with _readable(path):
-            arrays = _arrays(path)
+            arrays = {name: _whole(array) for name, array in _arrays(path).items()}
             groups = {n.removeprefix("group_"): arrays.pop(n) for n in list(arrays) if n.startswith("group_")}
             return Ranks(**arrays, groups=groups)
 
@@ -336,7 +336,8 @@ class Store:
         else:
             arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
-            write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **arrays))
+            small = {name: _narrow(array) for name, array in arrays.items()}
+            write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **small))
         write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
 
     def save_scores(self, key: str, scores: np.ndarray) -> None:
@@ -370,6 +371,18 @@ class Store:
 
     def save_index(self, index: IndexRecord) -> None:
         write_atomically(self.index_path(index.key), lambda file: file.write(index.to_json().encode()))
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Whole numbers in the fewest bytes that hold them: ranks among thousands need two, and compress better."""
+    if array.dtype.kind != "i" or not array.size:
+        return array
+    return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))
+
+
+def _whole(array: np.ndarray) -> np.ndarray:
+    """As they are in memory: whole numbers as int32."""
+    return array.astype(np.int32) if array.dtype.kind in "iu" else array
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -118,13 +118,18 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def steady(value: float) -> float:
+    """Without the digits that depend on the order of a sum: half a last place is rounded alike on every processor."""
+    return float(f"{value:.10g}")
+
+
 def decimals(places: int) -> Callable[[float], str]:
     """A format of so many decimals, without a negative zero."""
-    return lambda value: f"{round(value, places) + 0.0:.{places}f}"
+    return lambda value: f"{round(steady(value), places) + 0.0:.{places}f}"
 
 
 def signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"
+    return f"{round(steady(value), 1) + 0.0:+.1f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
@@ -134,6 +139,7 @@ def interval(bounds: tuple[float, float] | None) -> str:
 
 def significant(value: float, digits: int = 3) -> str:
     """`0.0123`, `1.00`, `1234`: a small time never reads as zero."""
+    value = steady(value)
     if not value:
         return "0"
     exponent = floor(log10(abs(float(f"{value:.{digits - 1}e}"))))
@@ -142,4 +148,4 @@ def significant(value: float, digits: int = 3) -> str:
 
 def whole(value: float) -> str:
     """`1,024`"""
-    return f"{value:,.0f}"
+    return f"{steady(value):,.0f}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from harness.report.figures.style import GREY, INK, LOOKS, OTHER, family_entries, frame, look, text_inches
-from harness.report.formats import ABSENT, significant
+from harness.report.formats import ABSENT, interval, signed, significant
 
 ForestRow = tuple[str, float, float | None, float | None]  # label, difference, low, high; None where not known
 
@@ -72,9 +72,9 @@ def forest(
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
     for level, (_, difference, low, high) in enumerate(rows):
         colour = LOOKS["independent"].colour if difference >= 0 else OTHER.colour
-        sure, interval = False, ""
+        sure, bounds = False, ""
         if low is not None and high is not None:
-            sure, interval = low > 0 or high < 0, f" [{low:.1f}, {high:.1f}]"
+            sure, bounds = low > 0 or high < 0, f" {interval((low, high))}"
             axes.plot([low, high], [level] * 2, color=colour, linewidth=1.6, zorder=2)
         axes.plot(
             difference,
@@ -85,7 +85,7 @@ def forest(
             markerfacecolor=colour if sure else "white",
             zorder=3,
         )
-        axes.text(1.02, level, f"{difference:+.1f}{interval}", transform=axes.get_yaxis_transform(), va="center")
+        axes.text(1.02, level, f"{signed(difference)}{bounds}", transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -25,15 +25,17 @@ def label_points(
     figure = axes.get_figure(root=True)
     assert figure is not None
     renderer, scale = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
-    points = axes.transData.transform(np.column_stack([x, y]))  # (P, 2) pixels
+    # (P, 2) pixels; rounded, so that no last bit decides which names share a column
+    points = axes.transData.transform(np.column_stack([x, y])).round(3)
     texts = [
         axes.text(left, middle, name, fontsize=size, fontweight="bold" if strong else "normal", va="center", bbox=PAPER)
         for left, middle, name, strong in zip(x, y, names, bold, strict=True)
     ]
     boxes = [text.get_window_extent(renderer) for text in texts]
-    height = max(box.height for box in boxes) * SPACING
+    widths = [round(box.width, 3) for box in boxes]
+    height = round(max(box.height for box in boxes) * SPACING, 3)
     low, high = axes.get_window_extent(renderer).intervaly
-    for column in columns(points[:, 0], [box.width for box in boxes], GAP * scale):
+    for column in columns(points[:, 0], widths, GAP * scale):
         left = points[column, 0].max() + GAP * scale
         heights = spread_apart(points[column, 1], height, low + height / 2, high - height / 2)
         for place, middle in zip(column, heights, strict=True):

@@ -1,12 +1,11 @@
 """What all figures have in common: colours, markers, the frame with its caption, the bytes of a finished picture.
 
 Families differ in colour and in marker, so that a grey print still tells them apart; the colours are those of Okabe and
-Ito (2008), which colour-blind readers can tell apart as well.  The same figure gives the same bytes.
+Ito (2008), which colour-blind readers can tell apart as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import textwrap
 from collections.abc import Sequence
@@ -122,11 +121,10 @@ def _wrapped(figure: Figure, caption: str, width: float) -> list[str]:
 
 
 def picture(figure: Figure, title: str, caption: str) -> Picture:
-    """The bytes of a figure.  The PNG names the SVG it was drawn with, so that a stale one can be told."""
+    """The bytes of a figure."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": caption})
-    drawn_with = {"Software": None, "Source": fingerprint(svg.getvalue())}
-    figure.savefig(png, format="png", dpi=DPI, metadata=drawn_with)
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     return Picture(title, caption, svg.getvalue(), png.getvalue())
 
 
@@ -134,10 +132,6 @@ def plain_numbers(axis: Axis) -> None:
     """0.01 and 10 on a log axis that has its scale already, no powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def fingerprint(svg: bytes) -> str:
-    return f"sha256 of the SVG: {hashlib.sha256(svg).hexdigest()}"
 
 
 def styled() -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
-from harness.report.formats import decimals, significant
+from harness.report.formats import decimals, significant, steady
 
 
 def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None) -> dict[str, Any]:
@@ -100,4 +100,4 @@ def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     """To six digits: the same text on every machine."""
-    return float(f"{value:.6g}")
+    return float(f"{steady(value):.6g}")
