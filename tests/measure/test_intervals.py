@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,11 +110,3 @@ def test_the_bootstrap_repeats_itself_and_refuses_unpaired_queries():
     assert paired_bootstrap(a, b, seed=3) == paired_bootstrap(a, b, seed=3) != paired_bootstrap(a, b, seed=4)
     with pytest.raises(ValueError, match=r"paired queries needed, got ranks of shape \(61,\) and \(60,\)"):
         paired_bootstrap(a, [b[0][:60], b[1]])
-
-
-def test_ten_thousand_resamples_of_five_thousand_queries_take_no_time():
-    rng = np.random.default_rng(0)
-    a, b = ([rng.integers(0, 40, (3, 1000)), rng.integers(0, 40, (3, 5000))] for _ in range(2))
-    started = time.process_time()
-    paired_bootstrap(a, b)
-    assert time.process_time() - started < 5

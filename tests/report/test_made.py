@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from html import escape
@@ -366,14 +365,3 @@ def test_twice_the_records_are_at_most_little_more_than_twice_the_work(tmp_path)
         assert len(collect(tmp_path / str(count))[0].runs) == count
         work.append(calls_of_a_report(tmp_path / str(count)))
     assert work[1] <= 2.3 * work[0]
-
-
-def test_a_report_needs_no_torch(stored):
-    code = (
-        "import sys; from harness.report.__main__ import app\n"
-        "try: app([sys.argv[1]])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "sys.exit(' '.join({'torch', 'ray', 'transformers'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(stored.folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -194,12 +192,3 @@ def test_rows_of_a_forest_plot_are_plain_values(asked):
     rows = forest_rows(found)
     assert rows[1] == ("256", pytest.approx(210), pytest.approx(210), pytest.approx(210))
     assert forest_rows(found, over="queries")[1][2:] == found[0].arms[1].over_queries
-
-
-def test_the_bootstrap_of_a_flickr30k_sized_table_takes_seconds_at_most():
-    rng = np.random.default_rng(0)
-    seeds = [tuple(rng.integers(0, 20, (3, n)) for n in (1000, 5000)) for _ in range(2)]
-    started = time.process_time()
-    low, high = paired_bootstrap(*seeds)
-    assert low < high
-    assert time.process_time() - started < 5
