@@ -71,7 +71,7 @@ class RunView:
 
 def describe(name: str, progress: Progress) -> str:
     """`vsepp seed 0 · epoch 3/8 · loss 41.2 · dev Rsum 88.1`"""
-    parts = [name, f"epoch {progress.epoch + 1}/{progress.epochs}" if progress.epochs else progress.stage]
+    parts = [name, f"{progress.unit} {progress.epoch + 1}/{progress.epochs}" if progress.epochs else progress.stage]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.1f}")
     if progress.rsum is not None:
@@ -89,7 +89,10 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
     """One finished job."""
     if record.status == "failed":
         return f"[red]failed[/red]  {job.name}: {escape(record.error or '')}"
-    best = "" if record.best_epoch is None else f", best epoch {record.best_epoch + 1} of {len(record.history)}"
+    best, unit = "", job.settings.unit
+    if record.best_epoch is not None:
+        best = f", best {unit} {record.best_epoch + 1} of {len(record.history)}"
+        best += ", stopped early" if "stopped" in record.history[-1] else ""
     score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
     return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s{cut_note(job, record)}"
 

@@ -18,6 +18,7 @@ class Progress:
     loss: float | None = None
     rsum: float | None = None  # of the dev split, after the last finished epoch
     losses: Mapping[str, float] | None = None  # mean of each term over an epoch that is over
+    unit: str = "epoch"  # what is counted as one: an epoch, or a `part` of a length in updates
 
 
 Watch = Callable[[Progress], None]

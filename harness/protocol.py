@@ -69,6 +69,7 @@ class PairBatch(_Movable):
     texts: TextBatch
     image_index: Tensor  # (B,) int64 which training image; two pairs may share one
     epoch: int = 0  # 0-based
+    update: int = 0  # 0-based, over all epochs
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Inputs:
     dim: int  # embedding width d
     word_dim: int = 300
     margin: float = 0.2
-    warmup_epochs: int = 0  # epochs in which the hinge sums over all negatives, not the hardest alone
+    warmup_updates: int = 0  # updates in which the hinge sums over all negatives, not the hardest alone
     same_image_negatives: bool = (
         True  # captions of one image count as each other's negatives, as in every published code
     )

@@ -72,8 +72,9 @@ class Record(_Stored):
     family: str
     error: str | None = None  # one line, where failed
     parameters: int | None = None  # trained ones
-    best_epoch: int | None = None  # 0-based, None where nothing was trained
-    history: list[Mapping[str, Any]] = field(default_factory=list)  # one entry per epoch
+    best_epoch: int | None = None  # 0-based entry of the history, None where nothing was trained
+    # one entry per epoch, or part of a length in updates; the last says `stopped`, where training ended before its time
+    history: list[Mapping[str, Any]] = field(default_factory=list)
     data: Mapping[str, Any] = field(default_factory=dict)  # counts and notes of the splits
     seconds: Mapping[str, float] = field(
         default_factory=dict
@@ -336,7 +337,7 @@ class Store:
         else:
             arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
-            small = {name: _narrow(array) for name, array in arrays.items()}
+            small: dict[str, Any] = {name: _narrow(array) for name, array in arrays.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **small))
         write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
 

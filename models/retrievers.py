@@ -41,7 +41,7 @@ class Ranked(Retriever):
 
     def hardest(self, batch: PairBatch) -> bool:
         """Whether the hinge looks at the hardest negatives alone at this stage of training."""
-        return batch.epoch >= self.inputs.warmup_epochs
+        return batch.update >= self.inputs.warmup_updates
 
     def own_losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """Terms beside the ranking loss, already weighted."""

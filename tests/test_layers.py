@@ -27,7 +27,7 @@ FLOORS = (
     ("harness/search_index.py",),
 )
 REPORT = (  # the wings of the report, likewise
-    ("harness/report/formats.py",),
+    ("harness/report/formats.py", "harness/report/alike.py"),
     ("harness/report/read",),
     ("harness/report/tables",),
     ("harness/report/figures", "harness/report/compare"),
@@ -62,6 +62,9 @@ NO_TORCH = (
     "harness/data/pictures.py",
     "harness/measure/metrics.py",
     "harness/measure/intervals.py",
+    "harness/measure/estimates.py",
+    "harness/measure/verdicts.py",
+    "harness/measure/tuning_curve.py",
 )
 OURS = ("harness", "models", "baselines", "ablations")
 EVERY = sorted(path for part in OURS for path in (ROOT / part).rglob("*.py"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -43,7 +43,8 @@ class Prepared:
             dim=settings.dim,
             word_dim=settings.word_dim,
             margin=settings.margin,
-            warmup_epochs=settings.warmup_epochs,
+            warmup_updates=settings.warmup_updates
+            or settings.warmup_epochs * steps_per_epoch(self.train, settings.batch),
             same_image_negatives=settings.same_image_negatives,
             token_states=_token_states(settings),
             words=self.words,
@@ -52,8 +53,23 @@ class Prepared:
 
 
 def prepare(data: Data, settings: Settings) -> Prepared:
-    """Reads the splits a job needs.  Raises DataError, also where the data are no longer those of the job."""
-    return _prepare(data, settings.min_count, settings.max_words, settings.text_model)
+    """Reads the splits a job needs.  Raises DataError, also where the data are no longer those of the job.
+
+    Where the seed draws a share of the training images, the vocabulary is still that of them all.
+    """
+    found = _prepare(data, settings.min_count, settings.max_words, settings.text_model)
+    return found if settings.train_share == 1 else replace(found, train=_drawn(found.train, settings))
+
+
+def _drawn(side: Side, settings: Settings) -> Side:
+    """The images that a seed trains on, in their order, with their captions: at least one."""
+    images = len(side.split.images)
+    order = np.random.default_rng([settings.seed, *b"train share"]).permutation(images)
+    keep = np.zeros(images, bool)
+    keep[order[: max(1, round(settings.train_share * images))]] = True
+    of_captions = keep[side.split.caption_to_image]
+    kept = replace(side.tokens, ids=side.tokens.ids[of_captions], lengths=side.tokens.lengths[of_captions])
+    return Side(side.split.some(keep), kept)
 
 
 @lru_cache(maxsize=1)
@@ -116,13 +132,23 @@ def steps_per_epoch(side: Side, batch: int) -> int:
     return max(1, len(side.split.captions) // batch)
 
 
-def pair_batches(side: Side, batch: int, seed: int, epoch: int) -> Iterator[PairBatch]:
+def update_batches(side: Side, batch: int, seed: int, start: int, stop: int) -> Iterator[PairBatch]:
+    """The batches of the updates from `start` up to `stop`, counted from 0 over epoch after epoch."""
+    steps = steps_per_epoch(side, batch)
+    for epoch in range(start // steps, -(-stop // steps)):
+        before = epoch * steps
+        yield from pair_batches(side, batch, seed, epoch, range(max(start - before, 0), min(stop - before, steps)))
+
+
+def pair_batches(side: Side, batch: int, seed: int, epoch: int, some: range | None = None) -> Iterator[PairBatch]:
     """Every caption once with its image, in an order that depends on seed and epoch alone.
 
     A last batch that is not full is left out (unless it is the only one): losses are sums over a batch.
+    some: only these steps of the epoch.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(side.split.captions))
-    for step in range(steps_per_epoch(side, batch)):
+    steps = steps_per_epoch(side, batch)
+    for step in range(steps) if some is None else some:
         captions = order[step * batch : (step + 1) * batch]
         owner = side.split.caption_to_image[captions]
         yield PairBatch(
@@ -130,4 +156,5 @@ def pair_batches(side: Side, batch: int, seed: int, epoch: int) -> Iterator[Pair
             texts=text_batch(side.tokens, captions),
             image_index=torch.from_numpy(owner.astype(np.int64)),
             epoch=epoch,
+            update=epoch * steps + step,
         )

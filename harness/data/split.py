@@ -77,6 +77,10 @@ class Images:
             first = int(rows[bad.any((1, 2)).argmax()])
             raise DataError(f"{bad.sum()} features are NaN or infinite in this batch, first in feature row {first}")
 
+    def some(self, keep: np.ndarray) -> Images:
+        """Those that are kept, in their order.  keep: (N,) bool."""
+        return replace(self, rows=self.rows[keep], ids=tuple(i for i, kept in zip(self.ids, keep, strict=True) if kept))
+
     def first(self, n: int) -> Images:
         return replace(self, rows=self.rows[:n], ids=self.ids[:n])
 
@@ -114,13 +118,18 @@ class Split:
         """The first `images` images with all their captions; 0 or more than there are = everything."""
         if not 0 < images < len(self.images):
             return self
-        keep = self.caption_to_image < images
+        return self.some(np.arange(len(self.images)) < images)
+
+    def some(self, keep: np.ndarray) -> Split:
+        """The images that are kept, in their order, with all their captions.  keep: (N,) bool."""
+        of_captions = keep[self.caption_to_image]  # (M,)
+        places = np.cumsum(keep) - 1  # (N,) of each image among those kept
         return replace(
             self,
-            images=self.images.first(images),
-            captions=tuple(c for c, k in zip(self.captions, keep, strict=True) if k),
-            caption_to_image=self.caption_to_image[keep],
-            groups={name: mask[keep] for name, mask in self.groups.items()},
+            images=self.images.some(keep),
+            captions=tuple(c for c, k in zip(self.captions, of_captions, strict=True) if k),
+            caption_to_image=places[self.caption_to_image[of_captions]],
+            groups={name: mask[of_captions] for name, mask in self.groups.items()},
         )
 
 

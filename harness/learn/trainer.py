@@ -1,6 +1,7 @@
 """One training loop for every model: shared settings in, the weights of the best dev epoch out.
 
-Every epoch ends with a checkpoint; a run that was killed goes on from the last one and ends with the same numbers.
+Every epoch, or part of a length in updates, ends with a look at dev and a checkpoint; a run that was killed goes on
+from the last one and ends with the same numbers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from harness.data.prepared import Side, pair_batches, steps_per_epoch
+from harness.data.prepared import Side, steps_per_epoch, update_batches
 from harness.learn.checkpoint import Checkpoints
+from harness.learn.schedule import Plan
 from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import PairBatch, Retriever
@@ -32,17 +34,12 @@ class NonFiniteLoss(ArithmeticError):
 class Fit:
     """How training went."""
 
-    history: list[dict[str, Any]]  # one entry per epoch
-    best_epoch: int | None  # None where there was nothing to train
+    history: list[dict[str, Any]]  # one entry per look at dev: every epoch, or part of a length in updates
+    best_epoch: int | None  # which entry; None where there was nothing to train
 
 
 def trained_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def learning_rate(settings: Settings, epoch: int) -> float:
-    """The rate of an epoch: x `lr_drop` every `drop_every` epochs."""
-    return settings.lr * settings.lr_drop ** (epoch // settings.drop_every)
 
 
 def optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -94,51 +91,57 @@ def fit(
 ) -> Fit:
     """Trains `model` in place and leaves it with the weights of the best epoch: highest dev Rsum, the earlier on a tie.
 
-    Goes on from `checkpoints` where there is one.  Raises NonFiniteLoss.
+    Goes on from `checkpoints` where there is one, and ends before its time where the settings say so.
+    Raises NonFiniteLoss.
     """
     if not trained_parameters(model):
         checkpoints.save_best(model)
         return Fit([], None)
+    plan = Plan(settings, steps_per_epoch(train, settings.batch))
     optimizer = optimiser(model, settings)
     history = _resume(model, optimizer, checkpoints, settings)
-    for epoch in range(len(history), settings.epochs):
-        history.append(_epoch(model, train, dev_rsum, optimizer, settings, epoch, history, watch))
-        if _best(history) == epoch:
+    while len(history) < len(plan.ends) and not (history and "stopped" in history[-1]):
+        history.append(_part(model, train, dev_rsum, optimizer, plan, history, watch))
+        if _best(history) == len(history) - 1:
             checkpoints.save_best(model)
+        history[-1] |= _stop(history, settings)
         checkpoints.save_last(_state(model, optimizer, history))
-        watch(_over(history[-1], steps_per_epoch(train, settings.batch), settings.epochs))
+        watch(_over(history[-1], plan))
     checkpoints.load_best(model)
     return Fit(history, _best(history))
 
 
-def _epoch(
+def _part(
     model: Retriever,
     train: Side,
     dev_rsum: Callable[[], float],
     optimizer: torch.optim.Optimizer,
-    settings: Settings,
-    epoch: int,
+    plan: Plan,
     history: list[dict[str, Any]],
     watch: Watch,
 ) -> dict[str, Any]:
-    rate = learning_rate(settings, epoch)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    steps = steps_per_epoch(train, settings.batch)
+    """The next part of the plan, an epoch as a rule, as an entry of the history."""
+    settings, number = plan.settings, len(history)
+    start, stop = plan.part(number)
     last_rsum = history[-1]["dev_rsum"] if history else None
     started, sums = time.perf_counter(), defaultdict[str, float](float)
     model.train()
-    for step, batch in enumerate(pair_batches(train, settings.batch, settings.seed, epoch)):
-        terms = train_step(model, batch.to(settings.device), optimizer, settings, f"epoch {epoch + 1}, step {step + 1}")
+    for batch in update_batches(train, settings.batch, settings.seed, start, stop):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(batch.update)
+        where = f"epoch {batch.epoch + 1}, step {batch.update % plan.steps + 1}"
+        terms = train_step(model, batch.to(settings.device), optimizer, settings, where)
         for name, value in terms.items():
             sums[name] += value
-        watch(Progress("train", step + 1, steps, epoch, settings.epochs, terms["total"], last_rsum))
-    means = {name: value / steps for name, value in sums.items()}
+        done, parts = batch.update + 1 - start, len(plan.ends)
+        watch(Progress("train", done, stop - start, number, parts, terms["total"], last_rsum, unit=settings.unit))
+    means = {name: value / (stop - start) for name, value in sums.items()}
     gradient_norm = means.pop("gradient_norm")
     trained_s = time.perf_counter() - started
     return {
-        "epoch": epoch,
-        "lr": rate,
+        "epoch": number,
+        "updates": stop,
+        "lr": plan.rate(stop - 1),
         "losses": means,
         "gradient_norm": gradient_norm,
         "dev_rsum": dev_rsum(),
@@ -146,10 +149,20 @@ def _epoch(
     }
 
 
-def _over(entry: dict[str, Any], steps: int, epochs: int) -> Progress:
+def _stop(history: list[dict[str, Any]], settings: Settings) -> dict[str, str]:
+    """Why training ends here, for the last entry of the history; nothing where it does not."""
+    best, last = history[_best(history)]["dev_rsum"], history[-1]["dev_rsum"]
+    if last >= settings.stop_below * best:
+        return {}
+    return {"stopped": f"dev Rsum {last:.1f} is less than {settings.stop_below:g} times the best, {best:.1f}"}
+
+
+def _over(entry: dict[str, Any], plan: Plan) -> Progress:
     terms = dict(entry["losses"])
     total = terms.pop("total")
-    return Progress("epoch", steps, steps, entry["epoch"], epochs, total, entry["dev_rsum"], terms)
+    start, stop = plan.part(entry["epoch"])
+    done, parts = stop - start, len(plan.ends)
+    return Progress("epoch", done, done, entry["epoch"], parts, total, entry["dev_rsum"], terms, plan.settings.unit)
 
 
 def _best(history: list[dict[str, Any]]) -> int:

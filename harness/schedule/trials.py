@@ -58,9 +58,11 @@ def _report(job: Job, progress: Progress) -> None:
         return
     terms = {f"loss_{name}": value for name, value in (progress.losses or {}).items()}
     tune.report(
-        {"epoch": progress.epoch, "epochs": progress.epochs, "loss": progress.loss, "dev_rsum": progress.rsum, **terms}
+        {"epoch": progress.epoch, "epochs": progress.epochs, "unit": progress.unit}
+        | {"loss": progress.loss, "dev_rsum": progress.rsum, **terms}
     )
-    print(f"{job.name}: epoch {progress.epoch + 1}/{progress.epochs}, dev Rsum {progress.rsum:.1f}", flush=True)
+    part = f"{progress.unit} {progress.epoch + 1}/{progress.epochs}"
+    print(f"{job.name}: {part}, dev Rsum {progress.rsum:.1f}", flush=True)
 
 
 @dataclass
@@ -91,7 +93,8 @@ class Desk(tune.Callback):
             self._seconds[trial.config["job"]] = result["seconds"]
         if "epoch" in result:
             watch = self._watches[trial.config["job"]]
-            watch(Progress("epoch", 1, 1, result["epoch"], result["epochs"], result["loss"], result["dev_rsum"]))
+            done = [result[name] for name in ("epoch", "epochs", "loss", "dev_rsum")]
+            watch(Progress("epoch", 1, 1, *done, unit=result["unit"]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         if not self.refused:

@@ -105,6 +105,14 @@ class Settings:
     # fp32 | bf16: products within an interactive method's score, test ranks alone; independent rows stay in fp32, for
     # their score is the product, and its rounding would tie most queries
     score_precision: str = field(default="fp32", metadata=ADDED)
+    # the length in updates, in place of `epochs`; dev is then looked at after equal parts of it
+    updates: int = field(default=0, metadata=ADDED)
+    parts: int = field(default=10, metadata=ADDED)
+    # step: `lr_drop` every `drop_every` epochs | cosine: linear over the first 5% of the updates, then down to zero
+    schedule: str = field(default="step", metadata=ADDED)
+    warmup_updates: int = field(default=0, metadata=ADDED)  # of the hinge, in place of `warmup_epochs`
+    train_share: float = field(default=1.0, metadata=ADDED)  # of the training images; the seed draws which
+    stop_below: float = field(default=0.0, metadata=ADDED)  # training stops where dev Rsum < this share of its best
     tf32: bool = False
     deterministic: bool = True  # cuDNN and torch algorithms
     score_memory_mib: int = field(default=1024, metadata=PLACE)  # for the blocks of all-pairs scoring
@@ -117,6 +125,7 @@ class Settings:
                 raise SpecError(f"settings.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in (
             "epochs",
+            "parts",
             "batch",
             "drop_every",
             "dim",
@@ -131,13 +140,43 @@ class Settings:
         for name in ("lr", "lr_drop"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SpecError(f"settings.{name} must be positive and finite, got {getattr(self, name)}")
-        for name in ("seed", "weight_decay", "clip", "margin", "warmup_epochs"):
+        for name in ("seed", "weight_decay", "clip", "margin", "warmup_epochs", "updates", "warmup_updates"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"settings.{name} must be at least 0 and finite, got {getattr(self, name)}")
+        if not 0 < self.train_share <= 1:
+            raise SpecError(f"settings.train_share must be above 0 and at most 1, got {self.train_share}")
+        if not 0 <= self.stop_below < 1:
+            raise SpecError(f"settings.stop_below must be at least 0 and below 1, got {self.stop_below}")
+        if self.updates and self.parts > self.updates:
+            raise SpecError(f"settings.parts must be at most settings.updates, got {self.parts} of {self.updates}")
+        if 0 < self.updates <= self.warmup_updates:
+            raise SpecError(
+                f"settings.warmup_updates must end before settings.updates, got {self.warmup_updates} of {self.updates}"
+            )
+
+    @property
+    def unit(self) -> str:
+        """What ends with a look at dev."""
+        return "part" if self.updates else "epoch"
+
+
+def idle(settings: Mapping[str, Any]) -> set[str]:
+    """Names of settings that mean nothing beside the others given, which stand in for them."""
+    return {
+        *(("epochs",) if settings.get("updates") else ("parts",)),
+        *(("warmup_epochs",) if settings.get("warmup_updates") else ()),
+        *(("lr_drop", "drop_every") if settings.get("schedule", "step") != "step" else ()),
+    }
 
 
 PRECISIONS = ("fp32", "bf16")
-CHOICES = {"optimiser": ("adam", "adamw"), "precision": PRECISIONS, "score_precision": PRECISIONS}
+SCHEDULES = ("step", "cosine")
+CHOICES = {
+    "optimiser": ("adam", "adamw"),
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "score_precision": PRECISIONS,
+}
 
 
 @dataclass(frozen=True)

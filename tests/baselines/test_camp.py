@@ -136,7 +136,7 @@ def test_certain_scores_and_a_lonely_pair_cost_something_finite():
 def test_warm_up_and_same_image_settings_reach_the_loss():
     pairs = replace(batch(), image_index=torch.tensor([0, 0, 1]))
     apart = pairs.image_index[:, None] != pairs.image_index
-    model = build(replace(INPUTS, warmup_epochs=1, same_image_negatives=False), Options())
+    model = build(replace(INPUTS, warmup_updates=1, same_image_negatives=False), Options())
     assert isinstance(model, CAMP)
     images, texts = encoded(model, pairs)
     torch.testing.assert_close(
@@ -144,14 +144,14 @@ def test_warm_up_and_same_image_settings_reach_the_loss():
         {"hinge": hinge(model.scored(model.plain_scores, images, texts), 0.2, hardest=False, impostors=apart)},
     )
     torch.testing.assert_close(
-        model.losses(images, texts, replace(pairs, epoch=1)),
+        model.losses(images, texts, replace(pairs, update=1)),
         {"bce": matching_bce(model.similarity(images, texts), apart)},
     )
     assert list(build(INPUTS, Options()).losses(images, texts, pairs)) == ["bce"]
 
 
 def test_the_first_stage_reaches_the_attention_alone():
-    model = build(replace(INPUTS, warmup_epochs=1), Options())
+    model = build(replace(INPUTS, warmup_updates=1), Options())
     pairs = batch()
     model.losses(*encoded(model, pairs), pairs)["hinge"].backward()
     learning = [name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()]

@@ -234,7 +234,7 @@ def all_found(scores: Tensor) -> bool:
 
 @every_method
 def test_eight_pairs_are_learnt_by_heart(label):
-    model = built(label, inputs=replace(INPUTS, warmup_epochs=1))
+    model = built(label, inputs=replace(INPUTS, warmup_updates=100))
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         return
@@ -243,7 +243,7 @@ def test_eight_pairs_are_learnt_by_heart(label):
         if step % 10 == 0 and all_found(scores(model, batch)):
             return
         adam.zero_grad()
-        total(losses(model.train(), replace(batch, epoch=step // 100))).backward()  # one half is warm-up
+        total(losses(model.train(), replace(batch, epoch=step // 100, update=step))).backward()  # one half is warm-up
         nn.utils.clip_grad_norm_(trained, 2.0)
         adam.step()
     assert all_found(scores(model, batch)), "after 200 steps not all of 8 pairs find each other"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from harness.data.prepared import Prepared, image_batch, pair_batches, prepare, steps_per_epoch, text_batch
+from harness.data.prepared import (
+    Prepared,
+    Side,
+    image_batch,
+    pair_batches,
+    prepare,
+    steps_per_epoch,
+    text_batch,
+    update_batches,
+)
 from harness.data.split import DataError
 from harness.data.vocabulary import UNKNOWN
 from harness.spec.job import Data, Settings
@@ -64,11 +74,11 @@ def test_long_captions_are_cut_and_counted(data_folder):
 
 
 def test_a_model_is_told_what_data_and_settings_fix(data_folder):
-    settings = Settings(min_count=1, dim=17, word_dim=19, margin=0.3, warmup_epochs=2, same_image_negatives=False)
+    settings = Settings(min_count=1, batch=8, dim=17, word_dim=19, margin=0.3, same_image_negatives=False)
     data = prepared(data_folder, settings)
     inputs = data.inputs(settings)
     assert (inputs.image_dim, inputs.regions, inputs.vocabulary) == (11, 3, data.vocabulary_size)
-    assert (inputs.dim, inputs.word_dim, inputs.margin, inputs.warmup_epochs) == (17, 19, 0.3, 2)
+    assert (inputs.dim, inputs.word_dim, inputs.margin) == (17, 19, 0.3)
     assert not inputs.same_image_negatives
     assert inputs.token_states is None
     assert inputs.words[:4] == ("<pad>", "<start>", "<end>", "<unk>")
@@ -76,6 +86,43 @@ def test_a_model_is_told_what_data_and_settings_fix(data_folder):
     assert inputs.caption_tokens is not None
     spelt = [[inputs.words[token] for token in row] for row in inputs.caption_tokens.tolist()]
     assert [" ".join(row[1:-1]) for row in spelt] == list(data.train.split.captions)
+
+
+def test_the_warm_up_is_told_in_updates_whichever_way_it_is_set(data_folder):
+    settings = Settings(min_count=1, batch=8, warmup_epochs=2)  # 26 captions: 3 updates an epoch
+    data = prepared(data_folder, settings)
+    assert data.inputs(settings).warmup_updates == 6
+    assert data.inputs(replace(settings, warmup_updates=5)).warmup_updates == 5
+    assert data.inputs(replace(settings, warmup_epochs=0)).warmup_updates == 0
+
+
+def test_a_seed_draws_which_images_are_trained_on(data_folder):
+    whole, few = prepared(data_folder), Settings(min_count=1, train_share=0.6)
+    drawn = {seed: prepared(data_folder, replace(few, seed=seed)) for seed in range(6)}
+    images = len(whole.train.split.images)
+    ids = {seed: data.train.split.images.ids for seed, data in drawn.items()}
+    assert {len(chosen) for chosen in ids.values()} == {round(0.6 * images)}
+    assert len(set(ids.values())) > 1
+    assert prepared(data_folder, replace(few, seed=3)).train.split.images.ids == ids[3]
+    for data in drawn.values():
+        assert (data.vocabulary_size, data.words) == (whole.vocabulary_size, whole.words)
+        assert data.dev is whole.dev
+        assert data.ranked is whole.ranked
+
+
+def test_the_images_drawn_keep_their_captions_and_fragments(data_folder):
+    whole = prepared(data_folder).train
+    some = prepared(data_folder, Settings(min_count=1, train_share=0.6, seed=1)).train
+
+    def said(side: Side) -> list[tuple[str, str, list[int]]]:
+        owners = [side.split.images.ids[image] for image in side.split.caption_to_image]
+        return list(zip(owners, side.split.captions, side.tokens.ids.tolist(), strict=True))
+
+    assert said(some) == [line for line in said(whole) if line[0] in some.split.images.ids]
+    places = [whole.split.images.ids.index(name) for name in some.split.images.ids]
+    assert places == sorted(places)
+    own, every = (image_batch(side.split.images, slice(None)).fragments for side in (some, whole))
+    assert torch.equal(own, every[places])
 
 
 def test_data_that_changed_since_the_job_was_made_are_refused(data_folder):
@@ -145,6 +192,18 @@ def test_the_order_depends_on_seed_and_epoch_alone(data_folder):
 
     assert order(0, 1) == order(0, 1)
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_updates_go_on_over_epochs_from_wherever_they_start(data_folder):
+    side = prepared(data_folder).train
+    whole = [batch for epoch in range(3) for batch in pair_batches(side, 8, 5, epoch)]  # 3 an epoch
+    assert [(batch.epoch, batch.update) for batch in whole] == [(n // 3, n) for n in range(9)]
+    for start, stop in ((0, 9), (0, 2), (2, 7), (3, 6), (8, 9), (4, 4)):
+        found = list(update_batches(side, 8, 5, start, stop))
+        assert [(batch.epoch, batch.update) for batch in found] == [(n // 3, n) for n in range(start, stop)]
+        for one, other in zip(found, whole[start:stop], strict=True):
+            assert torch.equal(one.image_index, other.image_index)
+            assert torch.equal(one.texts.tokens, other.texts.tokens)
 
 
 def test_features_are_mapped_and_not_read_whole(data_folder):

@@ -100,6 +100,16 @@ def test_the_first_images_bring_all_their_captions():
     assert found.notes == ("kept",)
 
 
+def test_some_images_bring_all_their_captions():
+    groups = {"some": np.array([True, False, True, False, True, False])}
+    found = split(groups=groups, notes=("kept",)).some(np.array([True, False, False, True]))
+    assert found.images.ids == ("i0", "i3")
+    assert found.captions == ("caption 0", "caption 1", "caption 4", "caption 5")
+    assert found.caption_to_image.tolist() == [0, 0, 1, 1]
+    assert found.groups["some"].tolist() == [True, False, True, False]
+    np.testing.assert_array_equal(found.images.take(slice(0, 2)).features, images().features[[0, 3]])
+
+
 @pytest.mark.parametrize("count", [0, 4, 5])
 def test_none_or_more_than_there_are_means_all(count):
     whole = split()

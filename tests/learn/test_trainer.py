@@ -22,7 +22,8 @@ from harness.data.prepared import Prepared, prepare
 from harness.learn import trainer
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, Checkpoints
-from harness.learn.trainer import NonFiniteLoss, fit, learning_rate
+from harness.learn.schedule import Plan
+from harness.learn.trainer import NonFiniteLoss, fit
 from harness.phases import train
 from harness.progress import Progress
 from harness.protocol import Retriever
@@ -110,12 +111,8 @@ def ready(folder: Path, **settings: Any) -> tuple[Retriever, Prepared, Settings]
 # Schedule ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_drops_every_so_many_epochs():
-    settings = Settings(lr=0.8, lr_drop=0.5, drop_every=3)
-    assert [learning_rate(settings, epoch) for epoch in range(7)] == [0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2]
-
-
-def test_the_rate_of_the_schedule_is_the_one_used(data_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{"lr_drop": 0.1, "drop_every": 2}, {"schedule": "cosine"}])
+def test_the_rate_of_the_schedule_is_the_one_used(data_folder, tmp_path, monkeypatch, changes):
     used: list[float] = []
 
     class Spy(torch.optim.Adam):
@@ -124,11 +121,45 @@ def test_the_rate_of_the_schedule_is_the_one_used(data_folder, tmp_path, monkeyp
             super().step(closure)
 
     monkeypatch.setattr(torch.optim, "Adam", Spy)
-    model, data, settings = ready(data_folder, lr_drop=0.1, drop_every=2)
+    model, data, settings = ready(data_folder, **changes)
     found = fit(model, data.train, lambda: 0.0, settings, Checkpoints(tmp_path / "c"))
-    rates = [learning_rate(settings, epoch) for epoch in range(4)]
-    assert used == [rate for rate in rates for _ in range(STEPS)]
-    assert [(epoch["epoch"], epoch["lr"]) for epoch in found.history] == list(enumerate(rates))
+    assert used == [Plan(settings, STEPS).rate(update) for update in range(4 * STEPS)]
+    assert len(set(used)) > 1
+    last = [(epoch, (epoch + 1) * STEPS, used[(epoch + 1) * STEPS - 1]) for epoch in range(4)]
+    assert [(epoch["epoch"], epoch["updates"], epoch["lr"]) for epoch in found.history] == last
+
+
+def test_a_length_in_updates_is_looked_at_in_equal_parts(data_folder, tmp_path):
+    model, data, settings = ready(data_folder, updates=11, parts=4)
+    seen: list[Progress] = []
+    found = fit(model, data.train, Scripted([1.0, 2.0, 4.0, 3.0]), settings, Checkpoints(tmp_path / "c"), seen.append)
+    assert [entry["updates"] for entry in found.history] == [2, 5, 8, 11]
+    assert found.best_epoch == 2
+    trained = [(p.epoch, p.done, p.total, p.epochs, p.unit) for p in seen if p.stage == "train"]
+    assert trained == [(part, n + 1, of, 4, "part") for part, of in enumerate((2, 3, 3, 3)) for n in range(of)]
+
+
+def test_a_run_that_collapses_is_stopped_and_says_so(data_folder, tmp_path):
+    rsums = [100.0, 60.0, 50.0, 49.9]
+    model, data, settings = ready(data_folder, epochs=6, stop_below=0.5)
+    checkpoints = Checkpoints(tmp_path / "c")
+    found = fit(model, data.train, Scripted(rsums), settings, checkpoints)
+    assert [entry["dev_rsum"] for entry in found.history] == rsums
+    assert [entry.get("stopped") for entry in found.history[-2:]] == [
+        None,
+        "dev Rsum 49.9 is less than 0.5 times the best, 100.0",
+    ]
+    assert found.best_epoch == 0
+    again = Scripted([])  # killed before its record was written: it does not go on
+    assert fit(model, data.train, again, settings, checkpoints) == found
+    assert not again.asked
+
+
+def test_without_the_rule_a_run_that_collapses_goes_on(data_folder, tmp_path):
+    model, data, settings = ready(data_folder)
+    found = fit(model, data.train, Scripted([100.0, 1.0, 0.0, 0.0]), settings, Checkpoints(tmp_path / "c"))
+    assert len(found.history) == 4
+    assert not any("stopped" in entry for entry in found.history)
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_settings(data_folder, tmp_path, monkeypatch):
@@ -208,10 +239,15 @@ def test_a_method_that_learns_nothing_is_not_trained(data_folder, tmp_path):
 # Cut short and gone on with ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [(1, 2), (2, 1), (3, STEPS), (4, 2)])
-def test_a_killed_run_ends_with_the_same_numbers(data_folder, tmp_path, monkeypatch, place):
+IN_UPDATES = {"updates": 13, "parts": 4, "schedule": "cosine", "warmup_updates": 5, "train_share": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"), [((1, 2), {}), ((2, 1), {}), ((3, STEPS), {}), ((4, 2), {}), ((3, 2), IN_UPDATES)]
+)
+def test_a_killed_run_ends_with_the_same_numbers(data_folder, tmp_path, monkeypatch, place, changes):
     with_dropout(monkeypatch)  # and batch normalisation is in the model
-    job = job_of(data_folder)
+    job = job_of(data_folder, **changes)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     train.execute(job, whole)
     with pytest.raises(Killed):
@@ -254,7 +290,7 @@ def test_two_interruptions_are_as_good_as_none(data_folder, tmp_path):
 def test_a_process_killed_by_the_system_can_go_on(data_folder, tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from harness.phases.train import execute;"
-        "from harness.record import Store; from harness.jobs import registry; from harness.spec.job import *;"
+        "from harness.record import Store; from harness.spec import registry; from harness.spec.job import *;"
         f"data, settings = Data(name='zoo', path={str(data_folder)!r}), Settings(**{vars(SETTINGS)!r});"
         "job = Job(data, registry.model('vsrn'), settings);"
         "execute(job, Store(Path(sys.argv[1])), lambda p: time.sleep(0.2))"

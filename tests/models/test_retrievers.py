@@ -17,7 +17,7 @@ from harness.spec import registry
 from models import pairs
 from models.retrievers import Interactive
 
-INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=16, word_dim=7, margin=0.5, warmup_epochs=1)
+INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=16, word_dim=7, margin=0.5, warmup_updates=1)
 LENGTHS = [2, 7, 1, 3, 3]
 REGIONS = torch.tensor(  # missing anywhere, as where some are dropped at random
     [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
@@ -25,10 +25,10 @@ REGIONS = torch.tensor(  # missing anywhere, as where some are dropped at random
 TIED = "sgraf:saf"  # whose batch norm counts all pairs of a batch while it trains
 LABELS = [label for label in registry.labels() if registry.parse(label)[0].family == "interactive"]
 every_method = pytest.mark.parametrize("label", LABELS)
-every_phase = pytest.mark.parametrize("epoch", [0, 1], ids=["all-negatives", "hardest-negatives"])
+every_phase = pytest.mark.parametrize("update", [0, 1], ids=["all-negatives", "hardest-negatives"])
 
 
-def batch(epoch: int = 0) -> PairBatch:
+def batch(update: int = 0) -> PairBatch:
     """Five pairs; the first and the fourth show the same image."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(5, 5, 13, generator=generator, dtype=torch.float64)
@@ -38,7 +38,7 @@ def batch(epoch: int = 0) -> PairBatch:
     tokens = torch.randint(1, 17, (5, 7), generator=generator)
     sizes = torch.full((5, 2), 100.0, dtype=torch.float64)
     images = ImageBatch(features, REGIONS, torch.cat([corner, corner + 20], 2), sizes)
-    return PairBatch(images, TextBatch(tokens * words, words), torch.tensor([0, 1, 2, 0, 3]), epoch)
+    return PairBatch(images, TextBatch(tokens * words, words), torch.tensor([0, 1, 2, 0, 3]), update=update)
 
 
 def model_of(label: str, **inputs) -> Interactive:
@@ -103,8 +103,8 @@ def check_as_plainly(label: str, pairs: PairBatch, **inputs) -> None:
 @every_method
 @every_phase
 @pytest.mark.parametrize("same_image_negatives", [True, False])
-def test_loss_and_gradients_are_those_of_pairs_scored_plainly(label, epoch, same_image_negatives):
-    check_as_plainly(label, batch(epoch), same_image_negatives=same_image_negatives)
+def test_loss_and_gradients_are_those_of_pairs_scored_plainly(label, update, same_image_negatives):
+    check_as_plainly(label, batch(update), same_image_negatives=same_image_negatives)
 
 
 @every_method
@@ -118,9 +118,9 @@ def test_few_pairs_and_many_are_learnt_from_alike(label, share, monkeypatch):
 
 @every_method
 @every_phase
-def test_nothing_random_goes_into_a_pair(label, epoch):
+def test_nothing_random_goes_into_a_pair(label, update):
     """For a pair whose gradient is needed is scored twice."""
-    model, given = build(registry.model(label), INPUTS, 0).double().train(), batch(epoch)
+    model, given = build(registry.model(label), INPUTS, 0).double().train(), batch(update)
     sides = encoded(model, given)
     before = torch.get_rng_state()
     sum(model.losses(*sides, given).values()).backward()
@@ -129,9 +129,9 @@ def test_nothing_random_goes_into_a_pair(label, epoch):
 
 @every_method
 @every_phase
-def test_half_precision_learns_as_plainly(label, epoch):
+def test_half_precision_learns_as_plainly(label, update):
     """Whether it is the weights or their casts that are scored with again."""
-    given, found = batch(epoch), []
+    given, found = batch(update), []
     images = replace(given.images, **{n: getattr(given.images, n).float() for n in ("fragments", "boxes", "sizes")})
     for way in (plainly(), nullcontext()):
         with way, torch.autocast("cpu", dtype=torch.bfloat16):

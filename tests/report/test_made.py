@@ -22,6 +22,7 @@ from harness.report import outputs
 from harness.report.__main__ import app
 from harness.report.figures import gather
 from harness.report.page import overview
+from harness.report.read.described import settings_line
 from harness.report.read.groups import collect
 
 REFERENCE = ROOT / "results" / "reference"
@@ -365,3 +366,11 @@ def test_twice_the_records_are_at_most_little_more_than_twice_the_work(tmp_path)
         assert len(collect(tmp_path / str(count))[0].runs) == count
         work.append(calls_of_a_report(tmp_path / str(count)))
     assert work[1] <= 2.3 * work[0]
+
+
+def test_a_caption_names_no_setting_that_another_stands_in_for(stored):
+    (group,) = collect(stored.folder)
+    own = {"updates": 90, "parts": 20, "schedule": "cosine", "warmup_updates": 9, "lr_drop": 0.3}
+    line = settings_line(replace(group, settings={**group.settings, **own}))
+    assert "updates 90, parts 20, schedule cosine, warmup_updates 9" in line
+    assert not {"epochs", "lr_drop", "warmup_epochs"} & {*line.replace(",", "").split()}

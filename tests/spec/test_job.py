@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.spec import registry
-from harness.spec.job import Data, Job, Settings, SpecError, parse_value, with_seed
+from harness.spec.job import Data, Job, Settings, SpecError, idle, parse_value, with_seed
 from harness.spec.override import override, paths
 
 
@@ -40,6 +40,23 @@ def test_a_setting_added_later_leaves_stored_jobs_as_they_are(job):
     assert "score_precision" not in stored["settings"]
     assert half.as_dict()["settings"]["score_precision"] == "bf16"
     assert Job.from_dict(half.as_dict()).key == half.key != job.key
+
+
+def test_a_job_without_the_new_ways_to_train_has_its_old_identity(job):
+    later = {"updates", "parts", "schedule", "warmup_updates", "train_share", "stop_below"}
+    assert not later & job.as_dict()["settings"].keys()
+    changed = {"settings.updates": 90, "settings.warmup_updates": 5, "settings.schedule": "cosine"}
+    found = override(job, changed | {"settings.train_share": 0.9, "settings.stop_below": 0.5})
+    assert later - found.as_dict()["settings"].keys() == {"parts"}
+    assert Job.from_dict(found.as_dict()) == found
+
+
+def test_settings_that_others_stand_in_for_are_idle():
+    assert idle({}) == {"parts"}
+    assert idle({"updates": 90, "warmup_updates": 0, "schedule": "step"}) == {"epochs"}
+    assert idle({"updates": 90, "warmup_updates": 9, "schedule": "cosine"}) == {
+        *("epochs", "warmup_epochs", "lr_drop", "drop_every")
+    }
 
 
 def test_a_job_survives_its_record(job):

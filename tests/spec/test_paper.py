@@ -53,6 +53,15 @@ def test_options_differ_by_data_set():
     assert row("vsrn", COCO).model.options["first_norm"] == "region"
 
 
+def test_prototypes_are_frozen_in_the_first_epoch():
+    for label in ("vsrn+selfalign", "camera+selfalign"):
+        selfalign = row(label).model.selfalign
+        assert selfalign is not None
+        assert selfalign["freeze_epochs"] == 1
+        assert row(label, changes={"selfalign.freeze_epochs": 0}).model.selfalign["freeze_epochs"] == 0
+    assert registry.model("vsrn+selfalign").selfalign["freeze_epochs"] == 0
+
+
 def test_what_the_user_asks_for_goes_last():
     job = row("chan", changes={"settings.epochs": 2, "model.pooling": "mean"})
     assert (job.settings.epochs, job.settings.margin, job.model.options["pooling"]) == (2, 0.05, "mean")

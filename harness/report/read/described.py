@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import ROOT
 from harness.report.formats import ABSENT
 from harness.report.read.groups import Group
-from harness.spec.job import Settings
+from harness.spec.job import Settings, idle
 
 ALWAYS = ("epochs", "batch", "optimiser", "lr", "dim", "margin", "warmup_epochs", "precision")  # settings named
 
@@ -40,12 +40,13 @@ def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
 
 
 def settings_line(group: Group) -> str:
-    """The settings that matter most, and all that are not the default."""
+    """The settings that matter most, and all that are not the default, without those that others stand in for."""
     usual = asdict(Settings())
+    hidden = {"score_memory_mib", "seed"} | idle(group.settings)
     named = {
         name: value
         for name, value in group.settings.items()
-        if name in ALWAYS or (name in usual and value != usual[name] and name not in ("score_memory_mib", "seed"))
+        if name not in hidden and (name in ALWAYS or (name in usual and value != usual[name]))
     }
     images = group.data.get("train_images")
     trained = f"trained on {images} images, " if images else ""

@@ -1,0 +1,144 @@
+"""The words, and that Holm, the corrected intervals and the words never say different things."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize, stats
+
+from harness.measure.estimates import Estimate
+from harness.measure.verdicts import agreement, corrected, detectable, holm, levels, reach, word
+
+KNOWN = Estimate(value=3.0, seeds=5, images=101, over_seeds=0.75, over_images=0.25, positive=0.9)  # error 1
+PS = st.lists(st.floats(0, 1), min_size=1, max_size=7)
+
+
+def slow_holm_rejects(ps: list[float], rate: float) -> list[bool]:
+    """As Holm wrote it."""
+    rejected, left = [False] * len(ps), list(range(len(ps)))
+    while left:
+        smallest = min(left, key=ps.__getitem__)
+        if ps[smallest] > rate / len(left):
+            break
+        rejected[smallest] = True
+        left.remove(smallest)
+    return rejected
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
+
+
+@given(PS, st.sampled_from([0.01, 0.05, 0.2]))
+def test_holm_rejects_step_by_step(ps, rate):
+    rejected = slow_holm_rejects(ps, rate)
+    assert [p <= rate / round(rate / (1 - level)) for p, level in zip(ps, levels(ps, rate), strict=True)] == rejected
+    near = [abs(p - rate) < 1e-12 for p in holm(ps)]  # products round
+    assert [p <= rate or close for p, close in zip(holm(ps), near, strict=True)] == [
+        r or close for r, close in zip(rejected, near, strict=True)
+    ]
+
+
+def test_levels_by_hand():
+    # 0.005 <= 0.05/3 and 0.02 <= 0.05/2 are rejected, 0.06 is tested alone
+    assert levels([0.06, 0.005, 0.02]) == pytest.approx([0.95, 1 - 0.05 / 3, 0.975])
+    # 0.03 > 0.05/2 fails and keeps the rate for 0.04, which alone would have passed
+    assert levels([0.04, 0.03]) == pytest.approx([0.975, 0.975])
+    assert levels([0.01]) == [0.95]
+
+
+@given(st.lists(st.floats(-6, 6).map(lambda x: round(x, 2)), min_size=1, max_size=6))
+def test_an_interval_leaves_zero_out_where_holm_rejects(values):
+    family = [replace(KNOWN, value=value) for value in values]
+    rejected = slow_holm_rejects([estimate.p or 0 for estimate in family], 0.05)
+    found = corrected(family)
+    assert [word(interval) in ("better", "worse") for interval in found] == rejected
+
+
+def test_one_difference_alone_needs_no_correction_and_one_seed_is_no_test():
+    one_seed = replace(KNOWN, seeds=1, over_seeds=None)
+    assert corrected([KNOWN]) == [KNOWN.interval(0.95)]
+    assert corrected([one_seed, KNOWN, one_seed]) == [None, KNOWN.interval(0.95), None]
+    assert corrected([KNOWN, replace(KNOWN, value=0.1)])[0] == KNOWN.interval(0.975)
+    assert corrected([]) == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.1, 9.0), "better"),
+        ((0.1, 0.2), "better"),
+        ((-9.0, -0.1), "worse"),
+        ((-4.9, 4.9), "equivalent"),
+        ((0.0, 0.0), "equivalent"),
+        ((-5.1, 1.0), "undecided"),
+        ((-1.0, 5.0), "undecided"),
+        (None, "undecided"),
+    ],
+)
+def test_the_word_of_an_interval(interval, expected):
+    assert word(interval) == expected
+
+
+def test_equivalence_is_two_one_sided_tests():
+    for value in np.linspace(-5, 5, 41):
+        estimate = replace(KNOWN, value=float(value))
+        low, high = estimate.interval(0.9) or (0, 0)
+        assert (low > -5 and high < 5) == ((estimate.p_within(5) or 0) < 0.05)
+    assert word(replace(KNOWN, value=0.5).interval()) == "equivalent"
+    assert word(replace(KNOWN, value=0.5).interval(), margin=2) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((-4.9, -1.0), "reaches"),
+        ((1.0, 2.0), "reaches"),
+        ((-5.0, 3.0), "undecided"),
+        ((-9.0, -5.1), "falls short"),
+        ((-9.0, -4.0), "undecided"),
+        (None, "undecided"),
+    ],
+)
+def test_the_word_of_a_row_that_should_reach_another(interval, expected):
+    assert reach(interval) == expected
+
+
+def test_the_detectable_difference_is_found_at_its_power():
+    for level, power in ((0.95, 0.8), (0.99, 0.5)):
+        found = detectable(KNOWN, level, power)
+        limit = stats.t.ppf((1 + level) / 2, KNOWN.freedom)
+        assert found == pytest.approx(
+            optimize.brentq(lambda nc, t=limit, p=power: stats.nct.sf(t, KNOWN.freedom, nc) - p, 0.1, 20), rel=1e-4
+        )
+
+
+def test_the_detectable_difference_of_five_seeds_as_in_power_tables():
+    alone = Estimate(0.0, 5, 101, 1 / 5, 0.0, 0.5)  # standard deviation 1 over five seeds
+    assert detectable(alone) == pytest.approx(1.68, abs=0.005)
+    assert detectable(replace(alone, over_seeds=None, seeds=1)) is None
+    assert detectable(replace(alone, over_seeds=0.0)) == 0
+    many = Estimate(0.0, 5, 10**6, 0.0, 1.0, 0.5)
+    assert detectable(many) == pytest.approx(1.96 + 0.8416, abs=1e-3)  # normal
+
+
+def test_the_agreement_of_two_orders():
+    ours = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "only here": 9.0}
+    theirs = {"d": 40.0, "c": 20.0, "b": 30.0, "a": 10.0, "only there": 0.0}
+    turned = {name: -value for name, value in ours.items()}
+    for other, tau, p, n in ((theirs, 4 / 6, 8 / 24, 4), (turned, -1, 2 / 120, 5)):
+        found = agreement(ours, other)
+        assert found is not None
+        assert (found.tau, found.p, found.n) == (pytest.approx(tau), pytest.approx(p), n)
+
+
+def test_there_is_no_order_of_one_row_or_of_equals():
+    assert agreement({"a": 1.0}, {"a": 2.0}) is None
+    assert agreement({}, {}) is None
+    assert agreement({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 3.0}) is None
