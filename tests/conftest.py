@@ -61,3 +61,14 @@ def same_torch_after() -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """New tensors and modules are in double precision: two ways to one value agree whatever the processor's kernels."""
+    import torch
+
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(usual)

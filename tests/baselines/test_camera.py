@@ -13,6 +13,8 @@ from models import selfalign
 from models.agsa import GatedSelfAttention
 from models.encoders import unit
 
+pytestmark = pytest.mark.usefixtures("double")
+
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=17, dim=14, word_dim=11)
 SMALL = Options(heads=2, views=3)
 COUNTS, LENGTHS = (5, 1, 3), (2, 7, 1)  # one region and one word included

@@ -47,6 +47,7 @@ def sides(model: Retriever, lengths: list[int]) -> tuple[Encoded, list[Group], E
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("block", [(1, 1), (3, 2), (2, 100), (100, 100)])
 @pytest.mark.parametrize("lengths", [[1], [3, 1, 7, 3, 1, 2, 7, 7, 5, 3, 3, 1, 4]], ids=["one", "ragged"])
+@pytest.mark.usefixtures("double")  # a method may drop what is below a mean: no last bit may tip it
 def test_blocks_of_any_shape_give_the_scores_of_all_at_once(label, block, lengths, monkeypatch):
     monkeypatch.setattr(scoring, "block_shape", lambda *_: block)
     model = model_of(label)
@@ -55,7 +56,7 @@ def test_blocks_of_any_shape_give_the_scores_of_all_at_once(label, block, length
         whole = model.similarity(images, together).numpy()
         found = all_pairs(model, images, groups, 64)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-6)  # stored in single precision
 
 
 @needs_gpu
