@@ -277,7 +277,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def main(
     captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
-    pictures: Annotated[Path, typer.Option(help="Folder or uncompressed tar of pictures.")],
+    pictures: Annotated[Path, typer.Option(help="Folder, tar, tar.gz or zip of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder to write; a stopped run continues there.")],
     backbone: Annotated[
         str, typer.Option(help=f"{EFFICIENTNET}, or a transformers model: folder or name.")

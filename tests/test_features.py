@@ -321,7 +321,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, pictures: Path, captio
         ((tmp_path / "no.json", pictures, tmp_path / "out"), f"error: {tmp_path}/no.json: no such file"),
         (
             (captions, tmp_path / "no", tmp_path / "out"),
-            f"error: {tmp_path}/no: no such folder or tar file of pictures",
+            f"error: {tmp_path}/no: no such folder, tar or zip of pictures",
         ),
         (
             (captions, pictures, tmp_path / "o", "--splits", "val"),
