@@ -85,6 +85,9 @@ def run_view(console: Console, total: int) -> Iterator[RunView]:
         yield RunView(console, shown, total)
 
 
+UNKNOWN_SAID = 0.1  # share of a split's words from which a finished job's line tells it
+
+
 def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> str:
     """One finished job."""
     if record.status == "failed":
@@ -94,7 +97,8 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
         best = f", best {unit} {record.best_epoch + 1} of {len(record.history)}"
         best += ", stopped early" if "stopped" in record.history[-1] else ""
     score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
-    return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s{cut_note(job, record)}"
+    notes = cut_note(job, record) + unknown_note(record)
+    return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s{notes}"
 
 
 def cut_note(job: Job, record: Record) -> str:
@@ -102,3 +106,10 @@ def cut_note(job: Job, record: Record) -> str:
     sides = [side for side in record.data.values() if isinstance(side, Mapping)]
     cut, captions = (sum(side.get(name, 0) for side in sides) for name in ("captions_cut", "captions"))
     return f"; {cut} of {captions} captions cut to {job.settings.max_words} words" if cut else ""
+
+
+def unknown_note(record: Record) -> str:
+    """The largest share of unknown words of a split; "" where few are."""
+    sides = [side for side in record.data.values() if isinstance(side, Mapping)]
+    share = max((side.get("unknown_words", 0) for side in sides), default=0)
+    return f"; {share:.0%} of words unknown" if share >= UNKNOWN_SAID else ""

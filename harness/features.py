@@ -162,6 +162,29 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+# Identity ------------------------------------------------------------------------------------------------------------
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(backbone: str) -> str:
+    """Of every file of a backbone's folder; "" for one that is known by its name alone."""
+    folder = Path(backbone)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    named = [f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in files]
+    return hashlib.sha256("".join(named).encode()).hexdigest() if files else ""
+
+
+def pictures_digest(pictures: Pictures, paths: Sequence[str]) -> str:
+    """Of the content of each picture, in their order."""
+    each = (hashlib.sha256(pictures.read(path)).digest() for path in paths)
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
 # The folder written --------------------------------------------------------------------------------------------------
 
 
@@ -173,10 +196,12 @@ class Folder:
         self.path = path
         self.settings = dict(settings)
         self.done: dict[str, int] = {}
+        self.contents: dict[str, str] = {}  # split -> digest of its pictures
         if (marker := path / "dataset.json").exists():
             try:
                 found = json.loads(marker.read_text(encoding="utf-8"))
                 self.done = {split: int(count) for split, count in found["done"].items()}
+                self.contents = dict(found.get("contents", {}))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{marker}: not written by this program; choose another --out") from error
             if other := [f"{k} {found.get(k)}, now {v}" for k, v in self.settings.items() if found.get(k) != v]:
@@ -184,9 +209,17 @@ class Folder:
                     f"{marker}: begun with {'; '.join(other)}: repeat those settings or choose another --out"
                 )
 
+    def identify(self, split: str, digest: str) -> None:
+        """Raises DataError where the split was begun with pictures of another content."""
+        if self.done.get(split) and self.contents.get(split) != digest:
+            raise DataError(f"{self.path}: {split} was begun with other pictures; choose another --out")
+        self.contents[split] = digest
+
     def mark(self, split: str, done: int) -> None:
         self.done[split] = done
-        self._write("dataset.json", json.dumps(self.settings | {"done": self.done}, indent=1) + "\n")
+        self._write(
+            "dataset.json", json.dumps(self.settings | {"done": self.done, "contents": self.contents}, indent=1) + "\n"
+        )
 
     def write_texts(self, split: str, pictures: Sequence[Picture]) -> None:
         """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture."""
@@ -271,13 +304,19 @@ def chosen(captions: Path, splits: Sequence[str], limit: int) -> dict[str, list[
     return {split: pictures[: limit or None] for split, pictures in known.items() if not splits or split in splits}
 
 
+def check_name(name: str) -> None:
+    """Raises DataError for a name that the reader of the folder would refuse."""
+    if not name.strip() or Path(name).name != name or not name.isprintable():
+        raise DataError(f"--name is {name!r}, need a text that can name a folder")
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def main(
     captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
-    pictures: Annotated[Path, typer.Option(help="Folder or uncompressed tar of pictures.")],
+    pictures: Annotated[Path, typer.Option(help="Folder, tar, tar.gz or zip of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder to write; a stopped run continues there.")],
     backbone: Annotated[
         str, typer.Option(help=f"{EFFICIENTNET}, or a transformers model: folder or name.")
@@ -304,8 +343,12 @@ def main(
             "limit": limit,
             "captions": hashlib.sha256(captions.read_bytes()).hexdigest(),
             "pictures": pictures.resolve().name,
+            "weights": weights_digest(backbone),
         }
+        check_name(settings["name"])
         folder = Folder(out, settings)
+        for split, here in paths.items():
+            folder.identify(split, pictures_digest(store, here))
         for split, found in wanted.items():
             if not folder.stored(split, len(found)):
                 folder.write_texts(split, found)

@@ -1,6 +1,5 @@
 """Do pictures become features that read back, whatever the backbone, and does a stopped run end as an unstopped one?"""
 
-import io
 import json
 import sys
 import tarfile
@@ -186,6 +185,33 @@ def test_other_settings_are_refused_and_named(
     assert said.endswith("dataset.json: begun with size 8, now 16: repeat those settings or choose another --out")
 
 
+def test_replaced_pictures_are_not_cached(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+    assert door(captions, pictures, tmp_path / "out")[0] == 0
+    (pictures / "p0.png").write_bytes((pictures / "p1.png").read_bytes())
+    code, said = door(captions, pictures, tmp_path / "out")
+    assert (code, said) == (2, f"error: {tmp_path}/out: train was begun with other pictures; choose another --out")
+
+
+def test_another_backbone_of_the_same_folder_name_has_another_digest(tmp_path: Path) -> None:
+    for parent in "ab":
+        (tmp_path / parent / "best").mkdir(parents=True)
+        (tmp_path / parent / "best" / "weights").write_text(parent)
+    one, other = (features.weights_digest(str(tmp_path / parent / "best")) for parent in "ab")
+    assert one != other
+
+
+@pytest.mark.parametrize("name", ["../x", " ", "a\nb"])
+def test_names_that_the_reader_refuses_are_not_written(
+    tmp_path: Path, pictures: Path, captions: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+    assert door(captions, pictures, tmp_path / "out", "--name", name)[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
 # Pictures ------------------------------------------------------------------------------------------------------------
 
 
@@ -222,13 +248,12 @@ def test_names_are_found_by_their_end(tmp_path: Path) -> None:
         store.find("a.png")
 
 
-def test_neither_folder_nor_plain_tar(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder or tar"):
+def test_neither_folder_nor_archive(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder, tar or zip"):
         Pictures(tmp_path / "nowhere")
-    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
-    with pytest.raises(DataError, match="not a tar file that can be read in place"):
-        Pictures(tmp_path / "packed.tar.gz")
+    (tmp_path / "a.tar").write_bytes(b"text")
+    with pytest.raises(DataError, match="no tar or zip of pictures that can be read"):
+        Pictures(tmp_path / "a.tar")
 
 
 def test_cell_boxes_of_two_by_three() -> None:
@@ -321,7 +346,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, pictures: Path, captio
         ((tmp_path / "no.json", pictures, tmp_path / "out"), f"error: {tmp_path}/no.json: no such file"),
         (
             (captions, tmp_path / "no", tmp_path / "out"),
-            f"error: {tmp_path}/no: no such folder or tar file of pictures",
+            f"error: {tmp_path}/no: no such folder, tar or zip of pictures",
         ),
         (
             (captions, pictures, tmp_path / "o", "--splits", "val"),

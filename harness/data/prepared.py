@@ -11,7 +11,7 @@ import torch
 
 from harness.data import sources
 from harness.data.split import DataError, Images, Split
-from harness.data.vocabulary import SPECIALS, Tokenizer, Tokens, Vocabulary, tokens
+from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, tokens
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
 
@@ -85,8 +85,14 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
     side = partial(_side, tokenizer=tokenizer, max_words=max_words)
+    trained = side(train)
+    if trained.tokens.unknown > UNKNOWN_AT_MOST:
+        raise DataError(
+            f"data {data.name}: {trained.tokens.unknown:.0%} of the words of its training captions are unknown "
+            f"({text_model or f'not found {min_count} times'}), nothing can be learned from them"
+        )
     words = (*SPECIALS, *tokenizer.known) if isinstance(tokenizer, Vocabulary) else ()
-    return Prepared(side(train), side(dev), side(ranked), tokenizer.size, words)
+    return Prepared(trained, side(dev), side(ranked), tokenizer.size, words)
 
 
 def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:

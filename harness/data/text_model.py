@@ -1,6 +1,7 @@
-"""A pretrained BERT-layout text model as the words' front end: its word pieces and its last hidden states.
+"""A pretrained text model as the words' front end: its word pieces and its last hidden states.
 
-Any model `transformers.AutoModel` loads from a local folder or the hub, frozen (the default) or fine-tuned.
+Any encoder in the layout of BERT or RoBERTa (XLM-R, CamemBERT) that `transformers.AutoModel` loads from a
+local folder or the hub, frozen (the default) or fine-tuned.
 """
 
 from __future__ import annotations
@@ -9,10 +10,27 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from harness.data.split import DataError
+
+LEAST_POSITIONS = 3  # [CLS], a piece, [SEP]
+OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+)  # begin after padding
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """How many tokens a model reads: its position embeddings, less those before the first token; None = no limit."""
+    count = getattr(config, "max_position_embeddings", None)
+    if count is None or config.model_type not in OFFSET_POSITIONS:
+        return count
+    return count - 1 - (config.pad_token_id or 0)
 
 
 class WordPieces:
@@ -23,10 +41,10 @@ class WordPieces:
         assert isinstance(self._tokenizer, PreTrainedTokenizerBase)
         if self.size <= len(self._tokenizer.all_special_ids):  # without its files the library makes an empty one
             raise DataError(f"text model {name} cannot be loaded: its tokenizer has no words, are its files missing?")
-        if self._tokenizer.pad_token_id != 0:
-            raise DataError(
-                f"text model {name} pads with token {self._tokenizer.pad_token_id}, a BERT layout pads with 0"
-            )
+        self.unknown: int | None = self._tokenizer.unk_token_id  # type: ignore[assignment]
+        self.longest = positions(_loaded(AutoConfig, name))
+        if self.longest is not None and self.longest < LEAST_POSITIONS:
+            raise DataError(f"text model {name} reads {self.longest} tokens, need {LEAST_POSITIONS} or more")
 
     @property
     def size(self) -> int:
@@ -44,6 +62,7 @@ class TokenStates(nn.Module):
         super().__init__()
         self.model = _loaded(AutoModel, name)
         self.width = int(self.model.config.hidden_size)
+        self.padding = int(self.model.config.pad_token_id or 0)
         self.train_weights = train_weights
         self.model.requires_grad_(train_weights)
         self.train(self.training)
@@ -57,6 +76,7 @@ class TokenStates(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens, mask: (B, L).  Returns (B, L, width)."""
         with torch.set_grad_enabled(self.train_weights and torch.is_grad_enabled()):
+            tokens = tokens.masked_fill(~mask, self.padding)
             return self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
 
 

@@ -1,12 +1,14 @@
 """Captions -> numbers: words of a vocabulary built from the training captions alone, or a text model's word pieces.
 
-Tokenizer of words: lower-case, then every run of letters, digits or underscores, with an inner apostrophe allowed
-(`don't` is one word); punctuation is dropped.  The field's NLTK tokenizer keeps punctuation as words of its own.
+Tokenizer of words: lower-case and composed (Unicode NFC), then every run of letters, digits or underscores with the
+marks that belong to them, with an inner apostrophe allowed (`don't` is one word); punctuation is dropped.  The field's
+NLTK tokenizer keeps punctuation as words of its own.  In scripts written without blanks between words (`UNSPACED`)
+every character is a word of its own, together with its vowel signs and tone marks (a grapheme cluster).
 """
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,22 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import regex
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
-_WORD = re.compile(r"\w+(?:'\w+)*")
+UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")  # Unicode scripts
+UNKNOWN_AT_MOST = 0.95  # of the training captions' words; with more there is nothing to learn from
+
+
+def _pattern() -> regex.Pattern[str]:
+    unspaced = "".join(rf"\p{{Script={script}}}" for script in UNSPACED) + "\u30fc\uff70"  # and the long vowel marks
+    letter = rf"[[\p{{L}}\p{{N}}_]--[{unspaced}]]"
+    run = rf"(?:{letter}[\p{{M}}\u200c\u200d]*)+"  # a joiner shapes the letters of a word and ends none
+    return regex.compile(rf"{run}(?:'{run})*|(?=[[\p{{L}}\p{{N}}]&&[{unspaced}]])\X", regex.VERSION1)
+
+
+_WORD = _pattern()
 
 
 class Tokenizer(Protocol):
@@ -28,12 +42,22 @@ class Tokenizer(Protocol):
         """How many numbers there are."""
         ...
 
+    @property
+    def unknown(self) -> int | None:
+        """The number of every word it does not know; None where it knows all."""
+        ...
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of a caption that its model can read; None where there is no limit."""
+        ...
+
     def encode(self, caption: str) -> list[int]: ...
 
 
 def words(caption: str) -> list[str]:
-    """`A man's dog.` -> ["a", "man's", "dog"]"""
-    return _WORD.findall(caption.lower())
+    """`A man's dog.` -> ["a", "man's", "dog"]; `\u4e00\u53ea\u72d7` -> its three characters"""
+    return _WORD.findall(unicodedata.normalize("NFC", caption.lower()))
 
 
 @dataclass(frozen=True)
@@ -41,6 +65,8 @@ class Vocabulary:
     """Words seen at least `min_count` times in the captions it was built from, after the four specials."""
 
     known: tuple[str, ...]
+    unknown = UNKNOWN
+    longest = None
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int) -> Vocabulary:
@@ -69,6 +95,7 @@ class Tokens:
     ids: np.ndarray  # (M, L) int32, 0 where padded
     lengths: np.ndarray  # (M,) int64
     cut: int = 0  # captions that were longer than allowed
+    unknown: float = 0.0  # share of unknown words, start and end not counted
 
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (B, L) int64 and mask (B, L), no wider than the longest caption taken."""
@@ -78,12 +105,17 @@ class Tokens:
 
 
 def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tokens:
-    """All captions as numbers.  One with more than `max_words` tokens is cut; its last (`<end>`, [SEP]) stays."""
+    """All captions as numbers.
+
+    One with more tokens than `max_words`, or than the tokenizer's model reads, is cut; its last (`<end>`, [SEP]) stays.
+    """
+    max_words = min(max_words, tokenizer.longest or max_words)
     encoded = [tokenizer.encode(caption) for caption in captions]
+    unknown = sum(ids.count(tokenizer.unknown) for ids in encoded) / max(1, sum(len(ids) - 2 for ids in encoded))
     cut = sum(len(ids) > max_words for ids in encoded)
     encoded = [ids if len(ids) <= max_words else [*ids[: max_words - 1], ids[-1]] for ids in encoded]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
-    return Tokens(table, lengths, cut)
+    return Tokens(table, lengths, cut, unknown)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
 from harness.data.prepared import prepare
 from harness.data.split import DataError
-from harness.data.text_model import TokenStates, WordPieces
+from harness.data.text_model import TokenStates, WordPieces, positions
+from harness.data.vocabulary import tokens
 from harness.learn.build import build
 from harness.learn.trainer import trained_parameters
 from harness.phases.train import execute
@@ -68,12 +69,26 @@ def test_captions_become_word_pieces_between_their_marks(text_model):
     ]
 
 
-def test_a_model_that_does_not_pad_with_zero_is_refused(text_model, tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(PIECES[1:] + PIECES[:1]), encoding="utf-8")
-    (tmp_path / "config.json").write_text(Path(text_model, "config.json").read_text(encoding="utf-8"), encoding="utf-8")
-    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match=r"pads with token 13, a BERT layout pads with 0$"):
-        WordPieces(str(tmp_path))
+def test_positions_of_a_roberta_begin_after_its_padding():
+    bert, roberta = BertConfig(max_position_embeddings=40), RobertaConfig(max_position_embeddings=42, pad_token_id=1)
+    assert (positions(bert), positions(roberta)) == (40, 40)
+
+
+def test_padding_does_not_change_the_states_of_a_roberta(tmp_path):
+    """As many tokens as there are positions, once alone and once beside a shorter caption."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=12, max_position_embeddings=7, pad_token_id=1, **small)
+    RobertaModel(config).save_pretrained(tmp_path)
+    states = TokenStates(str(tmp_path), train_weights=False).eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 5, 2, 0, 0]])
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    torch.testing.assert_close(states(tokens, mask)[1, :3], states(tokens[1:, :3], mask[1:, :3])[0])
+
+
+def test_captions_are_cut_to_the_positions_of_their_model(text_model):
+    found = tokens(["a " * 90], WordPieces(text_model), max_words=60)
+    assert (found.ids.shape, found.ids[0, -1], found.cut) == ((1, 40), PIECES.index("[SEP]"), 1)
 
 
 # Hidden states -------------------------------------------------------------------------------------------------------

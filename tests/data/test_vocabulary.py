@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,3 +78,34 @@ def test_a_batch_is_as_wide_as_its_longest_caption(counts, data):
 def test_no_captions_make_an_empty_table():
     found = tokens([], Vocabulary(()), 60)
     assert (len(found.ids), len(found.lengths), found.cut) == (0, 0, 0)
+
+
+# Scripts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("cafe\u0301 Ha\u0308user", ["caf\u00e9", "h\u00e4user"]),  # decomposed as a Mac's files are
+        ("नमस्ते दुनिया।", ["नमस्ते", "दुनिया"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("一只狗。T恤3", ["一", "只", "狗", "t", "恤", "3"]),
+        ("コーヒーです", ["コ", "ー", "ヒ", "ー", "で", "す"]),
+        ("น้ำดี", ["น้ำ", "ดี"]),  # tone mark and vowel stay with their letter
+        ("강아지 한 마리", ["강아지", "한", "마리"]),  # Korean has blanks
+    ],
+)
+def test_words_of_other_scripts(caption, expected):
+    assert words(caption) == expected
+
+
+@given(st.text(st.characters(max_codepoint=0x24F), max_size=40))
+def test_latin_captions_have_the_words_they_always_had(caption):
+    composed = unicodedata.normalize("NFC", caption.lower())
+    if not any(unicodedata.combining(character) for character in composed):
+        assert words(caption) == re.findall(r"\w+(?:'\w+)*", composed)
+
+
+def test_the_share_of_unknown_words_leaves_start_and_end_out():
+    assert tokens(["ant bee", "ant ant"], Vocabulary(("ant",)), 60).unknown == 0.25
+    assert tokens(["...", ""], Vocabulary(("ant",)), 60).unknown == 0

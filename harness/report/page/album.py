@@ -45,7 +45,7 @@ class Drawn(Album):
 
 
 class Stored(Album):
-    """A folder or a tar.  A picture is called as its id, with or without an ending, or as `names` has it."""
+    """A folder, tar or zip.  A picture is called as its id, with or without an ending, or as `names` has it."""
 
     def __init__(self, root: Path, ids: Sequence[str], names: Mapping[str, str]) -> None:
         """names: id -> file name.  Raises DataError where not one picture of the split is there."""
@@ -73,13 +73,8 @@ class Stored(Album):
         path = self.paths[image]
         if path is None:
             return None
-        try:
-            with Image.open(io.BytesIO(self.pictures.read(path))) as picture:
-                small = picture.convert("RGB")
-                small.thumbnail((SIDE, SIDE))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "unknown picture format" if isinstance(error, Image.UnidentifiedImageError) else error
-            raise DataError(f"{self.pictures.root}: {path} is no readable picture: {reason}") from error
+        small = self.pictures.picture(path)
+        small.thumbnail((SIDE, SIDE))
         return _uri(small, "JPEG", quality=75)
 
 

@@ -1,0 +1,78 @@
+"""Pictures as a person would see them, from every kind of container; what cannot be read is one clear line."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.pictures import Pictures, upright
+from harness.data.split import DataError
+
+LEFT, RIGHT = (255, 0, 0), (0, 0, 255)
+TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+def red_and_blue() -> Image.Image:
+    picture = Image.new("RGB", (8, 4), LEFT)
+    picture.paste(RIGHT, (4, 0, 8, 4))
+    return picture
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_picture_is_seen_as_its_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    red_and_blue().transpose(TURNS[orientation]).save(tmp_path / "a.png", exif=exif)
+    picture = Pictures(tmp_path).picture("a.png")
+    assert picture.size == (8, 4)
+    assert (picture.getpixel((0, 0)), picture.getpixel((7, 3))) == (LEFT, RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.array([[0, 257, 65535]], np.uint16), [0, 1, 255]),
+        (np.array([[-1.0, 0.0, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[7, 7, 7]], np.int32), [0, 0, 0]),
+    ],
+)
+def test_deep_grey_keeps_its_shades(pixels: np.ndarray, expected: list[int]) -> None:
+    assert np.asarray(upright(Image.fromarray(pixels)))[0].tolist() == [[grey] * 3 for grey in expected]
+
+
+def test_what_is_transparent_is_white() -> None:
+    assert upright(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert upright(Image.new("LA", (1, 1), (10, 255))).getpixel((0, 0)) == (10, 10, 10)
+
+
+def test_links_tars_and_zips_hold_the_same_pictures(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    red_and_blue().save(store / "a.png")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "val").symlink_to(store)
+    (links / "val" / "again").symlink_to(links)  # a circle
+    for name, mode in (("p.tar", "w"), ("p.tar.gz", "w:gz"), ("p.tar.xz", "w:xz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            tar.add(store / "a.png", "val/a.png")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as packed:
+        packed.write(store / "a.png", "val/a.png")
+    for name in ("links", "p.tar", "p.tar.gz", "p.tar.xz", "p.zip"):
+        pictures = Pictures(tmp_path / name)
+        assert pictures.picture(pictures.find("val/a.png")).tobytes() == red_and_blue().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO"])
+def test_only_listed_formats_are_opened(tmp_path: Path, kind: str) -> None:
+    written = io.BytesIO()
+    red_and_blue().save(written, kind)
+    (tmp_path / "a.jpg").write_bytes(written.getvalue())
+    with pytest.raises(DataError, match=r"a\.jpg is no readable picture: unknown picture format$"):
+        Pictures(tmp_path).picture("a.jpg")
