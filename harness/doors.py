@@ -45,8 +45,9 @@ def words(text: str, option: str) -> list[str]:
 
 def whole_numbers(text: str, option: str, example: str, least: int, most: int) -> list[int]:
     """Comma-separated whole numbers from `least` to `most`; [] where not given.  Raises SpecError."""
+    told = words(text, option)  # its error is a ValueError too
     try:
-        numbers = [int(word) for word in words(text, option)]
+        numbers = [int(word) for word in told]
     except ValueError:
         raise SpecError(f"--{option} takes whole numbers such as {example}, got {quoted(text)}") from None
     if any(not least <= number <= most for number in numbers):

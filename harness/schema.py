@@ -1,4 +1,4 @@
-"""What stored values must be: the types a dataclass names, finite, not negative, and text that a terminal only shows."""
+"""What stored values must be: of the types a dataclass names, finite, not negative, and text that can be shown."""
 
 from __future__ import annotations
 
