@@ -63,9 +63,7 @@ def ranks(**changes) -> Ranks:
     [
         ({"i2t": np.array([np.nan, 0])}, "i2t must be whole numbers, got float64"),
         ({"i2t": np.array([True, False])}, "i2t must be whole numbers, got bool"),
-        ({"i2t": np.array([0, 3])}, "i2t must be below 3, got 3"),
         ({"t2i": np.array([0, 0, -1])}, "t2i must be from 0"),
-        ({"t2i_top": np.array([[2], [0], [0]])}, "t2i_top must be below 2, got 2"),
         ({"i2t_top": np.zeros((1, 1), np.int32)}, "i2t_top must be as long as i2t, 2, got 1"),
         ({"groups": {"a": np.array([True])}}, "group_a must be (3,) bool"),
     ],
