@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness import doors
 from harness.record import RecordError, write_atomically
 from harness.report.compare.differences import sheets
 from harness.report.formats import Sheet, markdown
@@ -35,6 +36,7 @@ def main(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
     file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
 ) -> None:
+    doors.lenient_output()
     try:
         names = (shown(a), shown(b))
         if names[0] == names[1]:  # outside the project a folder goes by its last name alone
@@ -44,7 +46,7 @@ def main(
             text = "\n".join(markdown(sheet, level=1 if place == 0 else 2) for place, sheet in enumerate(made))
             write_atomically(file, lambda target: target.write(text.encode()))
     except (RecordError, OSError) as error:
-        err.print(f"error: {error}", style="red")
+        err.print(f"error: {doors.printable(str(error))}", style="red")
         raise typer.Exit(2) from None
     for sheet in made:
         _print(sheet)

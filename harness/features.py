@@ -321,8 +321,10 @@ def main(
     backbone: Annotated[
         str, typer.Option(help=f"{EFFICIENTNET}, or a transformers model: folder or name.")
     ] = EFFICIENTNET,
-    size: Annotated[int, typer.Option(min=1, help="Side of the square that the backbone sees, in pixels.")] = 192,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 32,
+    size: Annotated[
+        int, typer.Option(min=1, max=4096, help="Side of the square that the backbone sees, in pixels.")
+    ] = 192,
+    batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     splits: Annotated[str, typer.Option(help="Comma-separated, of train, dev and test; all if empty.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="First pictures of each split; 0 = all.")] = 0,

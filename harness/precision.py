@@ -34,6 +34,8 @@ def check_device(name: str) -> None:
         raise SpecError(f"unknown device {name!r}; known: cpu, cuda, cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise SpecError(f"device {name!r} is not supported; known: cpu, cuda, cuda:N")
+    if device.type == "cpu" and device.index is not None:
+        raise SpecError(f"device {name!r} is not supported; known: cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SpecError(
             f"device {name!r} is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"

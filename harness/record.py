@@ -25,6 +25,8 @@ from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 
+from harness import schema
+
 SCHEMA = 1
 
 
@@ -46,7 +48,7 @@ class _Stored:
             stored = json.loads(text)
         except UnicodeDecodeError as error:
             raise RecordError(f"{where} cannot be read: {error}") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # not only of syntax: numbers of thousands of digits
             raise RecordError(f"{where} is not JSON: {error}") from None
         if not isinstance(stored, dict) or not isinstance(stored.get("schema"), int):
             raise RecordError(f"{where} has no schema number")
@@ -58,6 +60,8 @@ class _Stored:
         needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
         if wrong := (stored.keys() - known) | (needed - stored.keys()):
             raise RecordError(f"{where} has unknown or missing fields: {', '.join(sorted(wrong))}")
+        if why := schema.problem(cls, stored):
+            raise RecordError(f"{where}: {why}")
         return cls(**stored)
 
 
@@ -289,7 +293,7 @@ class Store:
         if not path.exists():
             return None
         with _readable(path):
-            arrays = {name: _whole(array) for name, array in _arrays(path).items()}
+            arrays = {name: _whole(array) for name, array in _checked_ranks(_arrays(path)).items()}
             groups = {n.removeprefix("group_"): arrays.pop(n) for n in list(arrays) if n.startswith("group_")}
             return Ranks(**arrays, groups=groups)
 
@@ -379,6 +383,28 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "i" or not array.size:
         return array
     return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))
+
+
+def _checked_ranks(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a ranks file as they are.  Raises ValueError naming one of another type, shape or range."""
+    captions = arrays["t2i"].shape
+    for name, array in arrays.items():
+        if name.startswith("group_"):
+            if array.dtype != bool or array.shape != captions:
+                raise ValueError(f"{name} must be {captions} bool, got {array.shape} {array.dtype}")
+        elif array.dtype.kind not in "iu" or array.ndim != (2 if name.endswith("_top") else 1):
+            raise ValueError(f"{name} must be whole numbers, got {array.dtype} of shape {array.shape}")
+        elif array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**31:
+            raise ValueError(f"{name} must be from 0 to 2^31 - 1, got {array.min()} to {array.max()}")
+    for name, own in (
+        ("i2t_top", "i2t"),
+        ("t2i_top", "t2i"),
+        ("fold_of_image", "fold_i2t"),
+        ("fold_of_caption", "fold_t2i"),
+    ):
+        if len(arrays[name]) != len(arrays[own]):
+            raise ValueError(f"{name} must be as long as {own}, {len(arrays[own])}, got {len(arrays[name])}")
+    return arrays
 
 
 def _whole(array: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import ROOT, console, listing, report
+from harness import ROOT, console, doors, listing, report
 from harness.data.split import DataError
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, RecordError, Store
@@ -28,7 +28,7 @@ from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, suites
 from harness.spec.ensembles import Plan, Planned
-from harness.spec.job import Data, Job, SpecError, parse_value
+from harness.spec.job import MOST_SEED, Data, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -118,12 +118,27 @@ def main(
         if list_:
             out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
             return
-        suite = suites.named(suite, _words(only))
+        doors.check_names(
+            suite=suite,
+            data=data,
+            only=only,
+            seeds=seeds,
+            device=device,
+            address=address,
+            storage=storage,
+            trace=trace,
+            results=str(results),
+            set="".join(settings or []),
+            paper_of=paper_of,
+        )
+        doors.check_finite(timing_budget=timing_budget, gpus_per_job=gpus_per_job)
+        rows = doors.words(only, "only")
+        suite = suites.named(suite, rows)
         changes = _changes(settings or [], epochs, train_images)
         asked = suites.asked(
             suite,
             _data(data),
-            only=_words(only),
+            only=rows,
             seeds=_seeds(seeds),
             changes=changes,
             settings=checked_settings(
@@ -141,8 +156,8 @@ def main(
         place = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
         where = dispatch.placed(place, workers, len(jobs), device)
         if dry_run:
-            rows = [*jobs, *planned.plans]
-            out.print(listing.plan_table(rows, [not force and _cached(store, row) for row in rows]))
+            known = [*jobs, *planned.plans]
+            out.print(listing.plan_table(known, [not force and _cached(store, row) for row in known]))
             return
         phases = Phases(
             timing_rounds,
@@ -162,10 +177,11 @@ def main(
 @contextmanager
 def refusals() -> Iterator[None]:
     """Bad input becomes one line and exit 2; Ctrl-C says that nothing is lost."""
+    doors.lenient_output()
     try:
         yield
     except (SpecError, DataError, RecordError, OSError) as error:
-        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"error: {doors.printable(str(error))}", style="red", highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         kept = "finished records are kept; the same command goes on from the last epoch"
@@ -236,17 +252,10 @@ def _changes(settings: Sequence[str], epochs: int | None, train_images: int | No
     return changes | {path: value for path, value in named.items() if value is not None}
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _seeds(text: str) -> list[int] | None:
-    try:
-        seeds = [int(word) for word in _words(text)]
-    except ValueError:
-        raise SpecError(f"--seeds takes whole numbers such as 0,1,2, got {text!r}") from None
-    if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
-        raise SpecError(f"--seeds must be different and not negative, got {text!r}")
+    seeds = doors.whole_numbers(text, "seeds", "0,1,2", 0, MOST_SEED)
+    if len(set(seeds)) != len(seeds):
+        raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
     return seeds or None
 
 

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import console, report
+from harness import console, doors, report
 from harness.data import sources
 from harness.record import IndexRecord, Store
 from harness.run import refusals
@@ -25,6 +25,7 @@ from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+LARGEST = 10**9  # items of a gallery
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -35,9 +36,11 @@ def main(
     only: Annotated[str, typer.Option(help="Rows, comma-separated; `*` matches any text.")] = "*",
     sizes: Annotated[str, typer.Option(help="Galleries, in items.")] = "1000,10000,100000,1000000",
     build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds after which an index is given up.")] = 60.0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
     with refusals():
+        doors.check_names(folder=str(folder), data=data, only=only)
+        doors.check_finite(build_budget=build_budget)
         store, wanted = Store(folder), _sizes(sizes)
         jobs = [_placed(job, data, threads) for job in _rows(store, only)]
         from harness.measure.index import library  # torch takes seconds to import; bad input is told at once
@@ -57,7 +60,7 @@ def _rows(store: Store, only: str) -> list[Job]:
     known = list(dict.fromkeys(record.label for record in records))
     if not known:
         raise SpecError(f"{store.folder} holds no records of trained rows")
-    chosen = suites.select([word.strip() for word in only.split(",") if word.strip()], known)
+    chosen = suites.select(doors.words(only, "only"), known)
     first = {record.label: record for record in reversed(records) if record.label in chosen}
     independent = [record for record in first.values() if record.family == "independent" and record.label != "chance"]
     if not independent:
@@ -124,12 +127,9 @@ def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: c
 
 
 def _sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise SpecError(f"--sizes takes whole numbers such as 1000,100000, got {text!r}")
+    sizes = doors.whole_numbers(text, "sizes", "1000,100000", 1, LARGEST)
+    if not sizes:
+        raise SpecError("--sizes takes whole numbers such as 1000,100000, got nothing")
     return sorted(set(sizes))
 
 

@@ -52,8 +52,25 @@ PAIR = RerankRecord(
 
 
 def ranks(**changes) -> Ranks:
-    arrays = {f.name: np.arange(n, dtype=np.int32) for n, f in enumerate(fields(Ranks)) if f.name != "groups"}
-    return replace(Ranks(**arrays, groups={"some": np.array([True, False])}), **changes)
+    """Of two images and three captions."""
+    shapes = {"i2t": 2, "t2i": 3, "i2t_top": (2, 1), "t2i_top": (3, 1)}
+    arrays = {f.name: np.zeros(shapes.get(f.name, 0), np.int32) for f in fields(Ranks) if f.name != "groups"}
+    return replace(Ranks(**arrays, groups={"some": np.array([True, False, True])}), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"i2t": np.array([np.nan, 0])}, "i2t must be whole numbers, got float64"),
+        ({"i2t": np.array([True, False])}, "i2t must be whole numbers, got bool"),
+        ({"t2i": np.array([0, 0, -1])}, "t2i must be from 0"),
+        ({"i2t_top": np.zeros((1, 1), np.int32)}, "i2t_top must be as long as i2t, 2, got 1"),
+        ({"groups": {"a": np.array([True])}}, "group_a must be (3,) bool"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused_by_name(store, changes, says):
+    store.save(RECORD, ranks(**changes))
+    assert says in refusal(lambda: store.ranks("0123"))
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -91,8 +108,8 @@ def test_pairs_come_back_as_they_were_in_the_order_of_their_keys(store):
     ("changes", "says"),
     [
         ({"ks": [1, 2]}, "reranks/0123-4567 has 2 shortlist sizes, but not in queries, t2i_r1, t2i_rerank"),
-        ({"accuracy": {"t2i_r1": 7}}, "reranks/0123-4567 holds something else than lists"),
-        ({"accuracy": [1, 2, 3]}, "reranks/0123-4567 holds something else than lists"),
+        ({"accuracy": {"t2i_r1": 7}}, "accuracy.t2i_r1 must be a list, got 7"),
+        ({"accuracy": [1, 2, 3]}, "accuracy must be a map"),
         ({"key": "0123-9999"}, "reranks/0123-4567.json holds the pair '0123-9999'"),
         ({"colour": "red"}, "unknown or missing fields: colour"),
         ({"queries": ...}, "unknown or missing fields: queries"),
@@ -195,7 +212,8 @@ def test_stored_files_are_text_that_git_can_compare(store):
 
 def test_ranks_come_back_as_they_were(store):
     kept = ranks(
-        i2t_top=np.arange(6, dtype=np.int32).reshape(2, 3), groups={"a_b": np.array([True]), "c": np.array([False])}
+        i2t_top=np.array([[0, 1, 2], [2, 1, 0]], np.int32),
+        groups={"a_b": np.array([True] * 3), "c": np.array([False] * 3)},
     )
     store.save(RECORD, kept)
     found = store.ranks("0123")
@@ -205,7 +223,7 @@ def test_ranks_come_back_as_they_were(store):
             wanted, got = getattr(kept, field.name), getattr(found, field.name)
             np.testing.assert_array_equal(got, wanted)
             assert got.dtype == wanted.dtype
-    assert {name: mask.tolist() for name, mask in found.groups.items()} == {"a_b": [True], "c": [False]}
+    assert {name: mask.tolist() for name, mask in found.groups.items()} == {"a_b": [True] * 3, "c": [False] * 3}
 
 
 def flipped(data: bytes) -> bytes:

@@ -242,7 +242,7 @@ def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that
         (["--set", "data.ranked=tset"], "data.ranked must be one of train, dev, test, got 'tset'"),
         (["--set", "data.train_images=-1"], "data.train_images must be at least 0, got -1"),
         (["--seeds", "one"], "--seeds takes whole numbers such as 0,1,2, got 'one'"),
-        (["--seeds", "0,0"], "--seeds must be different and not negative, got '0,0'"),
+        (["--seeds", "0,0"], "--seeds must be different, got '0,0'"),
         (["--data", "scen"], "no data 'scen': not a folder; did you mean scenes?"),
         (["--data", "/no/such/folder"], "/no/such/folder: no such folder"),
         (["--device", "tpu"], "unknown device 'tpu'; known: cpu, cuda, cuda:N"),

@@ -70,6 +70,6 @@ class OptionalTrace(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         told: list[str] = []
-        for word, after in zip(args, [*args[1:], "-"], strict=True):
+        for word, after in zip(args, [*args, "-"][1:], strict=True):
             told += [word, ""] if word == "--trace" and after.startswith("-") else [word]
         return super().parse_args(ctx, told)

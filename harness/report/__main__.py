@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness import doors
 from harness.data.split import DataError
 from harness.record import RecordError
 from harness.report import outputs
@@ -46,6 +47,7 @@ def main(
     ] = None,
 ) -> None:
     gc.set_threshold(100_000, 20, 50)  # figures are many objects that live on; to search them for waste is in vain
+    doors.lenient_output()
     try:
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
@@ -58,7 +60,7 @@ def main(
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
     except (RecordError, DataError, SpecError, OSError) as error:
-        err.print(f"error: {error}", style="red")
+        err.print(f"error: {doors.printable(str(error))}", style="red")
         raise typer.Exit(2) from None
     if not fresh:
         raise typer.Exit(1)

@@ -143,6 +143,9 @@ class Settings:
         for name in ("seed", "weight_decay", "clip", "margin", "warmup_epochs", "updates", "warmup_updates"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"settings.{name} must be at least 0 and finite, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise SpecError(f"settings.{name} must be at most {most}, got {getattr(self, name):.6g}")
         if not 0 < self.train_share <= 1:
             raise SpecError(f"settings.train_share must be above 0 and at most 1, got {self.train_share}")
         if not 0 <= self.stop_below < 1:
@@ -169,6 +172,18 @@ def idle(settings: Mapping[str, Any]) -> set[str]:
     }
 
 
+MOST_SEED = 2**32 - 1  # every generator takes it
+MOST = {  # beyond what any machine or training could use: a slip of the hand
+    "seed": MOST_SEED,
+    "threads": 1024,
+    "score_memory_mib": 2**24,
+    "epochs": 10**6,
+    "updates": 10**9,
+    "batch": 10**6,
+    "dim": 2**16,
+    "word_dim": 2**16,
+    "max_words": 10**5,
+}
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("step", "cosine")
 CHOICES = {
@@ -234,11 +249,15 @@ def _portable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """`0.5`, `3`, `true` or `word` as written on a command line."""
+    """`0.5`, `3`, `true` or `word` as written on a command line.  Raises SpecError for what is too long or deep."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+    except RecursionError:
+        raise SpecError("a value is nested too deeply") from None
+    except ValueError:  # Python reads no whole number of more than some thousand digits
+        raise SpecError(f"a number of {len(text):,} characters is too long") from None
 
 
 def with_seed(job: Job, seed: int) -> Job:

@@ -57,11 +57,14 @@ def draw(groups: Sequence[Group]) -> Drawn:
     reasons: dict[tuple[str, str], list[str]] = {}
     with style.styled():
         if len(groups) > 1:
-            pictures["sweep"] = _sweep(groups)
+            try:
+                pictures["sweep"] = _sweep(groups)
+            except Undrawn as why:
+                reasons["sweep", str(why)] = ["sweep"]
         pictures |= _ablations(groups)
         if len(groups) > MOST:
             why = f"{len(groups)} combinations of settings, more than {MOST}"
-            return Drawn(pictures, (f"No figures of each combination of settings: {why}.",))
+            return Drawn(pictures, (*_absent(reasons), f"No figures of each combination of settings: {why}."))
         for place, group in enumerate(groups, start=1):
             number = f"-{place}" if len(groups) > 1 else ""
             for kind, make in KINDS.items():
@@ -69,7 +72,12 @@ def draw(groups: Sequence[Group]) -> Drawn:
                     pictures[f"{kind}{number}"] = make(group)
                 except Undrawn as why:
                     reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
-    return Drawn(pictures, tuple(f"No figure {', '.join(names)}: {why}." for (_, why), names in reasons.items()))
+    return Drawn(pictures, _absent(reasons))
+
+
+def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]:
+    """A line for every reason, keyed by the kind of figure and the reason, with the names of its figures."""
+    return tuple(f"No figure {', '.join(names)}: {why}." for (_, why), names in reasons.items())
 
 
 def family(row: Row) -> str:
@@ -207,6 +215,8 @@ def _sweep(groups: Sequence[Group]) -> Picture:
     from harness.report.figures.style import picture
 
     names = list(dict.fromkeys(row.name for group in groups for row in group.rows if row.runs))
+    if not names:
+        raise Undrawn("no method has a result")
     rows = []
     for name in names:
         found = [next((row for row in group.rows if row.name == name and row.runs), None) for group in groups]

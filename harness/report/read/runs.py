@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness import schema
 from harness.measure import metrics
 from harness.record import CostRecord, Ranks, Record, RecordError, Store
 from harness.spec import registry
-from harness.spec.job import Job
+from harness.spec.job import Data, Job, Model, Settings
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,37 @@ def _run(store: Store, key: str) -> Run:
         record = store.record(key)
         if record is None or record.key != key:
             raise ValueError(f"holds the record {record.key if record else None!r}")
-        job = Job.from_dict(record.job)
+        job = _job(record)
     with _trusted(f"{store.folder.name}/costs/{key}.json"):
         cost = store.cost(key)
+        if cost is not None and (cost.key, cost.label) != (key, record.label):
+            raise ValueError(f"key and label must be {key} and {record.label}, got {cost.key} and {cost.label}")
     ranks = ranks_of(store, key)
+    if ranks is not None:
+        _check_counts(record, job, ranks, f"{store.folder.name}/ranks/{key}.npz")
     if ranks is not None and not (ranks.i2t.size and ranks.t2i.size):
         raise RecordError(f"{store.folder.name}/ranks/{key}.npz holds no ranks")
     return Run(record, job, ranks, cost, _problem(record, job, ranks))
+
+
+def _job(record: Record) -> Job:
+    """Raises ValueError naming a field, or SpecError, where the stored job cannot be, or the label is not its own."""
+    for part, cls in (("data", Data), ("model", Model), ("settings", Settings)):
+        if why := schema.problem(cls, record.job[part]):
+            raise ValueError(f"job.{part}.{why}")
+    job = Job.from_dict(record.job)
+    if not record.members and record.label != job.model.label:
+        raise ValueError(f"label must be that of its job, {job.model.label}, got {record.label}")
+    return job
+
+
+def _check_counts(record: Record, job: Job, ranks: Ranks, where: str) -> None:
+    """As many queries as the record counts in the ranked split.  Raises RecordError."""
+    counts = record.data.get(job.data.ranked, {})
+    for name, found in (("images", len(ranks.i2t)), ("captions", len(ranks.t2i))):
+        known = counts.get(name, found) if isinstance(counts, Mapping) else None
+        if known != found:
+            raise RecordError(f"{where} ranks {found} {name}, its record counts {known!a:.60}")
 
 
 @contextmanager
