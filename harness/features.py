@@ -36,6 +36,7 @@ from harness.data import karpathy
 from harness.data.karpathy import Picture
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
+from harness.doors import HELP
 from harness.record import write_atomically
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -271,10 +272,10 @@ def chosen(captions: Path, splits: Sequence[str], limit: int) -> dict[str, list[
     return {split: pictures[: limit or None] for split, pictures in known.items() if not splits or split in splits}
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
     pictures: Annotated[Path, typer.Option(help="Folder or uncompressed tar of pictures.")],

@@ -93,3 +93,8 @@ def plan_table(jobs: Sequence[Job | Plan], cached: Sequence[bool]) -> Table:
     for job, known in zip(jobs, cached, strict=True):
         table.add_row(job.name, job.key, "cached" if known else "to run")
     return table
+
+
+def plan_line(cached: Sequence[bool]) -> str:
+    """`--dry-run`: the last line."""
+    return f"{len(cached)} jobs: {sum(cached)} recorded already, {len(cached) - sum(cached)} to run"
