@@ -9,7 +9,7 @@ run("vsepp+selfalign", "results/mine", data="features/mine", changes={"settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,8 @@ from harness.data import sources
 from harness.data.split import DataError
 from harness.measure import metrics
 from harness.record import Record, Store
-from harness.spec import registry
-from harness.spec.job import Data, Job, Settings
-from harness.spec.override import override
+from harness.spec import registry, suites
+from harness.spec.job import Job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +180,7 @@ def search(gallery: ArrayLike, queries: ArrayLike, k: int = 10) -> tuple[np.ndar
 
 
 def load(folder: Path | str) -> pd.DataFrame:
-    """A results folder, a line for each run: label, arm, family, seed, data, status, recalls in percent, times, key.
+    """A results folder, a line for each run: label, family, seed, data, status, recalls in percent, times, key.
 
     score_rank_ms, encode_image_ms and encode_caption_ms are medians per item of the timing phase; NaN where nothing
     was measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
@@ -201,7 +200,6 @@ def _line(run: Run) -> dict[str, Any]:
     job, record = run.job, run.record
     return {
         "label": record.label,
-        "arm": job.arm,
         "family": record.family,
         "seed": run.seed,
         "data": job.data.name,
@@ -238,14 +236,12 @@ def run(
 
     wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
     store = Store(Path(folder))
-    known = store.record(wanted.key)
-    if known is not None and known.status == "ok" and store.ranks_path(wanted.key).exists() and not again:
-        return known
-    return execute(wanted, store)
+    known = None if again else store.finished(wanted.key)
+    return known or execute(wanted, store)
 
 
 def _job(label: str, data: str, seed: int, changes: Mapping[str, Any]) -> Job:
-    opened = sources.find(data)
-    path = "" if data in sources.EMBEDDED else data
-    described = replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
-    return override(Job(described, registry.model(label), Settings()), {"settings.seed": seed, **changes})
+    """That of suite `full`, so that the command and Python share records.  Raises SpecError, DataError."""
+    registry.model(label)  # says what is wrong with it
+    found = suites.jobs("full", sources.described(data), only=[label], seeds=[seed], changes=changes)
+    return next(job for job in found if job.model.label == label)

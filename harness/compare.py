@@ -26,7 +26,7 @@ from harness.report.read.groups import collect
 app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
+UNBROKEN = ("seeds", "Rsum A", "Rsum B", "B - A", "time")
 WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
 
 
@@ -60,7 +60,11 @@ def _print(sheet: Sheet) -> None:
         for place, column in enumerate(sheet.columns):
             left = place < sheet.names
             table.add_column(
-                column, justify="left" if left else "right", no_wrap=column in UNBROKEN, min_width=WIDTHS.get(column)
+                column,
+                justify="left" if left else "right",
+                no_wrap=column in UNBROKEN,
+                min_width=WIDTHS.get(column),
+                overflow="fold",
             )
         for cells in sheet.text.itertuples(index=False):
             # a standard deviation stands in the Markdown, and in the width of the interval

@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +22,7 @@ from rich.console import Console
 
 from harness import console, listing, report
 from harness.choices import Afterwards, How, Once, What, Where
+from harness.data import sources
 from harness.data.split import DataError
 from harness.doors import HELP
 from harness.options import command, configured, written
@@ -32,8 +32,8 @@ from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, suites
 from harness.spec.asked import Asked
-from harness.spec.ensembles import Plan, Planned
-from harness.spec.job import Data, Job, SpecError, parse_value
+from harness.spec.ensembles import Planned
+from harness.spec.job import Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
 out = Console()
@@ -61,7 +61,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             write_atomically(once.save_config, lambda file: file.write(text.encode()))
         if once.dry_run:
             rows = [*jobs, *planned.plans]
-            cached = [not once.force and _cached(store, row) for row in rows]
+            cached = [not once.force and store.finished(row.key) is not None for row in rows]
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
@@ -85,7 +85,7 @@ def _asked(what: What, how: How, where: Where) -> Asked:
     changes = _changes(how.set, how.epochs, how.train_images)
     return suites.asked(
         suites.named(what.suite, only),
-        _data(what.data),
+        sources.described(what.data),
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
@@ -136,7 +136,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
-    cached = [not force and _cached(store, job) for job in jobs]
+    cached = [not force and store.finished(job.key) is not None for job in jobs]
     if any(cached):
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
@@ -157,21 +157,6 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
     out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
-
-
-def _cached(store: Store, job: Job | Plan) -> bool:
-    """A job that failed, or whose ranks are gone, runs again."""
-    record = store.record(job.key)
-    return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()
-
-
-def _data(name: str) -> Data:
-    """Opens the data far enough to know what they are."""
-    from harness.data import sources
-
-    path = "" if name in sources.EMBEDDED else name
-    opened = sources.find(name)
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
 
 
 def _check_device(name: str) -> None:
@@ -201,7 +186,10 @@ def _seeds(text: str) -> list[int] | None:
     try:
         seeds = [int(word) for word in _words(text)]
     except ValueError:
-        raise SpecError(f"--seeds takes whole numbers such as 0,1,2, got {text!r}") from None
+        first, dash, last = text.partition("-")
+        span = dash and first.isdecimal() and last.isdecimal() and 0 < int(last) - int(first) < 100
+        meant = f"; did you mean {','.join(map(str, range(int(first), int(last) + 1)))}?" if span else ""
+        raise SpecError(f"--seeds takes whole numbers such as 0,1,2, got {text!r}{meant}") from None
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise SpecError(f"--seeds must be different and not negative, got {text!r}")
     return seeds or None
