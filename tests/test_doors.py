@@ -19,7 +19,8 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     from harness.__main__ import main
 
     for name in DOORS:  # as in a process of its own
-        monkeypatch.delitem(sys.modules, f"harness.{name}", raising=False)
+        for module in (f"harness.{name}", f"harness.{name}.__main__"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
     try:
         main()
         code = 0
