@@ -6,7 +6,7 @@ import runpy
 import sys
 from importlib.metadata import version
 
-from harness.doors import DISTRIBUTION, doors
+from harness.commands import DISTRIBUTION, doors
 from harness.spec.names import nearest
 
 ALIASES = {"search-index": "search_index"}

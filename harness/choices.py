@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from harness import ROOT
-from harness.doors import show_version
+from harness.commands import show_version
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.doors import HELP
+from harness.commands import HELP
 from harness.record import RecordError, write_atomically
 from harness.report.compare.differences import sheets
 from harness.report.formats import Sheet, markdown

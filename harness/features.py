@@ -36,7 +36,7 @@ from harness.data import karpathy
 from harness.data.karpathy import Picture
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
-from harness.doors import HELP
+from harness.commands import HELP
 from harness.record import write_atomically
 
 EFFICIENTNET = "efficientnet-lite0"

@@ -24,7 +24,7 @@ from harness import console, listing, report
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.data import sources
 from harness.data.split import DataError
-from harness.doors import HELP
+from harness.commands import HELP
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, RecordError, Store, write_atomically

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from harness import console, report
 from harness.data import sources
-from harness.doors import HELP
+from harness.commands import HELP
 from harness.record import IndexRecord, Store
 from harness.run import refusals
 from harness.spec import registry, suites

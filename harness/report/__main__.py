@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from harness.data.split import DataError
-from harness.doors import HELP
+from harness.commands import HELP
 from harness.record import RecordError
 from harness.report import outputs
 from harness.report.read.described import described, shown

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from harness.doors import DOORS, doors
+from harness.commands import DOORS, doors
 
 
 def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
