@@ -1,4 +1,4 @@
-"""Door: two results folders side by side, of another machine, another commit: what changed, and is it beyond noise?
+"""Two results folders side by side, of another machine, another commit: what changed, and is it beyond noise?
 
 python -m harness.compare results/full-scenes elsewhere/full-scenes                  to the terminal
 python -m harness.compare results/full-scenes elsewhere/full-scenes --out FILE.md    and as Markdown
@@ -17,20 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import doors
+from harness.commands import HELP
 from harness.record import RecordError, write_atomically
 from harness.report.compare.differences import sheets
 from harness.report.formats import Sheet, markdown
 from harness.report.outputs import shown
 from harness.report.read.groups import collect
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
+UNBROKEN = ("seeds", "Rsum A", "Rsum B", "B - A", "time")
 WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, the one to start from.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
@@ -61,7 +62,11 @@ def _print(sheet: Sheet) -> None:
         for place, column in enumerate(sheet.columns):
             left = place < sheet.names
             table.add_column(
-                column, justify="left" if left else "right", no_wrap=column in UNBROKEN, min_width=WIDTHS.get(column)
+                column,
+                justify="left" if left else "right",
+                no_wrap=column in UNBROKEN,
+                min_width=WIDTHS.get(column),
+                overflow="fold",
             )
         for cells in sheet.text.itertuples(index=False):
             # a standard deviation stands in the Markdown, and in the width of the interval

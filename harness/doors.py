@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import fields
 from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
 
 from harness.spec.job import SpecError
 
@@ -19,6 +22,16 @@ def printable(text: str) -> str:
 def quoted(text: str) -> str:
     """A value as an error shows it, cut where it is long."""
     return ascii(text) if len(text) <= LONGEST else f"{text[:LONGEST]!a}... ({len(text):,} characters)"
+
+
+def check(options: Any) -> None:
+    """Every text and number of a dataclass of options.  Raises SpecError."""
+    for f in fields(options):
+        value = getattr(options, f.name)
+        if isinstance(value, str | Path | list):
+            check_names(**{f.name: "".join(value) if isinstance(value, list) else str(value)})
+        if isinstance(value, float):
+            check_finite(**{f.name: value})
 
 
 def check_names(**given: str | None) -> None:

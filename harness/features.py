@@ -31,6 +31,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from harness.commands import HELP
 from harness.console import bars
 from harness.data import karpathy
 from harness.data.karpathy import Picture
@@ -310,10 +311,10 @@ def check_name(name: str) -> None:
         raise DataError(f"--name is {name!r}, need a text that can name a folder")
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
     pictures: Annotated[Path, typer.Option(help="Folder, tar, tar.gz or zip of pictures.")],

@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.spec import questions, registry, suites
+from harness.spec import paper, questions, registry, suites
 from harness.spec.ensembles import ENSEMBLES, Plan, chosen
-from harness.spec.job import Job
+from harness.spec.job import Data, Job
 from harness.spec.methods import Method
 
 NONE = "—"
@@ -70,11 +70,13 @@ def _said(method: Method) -> Text:
 
 
 def suites_table() -> Table:
-    table = _listing("Suites", "rows", "question")
+    table = _listing("Suites", "rows", "jobs", "question")
     for name, suite in suites.SUITES.items():
         labels = suite.labels()
         rows = len(labels) + (len(chosen(labels)) if suite.ensembles else 0)
-        table.add_row(name, str(rows or NONE), suite.question)
+        of = next(iter(paper.DATA)) if suite.published else ""
+        jobs = suites.jobs(name, Data(), paper_of=of)
+        table.add_row(name, str(rows or NONE), str(len(jobs)), suite.question)
     return table
 
 
@@ -93,3 +95,8 @@ def plan_table(jobs: Sequence[Job | Plan], cached: Sequence[bool]) -> Table:
     for job, known in zip(jobs, cached, strict=True):
         table.add_row(job.name, job.key, "cached" if known else "to run")
     return table
+
+
+def plan_line(cached: Sequence[bool]) -> str:
+    """`--dry-run`: the last line."""
+    return f"{len(cached)} jobs: {sum(cached)} recorded already, {len(cached) - sum(cached)} to run"

@@ -265,6 +265,11 @@ class Store:
         path = self.record_path(key)
         return Record.from_json(path.read_bytes(), _short(path)) if path.exists() else None
 
+    def finished(self, key: str) -> Record | None:
+        """The record of a job that need not run again: not one that failed, or whose ranks are gone."""
+        record = self.record(key)
+        return record if record is not None and record.status == "ok" and self.ranks_path(key).exists() else None
+
     def cost(self, key: str) -> CostRecord | None:
         path = self.cost_path(key)
         return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Door: run a suite of image-text retrieval models under identical settings and print the comparison.
+"""Run a suite of image-text retrieval models under identical settings and print the comparison.
 
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
@@ -12,166 +12,110 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Any
 
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import ROOT, console, doors, listing, report
+from harness import console, doors, listing, report
+from harness.choices import Afterwards, How, Once, What, Where
+from harness.commands import HELP
+from harness.data import sources
 from harness.data.split import DataError
+from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, RecordError, Store
+from harness.record import Record, RecordError, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, suites
-from harness.spec.ensembles import Plan, Planned
-from harness.spec.job import MOST_SEED, Data, Job, SpecError, parse_value
+from harness.spec.asked import Asked
+from harness.spec.ensembles import Planned
+from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console()
 err = Console(stderr=True)
 
 
-@app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0])
-def main(
-    suite: Annotated[
-        str,
-        typer.Option(
-            help="Which list of jobs; --list shows them.  [default: full; ablations for --only ablations/...]"
-        ),
-    ] = "",
-    data: Annotated[str, typer.Option(help="`scenes` (embedded) or a folder in the precomp layout.")] = "scenes",
-    only: Annotated[
-        str,
-        typer.Option(
-            help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants; "
-            "or questions, as in `ablations/prototypes`."
-        ),
-    ] = "",
-    seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
-    train_images: Annotated[
-        int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same for every row.")] = "cpu",
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of torch, of each worker; 0 = all there are, shared out.")
-    ] = 0,
-    score_memory: Annotated[int, typer.Option(min=1, help="MiB for the blocks in which all pairs are scored.")] = 1024,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            envvar="HARNESS_WORKERS",
-            help="Jobs at a time, scheduled by Ray; 0 = one after the other in this process.  "
-            "[default: as many as fit where Ray is installed, else 0]",
-            show_default=False,
-        ),
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None, typer.Option(min=0, help="Share of a GPU for each worker; for --device cuda 1 by default.")
-    ] = None,
-    address: Annotated[str, typer.Option(help="Use the Ray cluster there: `auto` or HOST:PORT.")] = "",
-    storage: Annotated[
-        str, typer.Option(help="URI that every node of that cluster reaches, for checkpoints and results.")
-    ] = "",
-    dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine while jobs run.")] = True,
-    dashboard_port: Annotated[int, typer.Option(min=1024, max=65535, help="Its port, or the next free one.")] = 8265,
-    timing_rounds: Annotated[
-        int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
-    ] = 7,
-    timing_budget: Annotated[
-        float, typer.Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")
-    ] = 10.0,
-    rerank: Annotated[
-        bool,
-        typer.Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones."),
-    ] = False,
-    trace: Annotated[
-        str | None,
-        typer.Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where results go, in a folder named <suite>-<data>.")] = ROOT
-    / "results",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
-    ] = None,
-    paper_of: Annotated[
-        str, typer.Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
-    ] = "",
-    averaged: Annotated[
-        bool,
-        typer.Option(
-            "--ensembles/--no-ensembles",
-            help="Rows that average the scores of others, in suites that have them; keeps a score matrix per member.",
-        ),
-    ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
-) -> None:
+def main(context: typer.Context, once: Once, what: What, how: How, where: Where, after: Afterwards) -> None:
+    """What the command does with its options."""
     with refusals():
-        if list_:
+        if once.list_:
             out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
             return
-        doors.check_names(
-            suite=suite,
-            data=data,
-            only=only,
-            seeds=seeds,
-            device=device,
-            address=address,
-            storage=storage,
-            trace=trace,
-            results=str(results),
-            set="".join(settings or []),
-            paper_of=paper_of,
-        )
-        doors.check_finite(timing_budget=timing_budget, gpus_per_job=gpus_per_job)
-        rows = doors.words(only, "only")
-        suite = suites.named(suite, rows)
-        changes = _changes(settings or [], epochs, train_images)
-        asked = suites.asked(
-            suite,
-            _data(data),
-            only=rows,
-            seeds=_seeds(seeds),
-            changes=changes,
-            settings=checked_settings(
-                {"device": device, "threads": threads or dispatch.available_cpus(), "score_memory_mib": score_memory}
-            ),
-            paper_of=paper_of,
-        )
+        if once.config is not None:
+            what, how, where, after = configured(context, once.config, (what, how, where, after))
+        for group in (what, how, where, after):
+            doors.check(group)
+        asked = _asked(what, how, where)
         jobs = asked.jobs
-        if rerank:
+        if after.rerank:
             check_rerank(jobs)
-        store = Store(results / f"{suite}-{jobs[0].data.name}")
-        _check_device(device)
-        planned = ensembles.plan(jobs if averaged and suites.find(suite).ensembles else [])
-        gpus = (1.0 if device.startswith("cuda") else 0.0) if gpus_per_job is None else gpus_per_job
-        place = Place(workers or 0, threads, gpus, address, storage, dashboard, dashboard_port)
-        where = dispatch.placed(place, workers, len(jobs), device)
-        if dry_run:
-            known = [*jobs, *planned.plans]
-            out.print(listing.plan_table(known, [not force and _cached(store, row) for row in known]))
+        store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
+        _check_device(where.device)
+        planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
+        place = _place(where, len(jobs))
+        if once.save_config is not None:
+            text = written((what, how, where, after))
+            write_atomically(once.save_config, lambda file: file.write(text.encode()))
+        if once.dry_run:
+            rows = [*jobs, *planned.plans]
+            cached = [not once.force and store.finished(row.key) is not None for row in rows]
+            out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
             return
-        phases = Phases(
-            timing_rounds,
-            timing_budget,
-            average=bool(planned.plans or planned.short),
-            force=force,
-            rerank=rerank,
-            traces=None if trace is None else traces_folder(trace, store.folder),
-        )
+        phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
         with _exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
-            failed = _run(jobs, planned, store, force, phases, where)
+            failed = _run(jobs, planned, store, once.force, phases, place)
     if failed:
         raise typer.Exit(1)
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_settings=HELP)(
+    command(main, Once, What, How, Where, Afterwards)
+)
+
+
+def _asked(what: What, how: How, where: Where) -> Asked:
+    """Raises SpecError and DataError."""
+    only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
+    place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
+    changes = _changes(how.set, how.epochs, how.train_images)
+    return suites.asked(
+        suites.named(what.suite, only),
+        sources.described(what.data),
+        only=only,
+        seeds=_seeds(what.seeds),
+        changes=changes,
+        settings=checked_settings(place),
+        paper_of=what.paper_of,
+    )
+
+
+def _place(where: Where, jobs: int) -> Place | None:
+    """Raises SpecError."""
+    cuda = 1.0 if where.device.startswith("cuda") else 0.0
+    gpus = cuda if where.gpus_per_job is None else where.gpus_per_job
+    place = Place(
+        where.workers or 0, where.threads, gpus, where.address, where.storage, where.dashboard, where.dashboard_port
+    )
+    return dispatch.placed(place, where.workers, jobs, where.device)
+
+
+def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> Phases:
+    """Raises SpecError."""
+    return Phases(
+        after.timing_rounds,
+        after.timing_budget,
+        average=average,
+        force=force,
+        rerank=after.rerank,
+        traces=None if after.trace is None else traces_folder(after.trace, store.folder),
+    )
 
 
 @contextmanager
@@ -195,7 +139,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
-    cached = [not force and _cached(store, job) for job in jobs]
+    cached = [not force and store.finished(job.key) is not None for job in jobs]
     if any(cached):
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
@@ -218,21 +162,6 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
-def _cached(store: Store, job: Job | Plan) -> bool:
-    """A job that failed, or whose ranks are gone, runs again."""
-    record = store.record(job.key)
-    return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()
-
-
-def _data(name: str) -> Data:
-    """Opens the data far enough to know what they are."""
-    from harness.data import sources
-
-    path = "" if name in sources.EMBEDDED else name
-    opened = sources.find(name)
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
-
-
 def _check_device(name: str) -> None:
     """Before anything is written.  Raises SpecError; torch is asked only where it has to be."""
     if name != "cpu":
@@ -253,6 +182,10 @@ def _changes(settings: Sequence[str], epochs: int | None, train_images: int | No
 
 
 def _seeds(text: str) -> list[int] | None:
+    first, dash, last = text.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and len(text) < 20 and 0 < int(last) - int(first) < 100:
+        meant = ",".join(map(str, range(int(first), int(last) + 1)))
+        raise SpecError(f"--seeds takes whole numbers such as 0,1,2, got {text!r}; did you mean {meant}?")
     seeds = doors.whole_numbers(text, "seeds", "0,1,2", 0, MOST_SEED)
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
@@ -272,6 +205,19 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class _Callable(ModuleType):
+    """This module, which has the name that `from harness import run` promises a function."""
+
+    def __call__(self, job: Job | str, folder: Path | str, **choices: Any) -> Record:
+        """As `harness.api.run`."""
+        from harness.api import run
+
+        return run(job, folder, **choices)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import UnionType
@@ -59,8 +60,10 @@ def _wrong_any(value: Any, where: str) -> str:
         return _wrong_items(enumerate(value), Any, where)
     if isinstance(value, str) and not value.isprintable():
         return f"{where} holds characters that cannot be shown: {value!a:.60}"
-    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # NaN is in no interval
-        return f"{where} must be a finite number, got {value!a:.60}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where} must be a finite number, got {value}"
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        return f"{where} is too large a whole number"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Door: exact search over the embeddings of trained rows beside FAISS's Flat, HNSW and IVF indexes.
+"""Exact search over the embeddings of trained rows beside FAISS's Flat, HNSW and IVF indexes.
 
 python -m harness.search_index results/full-scenes                          every independent row of the folder
 python -m harness.search_index results/full-mine --data FOLDER --only vsepp the rows and the data one names
@@ -18,18 +18,19 @@ import typer
 from rich.console import Console
 
 from harness import console, doors, report
+from harness.commands import HELP
 from harness.data import sources
 from harness.record import IndexRecord, Store
 from harness.run import refusals
 from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LARGEST = 10**9  # items of a gallery
+app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder with weights, such as results/full-scenes.")],
     data: Annotated[str, typer.Option(help="The folder its features lie in, unless the data are embedded.")] = "",

@@ -1,4 +1,4 @@
-"""Door: stored records -> tables, figures and a page, without running any model.
+"""Stored records -> tables, figures and a page, without running any model.
 
 python -m harness.report results/full-scenes            writes tables/, figures/ and index.html there
 python -m harness.report --check results/full-scenes    exits 1 where those are not the records'
@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from harness import doors
+from harness.commands import HELP
 from harness.data.split import DataError
 from harness.record import RecordError
 from harness.report import outputs
@@ -24,12 +25,12 @@ from harness.report.read.groups import collect
 from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import SpecError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-@app.command(help=(__doc__ or "").partition("\n")[0])
+@app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder, such as results/full-scenes.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where anything is stale.")] = False,

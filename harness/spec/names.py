@@ -8,12 +8,35 @@ from typing import Any
 
 from harness.spec.job import SpecError
 
+SYNONYMS = {
+    "learning_rate": "lr",
+    "batch_size": "batch",
+    "embed_size": "dim",
+    "grad_clip": "clip",
+    "optimizer": "optimiser",
+}
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean a, b?` or, where nothing is near, `; known: ...`."""
     known = list(known)
-    near = get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(known)}"
+    found = near(word, known)
+    return f"; did you mean {', '.join(found)}?" if found else f"; known: {', '.join(known)}"
+
+
+def near(word: str, known: Iterable[str]) -> list[str]:
+    """Names that may have been meant, nearest first: the same but for case, signs and section, else three like it."""
+    known = list(known)
+    alike = [name for name in known if _bare(word) in (_bare(name), _bare(name.rpartition(".")[2]))]
+    section, dot, last = word.rpartition(".")
+    if not alike and last.lower() in SYNONYMS:
+        return near(section + dot + SYNONYMS[last.lower()], known)
+    return alike or get_close_matches(word, known, n=3, cutoff=0.5)
+
+
+def _bare(name: str) -> str:
+    """`VSE++` and `vsepp`, `vse-infty` and `vse_infty` are one."""
+    return name.lower().replace("++", "pp").replace("∞", "infty").replace("-", "").replace("_", "")
 
 
 def fitted(value: Any, default: Any, where: str) -> Any:

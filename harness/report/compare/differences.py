@@ -23,7 +23,7 @@ from harness.report.read.rows import Row
 from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms
 from harness.spec.job import Settings
 
-OWN = ("provenance.finished",)  # never alike, and of no matter
+OWN = ("provenance.finished", "provenance.members")  # times of day: never alike, and of no matter
 RECIPE = "recipe"
 QUERIES = ("name", "fingerprint", "ranked", "test_images", "dev_images")  # fields of the data that fix the queries
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
+from statistics import fmean
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.measure.intervals import paired_bootstrap
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
 from harness.report.tables.comparison import comparison, left_out_lines
@@ -16,8 +19,8 @@ COLUMNS = {  # heading -> column of the comparison
     "method": "method",
     "seeds": "seeds",
     "Rsum": "Rsum",
-    "i2t\nR@1": "i2t R@1",
-    "t2i\nR@1": "t2i R@1",
+    "i2t\nR@1\n%": "i2t R@1",
+    "t2i\nR@1\n%": "t2i R@1",
     "query\nms": "score+rank ms/query",
     "encode\nimage\nms": "encode ms/image",
     "encode\ncaption\nms": "encode ms/caption",
@@ -34,11 +37,12 @@ def console_table(folder: Path) -> Table:
 
 
 def _table(group: Group) -> Table:
-    """Standard deviations beside Rsum alone."""
+    """Best first, ensembles below single models; standard deviations beside Rsum alone."""
     sheet = comparison(group)
     parts = (group.data["name"], group.data["ranked"], described(group.differs).replace("`", ""))
     title = Text(", ".join(part for part in parts if part))
-    caption = Text("\n".join(left_out_lines(group)), style="yellow") if group.left_out else None
+    below = [*left_out_lines(group), *_chance_line(group)]
+    caption = Text("\n".join(below), style="yellow") if below else None
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -50,10 +54,33 @@ def _table(group: Group) -> Table:
     for heading, column in COLUMNS.items():
         name = column == "method"
         table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
-    for place, (_, cells) in enumerate(sheet.text.iterrows()):
+    for place in _best_first(group):
+        cells = sheet.text.iloc[place]
         marked = [STYLES.get(sheet.marks.get((place, column), ""), "") for column in COLUMNS.values()]
         shown = [
             cells[column] if column == "Rsum" else cells[column].partition(" ± ")[0] for column in COLUMNS.values()
         ]
         table.add_row(*(Text(cell, style=style) for cell, style in zip(shown, marked, strict=True)))
     return table
+
+
+def _best_first(group: Group) -> list[int]:
+    """Places of the rows by mean Rsum, those without one last; ensembles, which are no single models, below."""
+
+    def rank(place: int) -> tuple[bool, float]:
+        row = group.rows[place]
+        return row.is_ensemble, -fmean(row.rsums.values()) if row.runs else inf
+
+    return sorted(range(len(group.rows)), key=rank)
+
+
+def _chance_line(group: Group) -> list[str]:
+    """Where no row is beyond chance over the queries, one line; rows at chance say nothing of their methods."""
+    chance = next((row for row in group.rows if row.is_chance and row.runs), None)
+    others = [row for row in group.rows if row.runs and not row.is_chance]
+    if chance is None or not others:
+        return []
+    best = max(others, key=lambda row: fmean(row.rsums.values()))
+    if paired_bootstrap(best.ranks(), chance.ranks())[0] > 0:
+        return []
+    return [f"No row is beyond chance: {best.name}, the best, is within its noise. Train longer, or on more images."]
