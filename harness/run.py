@@ -214,7 +214,7 @@ def _data(name: str) -> Data:
 
     path = "" if name in sources.EMBEDDED else name
     opened = sources.find(name)
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint, own=bool(path))
 
 
 def _check_device(name: str) -> None:

@@ -12,6 +12,11 @@ from harness.data.split import DataError, Source
 EMBEDDED: Mapping[str, Callable[[], Source]] = {"scenes": lambda: scenes.source(scenes.Settings())}
 
 
+def embedded(name: str, own: bool) -> bool:
+    """Are these data embedded?  own: a folder, which may be called like an embedded set."""
+    return not own and name in EMBEDDED
+
+
 def find(name: str) -> Source:
     """`scenes`, or the path of a folder.  Raises DataError."""
     if name in EMBEDDED:
