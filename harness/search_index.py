@@ -71,11 +71,12 @@ def _rows(store: Store, only: str) -> list[Job]:
 
 def _placed(job: Job, data: str, threads: int) -> Job:
     """The job on the data as they lie here.  Raises SpecError."""
-    if job.data.name not in sources.EMBEDDED and not data:
+    embedded = sources.embedded(job.data.name, job.data.own)
+    if not embedded and not data:
         raise SpecError(f"{job.model.label} was trained on {job.data.name}: name its folder by --data")
     if not registry.current(job.model):
         raise SpecError(f"{job.model.label} is stale: its recipe has changed since, run it again")
-    path = "" if job.data.name in sources.EMBEDDED else data
+    path = "" if embedded else data
     settings = replace(job.settings, device="cpu", threads=threads)
     return replace(job, data=replace(job.data, path=path), settings=settings)
 

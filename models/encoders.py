@@ -14,13 +14,17 @@ from harness.protocol import Encoded, Inputs, TextBatch
 
 
 def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """`x / (|x| + eps)` over the last axis, constant added to the norm (SCAN, Lee et al. 2018).  Same shape as x."""
-    return x / (x.norm(dim=-1, keepdim=True) + eps)
+    """`x / (|x| + eps)` over the last axis, constant added to the norm (SCAN, Lee et al. 2018).  Same shape as x.
+
+    A zero vector stays zero, without gradient: 1 / eps of it would drown all others.
+    """
+    length = x.norm(dim=-1, keepdim=True)
+    return x.masked_fill(length == 0, 0.0) / (length + eps)
 
 
 def unit(x: Tensor) -> Tensor:
-    """`x / max(|x|, 1e-12)` over the last axis.  Same shape as x; a zero vector stays zero."""
-    return F.normalize(x, dim=-1)
+    """`x / max(|x|, 1e-12)` over the last axis.  Same shape as x; a zero vector stays zero, without gradient."""
+    return F.normalize(x.masked_fill((x == 0).all(-1, keepdim=True), 0.0), dim=-1)
 
 
 class RegionProjection(nn.Module):

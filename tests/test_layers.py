@@ -11,7 +11,7 @@ from harness import ROOT
 # files; a file alone is a part of its own).  Parts on one floor do not know one another.
 FLOORS = (
     ("harness/__init__.py",),
-    ("harness/protocol.py", "harness/schema.py"),
+    ("harness/protocol.py", "harness/schema.py", "harness/contents.py"),
     ("harness/record.py",),
     ("harness/spec",),
     ("harness/precision.py", "harness/progress.py"),
@@ -59,7 +59,9 @@ NO_TORCH = (
     "harness/schedule/storage.py",
     "harness/report",
     "harness/compare.py",
+    "harness/contents.py",
     "harness/data/split.py",
+    "harness/data/texts.py",
     "harness/data/scenes.py",
     "harness/data/precomp.py",
     "harness/data/sources.py",

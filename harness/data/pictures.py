@@ -93,10 +93,10 @@ class Pictures:
         return list(self._inside)
 
     def find(self, filename: str) -> str:
-        """The path of a picture; `filename` may carry folders where the bare name is not unique.  Raises DataError."""
+        """The path of a picture; `filename` may carry folders, of which `root` may be one.  Raises DataError."""
         same_name = self._named.get(filename.rpartition("/")[2], [])
         exact = [path for path in same_name if f"/{path}".endswith(f"/{filename}")]
-        found = exact or same_name
+        found = exact or [path for path in same_name if f"/{filename}".endswith(f"/{path}")]
         if len(found) != 1:
             raise DataError(f"{self.root}: {'several pictures are' if found else 'no picture is'} called {filename}")
         return found[0]

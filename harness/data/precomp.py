@@ -1,8 +1,9 @@
 """The field's precomputed layout (SCAN, Lee et al., ECCV 2018, and many since): a folder of arrays and text files.
 
-    {train,dev,test}_ims.npy    (N, R, D) float fragments, or `_feat.npy`; read through a memory map, never whole
+    {train,dev,test}_ims.npy    (N, R, D) float fragments, or `_feat.npy`; read through a memory map
+                                (N, D) is one fragment per image, as VSE++ (Faghri et al., BMVC 2018) has it
     {train,dev,test}_caps.txt   one caption per line, UTF-8
-    {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption
+    {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
     {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
     {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
     {..}_counts.npy             optional: (N,) number of real fragments where images are padded to R
@@ -16,7 +17,9 @@ need not have equally many captions.  `sharing` infers which it is and checks it
 from __future__ import annotations
 
 import hashlib
-import json
+import math
+import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import contents
 from harness.data.split import SPLITS, DataError, Images, Source, Split
+from harness.data.texts import folder_name, one_line, read_json
 
 STEMS = {split: (split,) for split in SPLITS} | {
     "test": ("testall", "test")
@@ -73,7 +78,7 @@ def read_lines(path: Path) -> tuple[list[str], list[str]]:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}: line {line} is not UTF-8 ({error.reason})") from error
     raw = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
-    lines = [" ".join(line.split()) for line in raw]
+    lines = [one_line(line, f"{path}: line {number}") for number, line in enumerate(raw, 1)]
     trailing = next((n for n, line in enumerate(reversed(lines)) if line), len(lines))
     lines = lines[: len(lines) - trailing]
     if not lines:
@@ -101,15 +106,23 @@ def open_array(path: Path) -> np.ndarray:
         reason = "pickle, archive or the like, no .npy" if magic else "the file is empty"
         raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        objects = "object" in str(error)  # numpy has no error class of its own for it
-        reason = "holds Python objects, which are not read" if objects else f"truncated or damaged ({error})"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers from Python 2, which are read, and of sizes, checked below
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if math.prod(array.shape) * array.itemsize > path.stat().st_size:
+            raise ValueError(f"shape {array.shape} does not fit the file")
+        return array
+    except Exception as error:  # numpy evaluates the header as Python, which fails in any way
+        objects = "object" in str(error).lower()  # numpy has no error class of its own for it
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = "holds Python objects, which are not read" if objects else f"truncated or damaged ({said})"
         raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it") from error
 
 
 def _features(path: Path) -> np.ndarray:
     array = open_array(path)
+    if array.ndim == 2:  # one vector per image
+        array = array[:, None]
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{path}: features have shape {array.shape}, need (images, fragments, width), none of them 0")
     if array.dtype not in (np.float16, np.float32, np.float64):
@@ -148,11 +161,16 @@ def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
 
 
 def repeats(features: np.ndarray, chunk: int = 4096) -> np.ndarray:
-    """(N,) bool, True where a row is the one before it once more, judged by its first fragment; in bounded memory."""
+    """(N,) bool, True where a row is the one before it once more; in bounded memory.
+
+    First fragments are compared first: rows are read whole where these are equal.
+    """
     again = np.zeros(len(features), dtype=bool)
     for start in range(1, len(features), chunk):
         heads = np.asarray(features[start - 1 : start + chunk, 0])
         again[start : start + chunk] = (heads[1:] == heads[:-1]).all(1)
+    for row in np.flatnonzero(again):
+        again[row] = np.array_equal(features[row], features[row - 1])
     return again
 
 
@@ -189,6 +207,12 @@ def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> S
     if repeated:
         notes.append("features repeat once per caption")
     return Sharing(caption_to_image, first, first if repeated else np.arange(len(first)), tuple(notes))
+
+
+def _without_caption_numbers(ids: list[str]) -> list[str]:
+    """`name.jpg#0`, `name.jpg#1`, ... name one image, if all ids are written so; else as they are."""
+    named = [re.fullmatch(r"(.+)#\d+", name) for name in ids]
+    return [match[1] for match in named if match] if all(named) else ids
 
 
 def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> tuple[np.ndarray, str]:
@@ -272,6 +296,8 @@ def load(split: str, folder: Path) -> Split:
     captions, notes = read_lines(folder / f"{stem}_caps.txt")
     ids_path = folder / f"{stem}_ids.txt"
     ids, id_notes = read_lines(ids_path) if ids_path.exists() else (None, [])
+    if ids is not None and len(ids) == len(captions):
+        ids = _without_caption_numbers(ids)
     try:
         shared = sharing(len(captions), ids, features)
     except DataError as error:
@@ -318,39 +344,32 @@ def _existing(folder: Path) -> Path:
 
 
 def _name(folder: Path) -> str:
-    path = folder / "dataset.json"
+    """From `dataset.json`, else the folder's own.  Raises DataError where it cannot name a folder of results."""
+    own, path = folder.resolve().name, folder / "dataset.json"
     if not path.exists():
-        return folder.resolve().name
-    try:
-        name = json.loads(path.read_text(encoding="utf-8")).get("name", folder.resolve().name)
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a JSON object: {error}") from error
-    if not isinstance(name, str) or not name.strip() or Path(name).name != name:
-        raise DataError(f"{path}: name is {name!r}, need a text that can name a folder")
-    return name
+        return folder_name(own, f"{str(folder)!a}: the folder's name")
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not a JSON object but a {type(found).__name__}")
+    return folder_name(found.get("name", own), f"{path}: name")
 
 
 def _fingerprint(folder: Path, stems: Sequence[str]) -> str:
-    """sha256 of captions and ids in full and of size, shape, type and some rows of each array; quick at any size."""
+    """sha256 over the content of every file that is read, each hashed whole."""
     sha = hashlib.sha256()
     for stem in stems:
-        for label, content in _contents(folder, stem):
-            sha.update(f"{stem}_{label}:{len(content)}:".encode())
-            sha.update(content)
+        for label, path in _files(folder, stem):
+            sha.update(f"{stem}_{label}:{contents.digest(path)}:".encode())
     return sha.hexdigest()
 
 
-def _contents(folder: Path, stem: str) -> Iterator[tuple[str, bytes]]:
+def _files(folder: Path, stem: str) -> Iterator[tuple[str, Path]]:
+    """What is read of a split: what it is, and where it lies."""
     for kind in ("caps", "ids"):
         path = folder / f"{stem}_{kind}.txt"
         if path.exists():
-            yield kind, path.read_bytes()
+            yield kind, path
     for kind in ARRAYS:
         path = _find(folder, stem, kind)
         if path is not None:
-            array = open_array(path)
-            sampled = array[_spread(len(array))] if array.ndim and len(array) else array
-            yield (
-                kind,
-                f"{path.stat().st_size} {array.shape} {array.dtype}".encode() + np.ascontiguousarray(sampled).tobytes(),
-            )
+            yield kind, path

@@ -14,6 +14,11 @@ from harness.spec.names import near
 EMBEDDED: Mapping[str, Callable[[], Source]] = {"scenes": lambda: scenes.source(scenes.Settings())}
 
 
+def embedded(name: str, own: bool) -> bool:
+    """Are these data embedded?  own: a folder, which may be called like an embedded set."""
+    return not own and name in EMBEDDED
+
+
 def find(name: str) -> Source:
     """`scenes`, or the path of a folder.  Raises DataError."""
     if name in EMBEDDED:
@@ -31,4 +36,4 @@ def described(name: str) -> Data:
     """Opens the data far enough to know what they are.  Raises DataError."""
     opened = find(name)
     path = "" if name in EMBEDDED else name
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint, own=bool(path))

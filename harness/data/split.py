@@ -28,6 +28,18 @@ def _single(stored: np.ndarray) -> np.ndarray:
     return np.asarray(stored, dtype=np.float32)
 
 
+def _real(features: np.ndarray) -> np.ndarray:
+    """(B,) number of fragments up to the last that is not zero, at least 1: zero rows at the end are padding.
+
+    features: (B, R, D).
+    """
+    counts = np.full(len(features), features.shape[1])
+    for item in np.flatnonzero(~features[:, -1].any(1)):  # few have any
+        real = np.flatnonzero(features[item].any(1))
+        counts[item] = real[-1] + 1 if len(real) else 1
+    return counts
+
+
 @dataclass(frozen=True)
 class Images:
     """N images whose fragments lie in a (possibly memory-mapped) store; `rows` says where."""
@@ -35,7 +47,7 @@ class Images:
     features: np.ndarray  # (rows, R, D) float16, float32 or float64; never read whole
     rows: np.ndarray  # (N,) int64 store row of each image
     ids: tuple[str, ...]  # (N,)
-    counts: np.ndarray | None = None  # (rows,) number of real fragments, the rest is padding; None = all R are real
+    counts: np.ndarray | None = None  # (rows,) number of real fragments; None = all but zero rows at the end
     boxes: np.ndarray | None = None  # (rows, R, 4) x1, y1, x2, y2 in pixels
     sizes: np.ndarray | None = None  # (rows, 2) width, height in pixels
 
@@ -56,10 +68,11 @@ class Images:
         single: from a copy of what is stored to float32.
         """
         rows = self.rows[index]
-        features = single(self.features[rows])
+        with np.errstate(over="ignore"):  # float64 beyond float32, told below
+            features = single(self.features[rows])
         if not np.isfinite(features.sum()):  # one cheap pass; NaN and infinity survive a sum
             self._refuse_non_finite(features, rows)
-        counts = np.full(len(rows), self.regions) if self.counts is None else self.counts[rows]
+        counts = _real(features) if self.counts is None else self.counts[rows]
         mask = np.arange(self.regions) < counts[:, None]
         if self.counts is not None:
             features[~mask] = 0.0
@@ -75,7 +88,8 @@ class Images:
         bad = ~np.isfinite(features)
         if bad.any():
             first = int(rows[bad.any((1, 2)).argmax()])
-            raise DataError(f"{bad.sum()} features are NaN or infinite in this batch, first in feature row {first}")
+            what = "beyond float32" if np.isfinite(self.features[first]).all() else "NaN or infinite"
+            raise DataError(f"{bad.sum()} features are {what} in this batch, first in feature row {first}")
 
     def some(self, keep: np.ndarray) -> Images:
         """Those that are kept, in their order.  keep: (N,) bool."""

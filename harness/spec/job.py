@@ -9,10 +9,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from harness import contents
 
 
 class SpecError(ValueError):
@@ -34,6 +36,7 @@ class Data:
     dev_images: int = 500
     test_images: int = 0
     ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
+    own: bool = field(default=False, metadata=ADDED)  # a folder, though it may be called like an embedded set
 
     def __post_init__(self) -> None:
         if self.ranked not in RANKED:
@@ -220,7 +223,7 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """For the record: everything but paths, which mean nothing elsewhere."""
-        data = asdict(self.data)
+        data = _written(self.data)
         del data["path"]
         return {"data": data, "model": self.model.as_dict(), "settings": _portable(_written(self.settings))}
 
@@ -243,9 +246,11 @@ def _written(value: Data | Model | Settings) -> dict[str, Any]:
 
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:
-    """A text model in a folder goes by the folder's name: where it lies means nothing elsewhere."""
+    """A text model in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
     model = Path(values.get("text_model", ""))
-    return values | {"text_model": model.name} if model.is_absolute() or (model.name and model.is_dir()) else values
+    if model.name and model.is_dir():
+        return values | {"text_model": f"{model.resolve().name}@{contents.digest(model)[:16]}"}
+    return values | {"text_model": model.name} if model.is_absolute() else values
 
 
 def parse_value(text: str) -> Any:

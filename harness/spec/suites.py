@@ -198,7 +198,7 @@ def _check_reach(question: questions.Question, base: str, changes: Mapping[str, 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:
     """The same for every row."""
-    return lambda _: EMBEDDED.get(data.name, {})
+    return lambda _: {} if data.own else EMBEDDED.get(data.name, {})
 
 
 def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.data import karpathy
 from harness.data.split import DataError
@@ -71,7 +73,7 @@ def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
             {"images": [entry("a.jpg") | {"sentences": ["a dog"]}]},
             "image 0: sentence 0 is a str, not an object with raw",
         ),
-        ({"images": [entry("a.jpg", imgid=3), entry("b.jpg", imgid=3)]}, "image 1 has the id of image 0: 3"),
+        ({"images": [entry("a.jpg", imgid=3), entry("b.jpg", imgid=3)]}, "two images have the id 3"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, content: object, message: str) -> None:
@@ -95,3 +97,117 @@ def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) ->
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere.json: no such file"):
         karpathy.read(tmp_path / "nowhere.json")
+
+
+# What other programs write -------------------------------------------------------------------------------------------
+
+
+def test_null_is_absent(tmp_path: Path) -> None:
+    images = [
+        entry("a.jpg", cocoid=None, imgid=0) | {"sentences": [{"raw": None, "tokens": ["a", "dog"]}]},
+        entry("b.jpg", cocoid=None, imgid=None),
+    ]
+    found = karpathy.read(written(tmp_path, {"images": images}))["train"]
+    assert [(p.id, p.captions) for p in found] == [("0", ("a dog",)), ("b.jpg", ("a dog",))]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sentences": [{"raw": None}]}, "sentence 0 is null, not a text"),
+        ({"sentences": [{"raw": 3}]}, "sentence 0 is 3, not a text"),
+        ({"sentences": [{"tokens": ["a", None]}]}, "sentence 0 is null, not a text"),
+        ({"sentences": [{"raw": "a \ud800 dog"}]}, "half a character"),
+        ({"split": ["train"]}, "split ['train'] is none of"),
+        ({"filename": None}, "filename is None, need a text"),
+        ({"filename": "a\x1b[31m.jpg"}, "control characters"),
+        ({"cocoid": "a\nb"}, "control characters"),
+        ({"cocoid": True}, "need a text"),
+    ],
+)
+def test_fields_of_another_kind_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        karpathy.read(written(tmp_path, {"images": [entry("a.jpg") | change]}))
+    assert message in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "9" * 5000 + "}", '{"images": NaN}'])
+def test_json_that_no_reader_should_die_of(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"captions\.json: not JSON"):
+        karpathy.read(path)
+
+
+COCO = {
+    "images": [{"id": 9, "file_name": "9.jpg"}, {"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
+    "annotations": [{"image_id": i, "caption": c} for i, c in ((7, "a cat"), (9, "a dog\n"), (7, "two cats"))],
+}
+
+
+@pytest.mark.parametrize(("name", "split"), [("captions_train2014", "train"), ("captions_val2017", "dev")])
+def test_coco_s_own_layout(tmp_path: Path, name: str, split: str) -> None:
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(COCO))
+    found = karpathy.read(path)
+    assert {s: [(p.id, p.filename, p.captions) for p in pictures] for s, pictures in found.items()} == {
+        split: [("9", "9.jpg", ("a dog",)), ("7", "7.jpg", ("a cat", "two cats"))]  # nothing was said of 8
+    }
+
+
+def test_coco_s_own_layout_needs_a_split_and_all_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="go by the file's name"):
+        karpathy.read(written(tmp_path, COCO))
+    path = tmp_path / "captions_val2014.json"
+    path.write_text(json.dumps(COCO | {"images": COCO["images"][:1]}))
+    with pytest.raises(DataError, match="1 of the images that annotations name are not there, first 7"):
+        karpathy.read(path)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "images",
+                    "annotations",
+                    "id",
+                    "file_name",
+                    "image_id",
+                    "filename",
+                    "split",
+                    "sentences",
+                    "raw",
+                    "tokens",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def said(path: Path) -> str:
+    """The refusal; "" where the file is read."""
+    try:
+        karpathy.read(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=st.lists(ANYTHING, max_size=3), key=st.sampled_from(["images", "annotations", "filename"]))
+def test_any_json_is_read_or_refused_in_a_line(tmp_path: Path, entries: list[Any], key: str) -> None:
+    image = entry("a.jpg") | (
+        dict.fromkeys(("cocoid", "split", "sentences", "filename"), entries[0]) if entries else {}
+    )
+    path = tmp_path / "captions_train2014.json"
+    for content in ({"images": [entry("b.jpg"), image]}, COCO | {key: entries}, entries):
+        path.write_text(json.dumps(content), encoding="utf-8")
+        assert len(said(path).splitlines()) <= 1

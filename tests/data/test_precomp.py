@@ -200,7 +200,7 @@ def test_features_stay_a_memory_map(tmp_path: Path, dtype: type) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((4, 7), np.float32), "features have shape (4, 7), need (images, fragments, width)"),
+        (np.ones(4, np.float32), "features have shape (4,), need (images, fragments, width)"),
         (np.ones((4, 0, 7), np.float32), "features have shape (4, 0, 7)"),
         (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32 or float64"),
         (np.full((4, 3, 7), None), "holds Python objects, which are not read"),
@@ -320,7 +320,7 @@ def test_source_reads_and_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("[]", "not a JSON object"), ("{", "not a JSON"), ('{"name": 3}', "name is 3")]
+    ("text", "message"), [("[]", "not a JSON object"), ("{", "not JSON"), ('{"name": 3}', "name is 3")]
 )
 def test_broken_description(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path, fragments(2), sentences(2))
@@ -346,3 +346,72 @@ def test_fingerprint_follows_the_data_and_not_the_names(tmp_path: Path) -> None:
         print_of(fragments(4), sentences(4), "abcd"),
     ]
     assert len({first, *others}) == 1 + len(others)
+
+
+def test_fingerprint_sees_every_byte(tmp_path: Path) -> None:
+    features = fragments(100)
+    first = precomp.source(write(tmp_path, features, sentences(100))).fingerprint
+    features[1, 1, 1] += 1
+    assert precomp.source(write(tmp_path, features, sentences(100))).fingerprint != first
+
+
+# VSE++'s layout, and images that look alike in part ------------------------------------------------------------------
+
+
+def test_one_vector_per_image(tmp_path: Path) -> None:
+    features = fragments(3)[:, 0]  # (3, DIM)
+    names = [f"{i}.jpg#{k}" for i in range(3) for k in range(2)]
+    split = precomp.load("test", write(tmp_path, features.repeat(2, 0), sentences(6), names))
+    assert split.images.ids == ("0.jpg", "1.jpg", "2.jpg")
+    assert split.caption_to_image.tolist() == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(split.images.take(slice(None)).features, features[:, None])
+    assert isinstance(split.images.features, np.memmap)
+
+
+def test_images_with_one_first_fragment_stay_apart(tmp_path: Path) -> None:
+    features = fragments(4)
+    features[:, 0] = 0  # a black border
+    split = precomp.load("test", write(tmp_path, features.repeat(2, 0), sentences(8)))
+    assert split.caption_to_image.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(precomp.load("test", write(tmp_path, features, sentences(8))).images) == 4
+
+
+def test_a_folder_may_hold_test_alone(tmp_path: Path) -> None:
+    opened = precomp.source(write(tmp_path, fragments(2), sentences(2)))
+    assert len(opened.load("test").images) == 2
+
+
+@pytest.mark.parametrize("name", ["..", "a\nb", "\x1b[31m", "a/b", "x" * 300, "\ud800"])
+def test_names_that_cannot_name_a_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path, fragments(2), sentences(2))
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": name}))
+    with pytest.raises(DataError, match=r"dataset\.json: name is"):
+        precomp.source(tmp_path)
+
+
+def said(folder: Path) -> str:
+    """The refusal of the folder's test split; "" where it is read."""
+    try:
+        precomp.load("test", folder)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    header=st.one_of(
+        st.binary(max_size=60),
+        st.builds(
+            lambda shape, kind: f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode(),
+            st.lists(st.sampled_from([-1, 0, 2, 3, 2**40, 2**63, 10**30, True]), max_size=4).map(tuple),
+            st.sampled_from(["<f4", "<f8", "|O", "<U3", "|V8", "<M8[s]", "nonsense"]),
+        ),
+        st.sampled_from([b"(" * 9000, b" " * 60_000, b"{'descr': " + b"-" * 5000]),
+    )
+)
+def test_any_header_is_read_or_refused_in_a_line(tmp_path: Path, header: bytes) -> None:
+    write(tmp_path, fragments(2), sentences(2))
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(96)
+    (tmp_path / "test_ims.npy").write_bytes(data)
+    assert len(said(tmp_path).splitlines()) <= 1

@@ -114,3 +114,17 @@ def test_some_images_bring_all_their_captions():
 def test_none_or_more_than_there_are_means_all(count):
     whole = split()
     assert whole.first(count) is whole
+
+
+def test_zero_rows_at_the_end_are_padding_and_an_image_of_zeros_keeps_one() -> None:
+    features = np.ones((3, 4, 2), np.float32)
+    features[0, 2:] = features[1] = features[2, 1] = 0
+    mask = Images(features, np.arange(3), tuple("abc")).take(slice(None)).mask
+    assert mask.sum(1).tolist() == [2, 1, 4]  # a zero row between others stays where it is
+
+
+def test_float64_beyond_float32_is_told_apart_from_nan() -> None:
+    features = np.ones((2, 3, 2))
+    features[1, 0, 0] = 1e300
+    with pytest.raises(DataError, match="1 features are beyond float32 in this batch, first in feature row 1"):
+        Images(features, np.arange(2), tuple("ab")).take(slice(None))

@@ -169,3 +169,12 @@ def test_impossible_options_are_refused_with_what_is_known():
         above_zero("eps", 0.0)
     with pytest.raises(ValueError, match="eps=nan"):
         above_zero("eps", float("nan"))
+
+
+@pytest.mark.parametrize("normalise", [l2, unit])
+def test_a_zero_vector_gets_no_gradient(normalise) -> None:
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    normalise(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad[0].tolist() == [0.0, 0.0]
+    assert x.grad[1].any()

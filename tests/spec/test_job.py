@@ -69,15 +69,25 @@ def test_the_path_of_the_data_stays_out_of_the_record(job):
     assert "secret" not in str(replace(job, data=replace(job.data, path="/secret/folder")).as_dict())
 
 
-def test_a_text_model_in_a_folder_goes_by_its_name(job, tmp_path):
+def test_a_text_model_in_a_folder_goes_by_its_name_and_content(job, tmp_path):
     for place in ("here", "there"):
         (tmp_path / place / "bert").mkdir(parents=True)
+        (tmp_path / place / "bert" / "model.bin").write_bytes(b"weights")
     here, there = (
         override(job, {"settings.text_model": str(tmp_path / place / "bert")}) for place in ("here", "there")
     )
     assert here.key == there.key != job.key
-    assert here.as_dict()["settings"]["text_model"] == "bert"
+    assert here.as_dict()["settings"]["text_model"].startswith("bert@")
     assert Job.from_dict(here.as_dict()).key == here.key
+    (tmp_path / "there" / "bert" / "model.bin").write_bytes(b"others!")
+    assert override(job, {"settings.text_model": str(tmp_path / "there" / "bert")}).key != here.key
+
+
+def test_own_data_called_like_embedded_ones_are_told_apart(job):
+    own = replace(job, data=replace(job.data, own=True))
+    assert own.key != job.key
+    assert "own" not in job.as_dict()["data"]  # records stored before read as they did
+    assert Job.from_dict(own.as_dict()).data.own
 
 
 def test_override_touches_what_it_names_alone(job):

@@ -116,7 +116,7 @@ def find(groups: Sequence[Group], pair: str) -> tuple[Group, tuple[Method, Metho
 def split_of(group: Group, data: str) -> Split:
     """The ranked split again.  Raises DataError where it is not that of the records."""
     stored = group.data
-    if not data and stored["name"] not in sources.EMBEDDED:
+    if not data and not sources.embedded(stored["name"], stored.get("own", False)):
         raise DataError(f"captions of {stored['name']} are in no record: --data names the folder they lie in")
     opened = sources.find(data or stored["name"])
     if opened.fingerprint != stored["fingerprint"]:
@@ -136,7 +136,7 @@ def _check_sizes(method: Method, split: Split) -> None:
 
 def album_of(folder: Path, group: Group, split: Split, given: Sources) -> tuple[Album, list[str]]:
     """The pictures, and what is to be said of them.  Raises DataError."""
-    if group.data["name"] in sources.EMBEDDED:
+    if sources.embedded(group.data["name"], group.data.get("own", False)):
         return Drawn(group.data["ranked"]), []
     if given.images is None:
         return Empty(), ["Pictures are not shown: --images names the folder or tar they lie in."]

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness import ROOT
+from harness.data import sources
 from harness.report.formats import ABSENT
 from harness.report.read.groups import Group
 from harness.spec.job import Settings, idle
@@ -34,7 +35,7 @@ def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
         lines.append(f"Only records with {described(group.differs)}.")
     if group.own_settings:
         lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
-    if group.data["name"] != "scenes":
+    if not sources.embedded(group.data["name"], group.data.get("own", False)):
         lines.append("Not comparable with published numbers unless features and splits are the published ones.")
     return tuple(lines)
 
