@@ -26,7 +26,7 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, RecordError, Store
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, suites
+from harness.spec import ensembles, needs, suites
 from harness.spec.ensembles import Plan, Planned
 from harness.spec.job import Data, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
@@ -120,9 +120,10 @@ def main(
             return
         suite = suites.named(suite, _words(only))
         changes = _changes(settings or [], epochs, train_images)
+        described, offers = _data(data)
         asked = suites.asked(
             suite,
-            _data(data),
+            described,
             only=_words(only),
             seeds=_seeds(seeds),
             changes=changes,
@@ -131,6 +132,9 @@ def main(
             ),
             paper_of=paper_of,
         )
+        asked, left_out = needs.served(asked, offers)
+        for line in left_out:
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         jobs = asked.jobs
         if rerank:
             check_rerank(jobs)
@@ -208,13 +212,13 @@ def _cached(store: Store, job: Job | Plan) -> bool:
     return record is not None and record.status == "ok" and store.ranks_path(job.key).exists()
 
 
-def _data(name: str) -> Data:
-    """Opens the data far enough to know what they are."""
+def _data(name: str) -> tuple[Data, frozenset[str]]:
+    """Opens the data far enough to know what they are, and what they offer a method."""
     from harness.data import sources
 
     path = "" if name in sources.EMBEDDED else name
     opened = sources.find(name)
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint)
+    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint), opened.offers
 
 
 def _check_device(name: str) -> None:

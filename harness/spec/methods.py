@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness import ROOT
+from harness.spec.job import SpecError
+from harness.spec.names import nearest
 
 SELFALIGN = "selfalign"
+LITERALS = ("RECIPE", "PAPER", "VARIANTS", "ADDED", "NEEDS", "SPARED", "HOSTS")  # what a file may say of its method
+NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
+USUAL = ("fragments", "tokens")  # where a file does not say
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,9 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]]  # name ("" = the only one) -> option overrides
     options: Mapping[str, Any]  # defaults
     added: tuple[str, ...] = ()  # options that came after records were stored: written out only where not the default
+    needs: tuple[str, ...] = USUAL  # what it reads, some of `NEEDS`
+    spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
+    hosts: bool = False  # whether SelfAlign can be put on it
 
     @property
     def module(self) -> str:
@@ -36,6 +44,14 @@ class Method:
         """Its rows in a comparison."""
         return tuple(f"{self.name}:{variant}" if variant else self.name for variant in self.variants)
 
+    def needed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it reads under these options."""
+        return tuple(
+            need
+            for need in self.needs
+            if need not in self.spared or any(options[name] != value for name, value in self.spared[need].items())
+        )
+
 
 @cache
 def methods() -> Mapping[str, Method]:
@@ -43,22 +59,23 @@ def methods() -> Mapping[str, Method]:
     found = {}
     for family in ("independent", "interactive"):
         for path in sorted((ROOT / "baselines" / family).glob("[!_]*.py")):
-            found[path.stem] = _method(path, family)
+            found[path.stem] = read(path, family)
     return found
 
 
 @cache
 def selfalign() -> Method:
     """The module that turns an independent host into a SelfAlign model."""
-    return _method(ROOT / "models" / f"{SELFALIGN}.py", "independent")
+    return read(ROOT / "models" / f"{SELFALIGN}.py", "independent")
 
 
-def hosting(method: Method) -> bool:
-    return method.family == "independent" and method.name != "chance"
-
-
-def _method(path: Path, family: str) -> Method:
+def read(path: Path, family: str) -> Method:
+    """What the file says.  Raises SpecError, naming it, for a need that is not known."""
     docstring, constants, options = _literals(path)
+    needs = tuple(constants.get("NEEDS", USUAL))
+    for need in needs:
+        if need not in NEEDS:
+            raise SpecError(f"{path}: unknown need {need!r} in NEEDS{nearest(need, NEEDS)}")
     return Method(
         name=path.stem,
         family=family,
@@ -68,6 +85,9 @@ def _method(path: Path, family: str) -> Method:
         variants=constants.get("VARIANTS", {"": {}}),
         options=options,
         added=constants.get("ADDED", ()),
+        needs=needs,
+        spared=constants.get("SPARED", {}),
+        hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 
 
@@ -79,7 +99,7 @@ def _literals(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id in ("RECIPE", "PAPER", "VARIANTS", "ADDED"):
+            if isinstance(target, ast.Name) and target.id in LITERALS:
                 constants[target.id] = ast.literal_eval(node.value)
         if isinstance(node, ast.ClassDef) and node.name == "Options":
             options = {

@@ -84,7 +84,7 @@ def losses(model: Retriever, batch: PairBatch) -> dict[str, Tensor]:
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
+    return torch.stack(list(terms.values())).sum() if terms else torch.zeros(())  # an untrained one has none
 
 
 def stepped(label: str, seed: int, steps: int = 3) -> tuple[Retriever, list[float]]:
