@@ -26,7 +26,7 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, RecordError, Store
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, needs, suites
+from harness.spec import ensembles, methods, needs, plugins, suites
 from harness.spec.ensembles import Plan, Planned
 from harness.spec.job import Data, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
@@ -110,11 +110,18 @@ def main(
             help="Rows that average the scores of others, in suites that have them; keeps a score matrix per member.",
         ),
     ] = True,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file with a method of your own, beside the built-in ones; repeatable.")
+    ] = None,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Look at no installed package's methods.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run again what is already recorded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
 ) -> None:
     with refusals():
+        plugins.choose(plugin or [], installed=not no_plugins)
+        for line in methods.clashes():
+            err.print(line, highlight=False, soft_wrap=True, markup=False)
         if list_:
             out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
             return

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness import ROOT
+from harness.spec import plugins
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
+from harness.spec.plugins import Plugin
 
 SELFALIGN = "selfalign"
-LITERALS = ("RECIPE", "PAPER", "VARIANTS", "ADDED", "NEEDS", "SPARED", "HOSTS")  # what a file may say of its method
+LITERALS = (
+    "RECIPE",
+    "PAPER",
+    "VARIANTS",
+    "ADDED",
+    "NEEDS",
+    "SPARED",
+    "HOSTS",
+    "FAMILY",
+)  # what a file may say of its method
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
 USUAL = ("fragments", "tokens")  # where a file does not say
 
@@ -24,7 +35,7 @@ class Method:
     """What a method's file says of itself."""
 
     name: str  # file name
-    family: str  # folder: independent | interactive
+    family: str  # independent | interactive: folder, or what a plugin says
     summary: str  # first line of the docstring
     paper: str
     recipe: int  # raised when behaviour changes; older records are stale
@@ -34,6 +45,8 @@ class Method:
     needs: tuple[str, ...] = USUAL  # what it reads, some of `NEEDS`
     spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
     hosts: bool = False  # whether SelfAlign can be put on it
+    plugin: Plugin | None = None  # who brings it, where it is not ours
+    origin: str = ""  # of a plugin: distribution, version and a hash of its source
 
     @property
     def module(self) -> str:
@@ -53,9 +66,37 @@ class Method:
         )
 
 
-@cache
 def methods() -> Mapping[str, Method]:
-    """Every method by its file name."""
+    """Every method by its name: our own by file name, then those of the plugins that were chosen.  Raises SpecError."""
+    return _methods(plugins.chosen())
+
+
+@cache
+def _methods(chosen: plugins.Chosen) -> Mapping[str, Method]:
+    ours = _built_in()
+    theirs = plugins.found(chosen)
+    for file in chosen.files:
+        if file.stem in ours:
+            raise SpecError(f"{file} and selfalign-harness both bring a method {file.stem!r}: rename the file")
+    return {**ours} | {name: _by_others(plugin) for name, plugin in theirs.items() if name not in ours}
+
+
+def clashes() -> list[str]:
+    """One line for every method of an installed package that goes by the name of one of ours, which wins."""
+    return [
+        f"{plugin.giver} and selfalign-harness both bring a method {name!r}: the built-in one is taken"
+        for name, plugin in plugins.found(plugins.chosen()).items()
+        if name in _built_in()
+    ]
+
+
+def _by_others(plugin: Plugin) -> Method:
+    method = read(plugin.path, "")
+    return replace(method, name=plugin.name, plugin=plugin, origin=plugin.origin)
+
+
+@cache
+def _built_in() -> Mapping[str, Method]:
     found = {}
     for family in ("independent", "interactive"):
         for path in sorted((ROOT / "baselines" / family).glob("[!_]*.py")):
@@ -71,7 +112,15 @@ def selfalign() -> Method:
 
 def read(path: Path, family: str) -> Method:
     """What the file says.  Raises SpecError, naming it, for a need that is not known."""
-    docstring, constants, options = _literals(path)
+    try:
+        docstring, constants, options = _literals(path)
+    except (SyntaxError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read as a method: {error}") from None
+    family = family or constants.get("FAMILY", "")
+    lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
+    if lacking or family not in ("independent", "interactive"):
+        wanted = lacking or ['FAMILY = "independent" or "interactive"']
+        raise SpecError(f"{path}: no method, for it does not say {' and '.join(wanted)}")
     needs = tuple(constants.get("NEEDS", USUAL))
     for need in needs:
         if need not in NEEDS:

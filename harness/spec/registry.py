@@ -82,10 +82,12 @@ def model(
         options=_resolved(method, changes),
         selfalign=_resolved(selfalign(), selfalign_options or {}) if with_module else None,
         recipes=recipes,
+        origin=method.origin,
     )
 
 
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
-    return all(known.get(name) == recipe for name, recipe in model.recipes.items())
+    same = model.method in methods() and methods()[model.method].origin == model.origin
+    return same and all(known.get(name) == recipe for name, recipe in model.recipes.items())
