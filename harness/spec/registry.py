@@ -89,5 +89,9 @@ def model(
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
-    same = model.method in methods() and methods()[model.method].origin == model.origin
+    if model.origin and model.method not in methods():  # a plugin that is not here cannot have changed here
+        known[model.method] = model.recipes[model.method]
+        same = True
+    else:
+        same = model.method in methods() and methods()[model.method].origin == model.origin
     return same and all(known.get(name) == recipe for name, recipe in model.recipes.items())

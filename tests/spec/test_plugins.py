@@ -82,6 +82,8 @@ def test_a_file_is_a_row_with_its_source_in_the_key(tmp_path):
     assert suites.jobs("full", Data(), only=["bags"], seeds=[0])[0].key != first.key
     assert not registry.current(first.model)
     assert "origin" not in registry.model("vsepp").as_dict()
+    plugins.choose()
+    assert registry.current(first.model)  # a report without the plugin has no reason to call it stale
 
 
 def test_an_installed_one_is_read_and_never_imported(tmp_path, monkeypatch):
