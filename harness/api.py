@@ -20,7 +20,7 @@ from harness.data import sources
 from harness.data.split import DataError
 from harness.measure import metrics
 from harness.record import Record, Store
-from harness.spec import registry, suites
+from harness.spec import needs, registry, suites
 from harness.spec.job import Job
 
 if TYPE_CHECKING:
@@ -243,5 +243,7 @@ def run(
 def _job(label: str, data: str, seed: int, changes: Mapping[str, Any]) -> Job:
     """That of suite `full`, so that the command and Python share records.  Raises SpecError, DataError."""
     registry.model(label)  # says what is wrong with it
-    found = suites.jobs("full", sources.described(data), only=[label], seeds=[seed], changes=changes)
+    opened, offers = sources.described(data)
+    asked = suites.asked("full", opened, only=[label], seeds=[seed], changes=changes)
+    found = needs.served(asked, offers)[0].jobs
     return next(job for job in found if job.model.label == label)

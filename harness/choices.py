@@ -30,6 +30,11 @@ class What:
         ),
     ] = ""
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
+    plugin: Annotated[
+        list[str],
+        Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
+    ] = field(default_factory=list)
+    no_plugins: Annotated[bool, Option("--no-plugins", help="Look at no installed package's methods.")] = False
     paper_of: Annotated[
         str, Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
     ] = ""

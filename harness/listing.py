@@ -57,7 +57,7 @@ def _listing(title: str, *headings: str) -> Table:
 
 def _rows(method: Method) -> list[str]:
     """Its labels; a host's come with and without SelfAlign."""
-    hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if registry.hosting(method)]
+    hosted = [f"{label}+{registry.SELFALIGN}" for label in method.labels if method.hosts]
     return [*method.labels, *hosted]
 
 

@@ -178,3 +178,11 @@ class Retriever(nn.Module, ABC):
     def prepared(self, images: Encoded) -> Encoded:
         """The images with terms of their own, in `extras`, that `similarity` computes for every block unless given."""
         return images
+
+
+class Untrained(Retriever):
+    """A model with nothing to learn: it writes no losses, and training passes it by."""
+
+    def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
+        """Nothing to minimise."""
+        return {}

@@ -30,7 +30,7 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, RecordError, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, suites
+from harness.spec import ensembles, methods, needs, plugins, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
@@ -43,13 +43,14 @@ err = Console(stderr=True)
 def main(context: typer.Context, once: Once, what: What, how: How, where: Where, after: Afterwards) -> None:
     """What the command does with its options."""
     with refusals():
-        if once.list_:
-            out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
-            return
         if once.config is not None:
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
+        _choose_plugins(what)
+        if once.list_:
+            out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
+            return
         asked = _asked(what, how, where)
         jobs = asked.jobs
         if after.rerank:
@@ -80,20 +81,32 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
+def _choose_plugins(what: What) -> None:
+    """Raises SpecError."""
+    plugins.choose([Path(file) for file in what.plugin], installed=not what.no_plugins)
+    for line in methods.clashes():
+        err.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def _asked(what: What, how: How, where: Where) -> Asked:
-    """Raises SpecError and DataError."""
+    """What the data can serve; a line for every row that is left out.  Raises SpecError and DataError."""
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
     place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
     changes = _changes(how.set, how.epochs, how.train_images)
-    return suites.asked(
+    data, offers = sources.described(what.data)
+    asked = suites.asked(
         suites.named(what.suite, only),
-        sources.described(what.data),
+        data,
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
         settings=checked_settings(place),
         paper_of=what.paper_of,
     )
+    asked, left_out = needs.served(asked, offers)
+    for line in left_out:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    return asked
 
 
 def _place(where: Where, jobs: int) -> Place | None:

@@ -288,7 +288,10 @@ def truncated(folder: Path) -> None:
         (one_caption_less, "captions do not spread evenly over 7 images (13 captions, 7 feature rows, no ids)"),
         (nan_features, "2 features are not finite, first in row 3 (image train-3)"),
         (truncated, "train_ims.npy: truncated or damaged"),
-        (lambda folder: np.save(folder / "train_ims.npy", np.ones((13, 3, 2, 2), np.float32)), "features have shape (13, 3, 2, 2)"),
+        (
+            lambda folder: np.save(folder / "train_ims.npy", np.ones((13, 3, 2, 2), np.float32)),
+            "features have shape (13, 3, 2, 2)",
+        ),
         (lambda folder: np.save(folder / "train_ims.npy", np.ones((13, 3, 11), int)), "features are int64"),
     ],
     ids=["captions", "features", "count", "nan", "truncated", "shape", "dtype"],

@@ -32,6 +32,8 @@ from models.retrievers import Independent
 RECIPE = 1
 PAPER = "Qu et al., Context-Aware Multi-View Summarization Network for Image-Text Matching, ACM MM 2020"
 VARIANTS: dict[str, dict] = {"": {}}
+NEEDS = ("fragments", "boxes", "tokens")
+SPARED = {"boxes": {"boxes": "grid"}}  # cells of a grid have known places
 
 AXES = {"feature": 2, "region": 1}
 BOXES = ("stored", "grid")
@@ -70,7 +72,7 @@ def placed(images: ImageBatch) -> tuple[Tensor, Tensor]:
         missing = " and ".join(name for name, array in files.items() if array is None)
         raise ValueError(
             f"CAMERA needs boxes and image sizes, but there is no {missing} beside the features; "
-            'boxes="grid" takes the regions for the cells of a square grid'
+            'boxes="grid" is for regions that are the cells of a square grid, never for those of a detector'
         )
     return images.boxes, images.sizes
 

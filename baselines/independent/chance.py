@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch, Untrained
 from models.encoders import unit
-from models.retrievers import Independent
+from models.retrievers import inner_product
 
 RECIPE = 1
 PAPER = ""
+HOSTS = False  # there is no encoder for SelfAlign to stand on
 VARIANTS: dict[str, dict] = {"": {}}
 
 
@@ -43,13 +44,15 @@ def noise(keys: Tensor, dim: int) -> Tensor:
     return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
 
 
-class Chance(Independent):
+class Chance(Untrained):
     """A hash in place of a model; there is nothing to train."""
 
+    family = "independent"
     salt: Tensor
 
     def __init__(self, inputs: Inputs) -> None:
-        super().__init__(inputs)
+        super().__init__()
+        self.inputs = inputs
         self.register_buffer("salt", torch.randint(2**62, (2,)))  # (2,) images, captions
 
     def encode_images(self, images: ImageBatch) -> Encoded:
@@ -64,6 +67,10 @@ class Chance(Independent):
         places = mixed(torch.arange(texts.tokens.shape[1], device=texts.tokens.device))
         keys = (mixed(texts.tokens + places) * texts.mask).sum(1)
         return Encoded(embedding=unit(noise(keys ^ self.salt[1], self.inputs.dim)))
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        """Inner products, (N, M)."""
+        return inner_product(images, texts)
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:  # noqa: ARG001

@@ -37,6 +37,8 @@ from models.options import above_zero, at_least, one_of
 RECIPE = 2
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
 VARIANTS: dict[str, dict] = {"": {}}
+NEEDS = ("fragments", "boxes", "tokens")
+SPARED = {"boxes": {"boxes": "grid"}}  # cells of a grid have known places
 
 TILE = 8192  # attended vectors formed at once: a few such tensors fit the cache
 
@@ -70,7 +72,10 @@ def box_centres(images: ImageBatch) -> Tensor:
     if images.boxes is None or images.sizes is None:
         wanted = (("_boxes.npy", images.boxes), ("_img_sizes.npy", images.sizes))
         missing = " and ".join(file for file, given in wanted if given is None)
-        raise ValueError(f"gsmn needs the place of every region: no {missing}; boxes='grid' takes the cells of a grid")
+        raise ValueError(
+            f"gsmn needs the place of every region: no {missing}; "
+            "boxes='grid' is for regions that are the cells of a square grid, never for those of a detector"
+        )
     centres = (images.boxes[..., :2] + images.boxes[..., 2:]) / 2 / images.sizes[:, None]
     return centres.masked_fill(~images.mask[..., None], 0.0)
 

@@ -334,7 +334,14 @@ def source(folder: Path) -> Source:
     present = [stem for split in SPLITS if (stem := _stem(_existing(folder), split))]
     if not present:
         raise DataError(f"{folder}: no {', '.join(f'{split}_ims.npy' for split in SPLITS)} or the like in this folder")
-    return Source(name=_name(folder), fingerprint=_fingerprint(folder, present), load=partial(load, folder=folder))
+    placed = all(_stored(folder, stem, what) for stem in present for what in ("boxes", "img_sizes"))
+    offers = frozenset({"fragments", "tokens", *(("boxes",) if placed else ())})
+    return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers)
+
+
+def _stored(folder: Path, stem: str, what: str) -> bool:
+    """Whether an optional array lies beside the fragments of a split."""
+    return any((folder / f"{stem}_{ending}.npy").exists() for ending in ARRAYS[what])
 
 
 def _existing(folder: Path) -> Path:

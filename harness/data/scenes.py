@@ -147,7 +147,9 @@ def load(split: str, settings: Settings = DEFAULT) -> Split:
 def source(settings: Settings = DEFAULT) -> Source:
     """The data set as a whole; its fingerprint is that of the settings and the recipe."""
     identity = json.dumps({"recipe": RECIPE, **asdict(settings)}, sort_keys=True)
-    return Source("scenes", hashlib.sha256(identity.encode()).hexdigest(), partial(load, settings=settings))
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+    offers = frozenset({"fragments", "boxes", "tokens"})
+    return Source("scenes", fingerprint, partial(load, settings=settings), offers)
 
 
 def _generator(settings: Settings, split: str, purpose: str) -> np.random.Generator:

@@ -32,8 +32,8 @@ def find(name: str) -> Source:
     return precomp.source(Path(name))
 
 
-def described(name: str) -> Data:
-    """Opens the data far enough to know what they are.  Raises DataError."""
+def described(name: str) -> tuple[Data, frozenset[str]]:
+    """Opens the data far enough to know what they are, and what they offer a method.  Raises DataError."""
     opened = find(name)
     path = "" if name in EMBEDDED else name
-    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint, own=bool(path))
+    return replace(Data(), name=opened.name, path=path, fingerprint=opened.fingerprint, own=bool(path)), opened.offers

@@ -154,3 +154,4 @@ class Source:
     name: str
     fingerprint: str  # changes whenever the data would
     load: Callable[[str], Split]
+    offers: frozenset[str] = frozenset({"fragments", "tokens"})  # what a method may need of its items

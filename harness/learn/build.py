@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
 
 import torch
 
 from harness.protocol import Inputs, Retriever
 from harness.spec import registry
 from harness.spec.job import Model
+from harness.spec.methods import Method
+from harness.spec.plugins import Plugin
 from models import selfalign
 from models.width import PARTS, FinalWidth
 
@@ -53,8 +59,36 @@ def matching_width(model: Model, inputs: Inputs) -> int:
 
 
 def _host(model: Model, inputs: Inputs) -> Retriever:
-    module = import_module(registry.methods()[model.method].module)
+    module = imported(registry.methods()[model.method])
     return module.build(inputs, module.Options(**model.options))
+
+
+def imported(method: Method) -> ModuleType:
+    """The module of a method.  What a plugin prints goes to stderr; raises ImportError where it ends the process."""
+    plugin = method.plugin
+    if plugin is None:
+        return import_module(method.module)
+    try:
+        with redirect_stdout(sys.stderr):
+            return import_module(plugin.module) if plugin.module else _from_file(plugin)
+    except SystemExit as end:
+        raise ImportError(f"{plugin.giver} ends the process when it is imported (exit {end.code})") from end
+
+
+def _from_file(plugin: Plugin) -> ModuleType:
+    name = f"selfalign_plugin_{plugin.origin.rpartition(' ')[2]}_{plugin.name}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, plugin.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _possible(model: Model, inputs: Inputs) -> bool:

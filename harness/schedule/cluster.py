@@ -32,7 +32,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from harness.data.split import DataError  # noqa: E402
 from harness.schedule.division import Place, divided  # noqa: E402
-from harness.schedule.worker import Work, check_code, check_data  # noqa: E402
+from harness.schedule.worker import Work, check_code, check_data, receive_plugins  # noqa: E402
 from harness.spec.job import Job, SpecError  # noqa: E402
 
 LOCAL = "127.0.0.1"
@@ -140,6 +140,7 @@ def check_nodes(jobs: Sequence[Job], work: Work) -> None:
     def problem() -> str:
         try:
             check_code(work.code)
+            receive_plugins(work)
             check_data(jobs[0].data)
         except (SpecError, DataError, OSError) as error:
             return str(error)

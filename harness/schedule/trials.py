@@ -29,7 +29,8 @@ from harness.progress import Progress, Start, Watch
 from harness.record import Record, Store
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
-from harness.schedule.worker import Work, code_fingerprint, fresh, run_one
+from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
+from harness.spec import plugins
 from harness.spec.job import Job, SpecError
 
 RETRIES = 1  # of a trial that failed
@@ -161,7 +162,16 @@ def run(
     shared = Shared(place.storage, store.folder.name) if place.storage else None
     here = tuple(_anywhere(job, place.threads) for job in jobs)
     began = datetime.now(UTC).isoformat(timespec="seconds")
-    work = Work(here, store.folder.resolve(), shared, code_fingerprint(), began, frozenset(averaged))
+    work = Work(
+        here,
+        store.folder.resolve(),
+        shared,
+        code_fingerprint(),
+        began,
+        frozenset(averaged),
+        plugin_files(),
+        plugins.chosen().installed,
+    )
     if place.address:
         check_nodes(jobs, work)
     if shared is not None and force:

@@ -15,6 +15,7 @@ from harness import ROOT
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
 from harness.schedule.storage import Shared, checkpoint_files, result_files
+from harness.spec import plugins, registry
 from harness.spec.job import Data, Job, SpecError
 
 PACKAGES = ("harness", "models", "baselines", "ablations")
@@ -35,6 +36,8 @@ class Work:
     code: str  # fingerprint
     started: str  # ISO time; a record from before is of an earlier run
     averaged: frozenset[str] = frozenset()  # keys of jobs whose scores an ensemble will want
+    plugins: tuple[tuple[str, bytes], ...] = ()  # name and content of the files of `--plugin`
+    installed: bool = True  # whether installed plugins are looked at
 
 
 @cache
@@ -54,6 +57,30 @@ def check_code(expected: str) -> None:
         raise SpecError(f"the code differs from the driver's ({code_fingerprint()} instead of {expected})")
 
 
+def plugin_files() -> tuple[tuple[str, bytes], ...]:
+    """The files of `--plugin`, to be carried to workers."""
+    return tuple((file.name, file.read_bytes()) for file in plugins.chosen().files)
+
+
+def receive_plugins(work: Work) -> None:
+    """Makes this process look at the driver's plugins.  Raises SpecError where an installed one differs here."""
+    _choose(work.plugins, work.installed)
+    for job in work.jobs:
+        method = registry.methods().get(job.model.method)
+        here = method.origin if method else "nothing"
+        if here != job.model.origin:
+            raise SpecError(f"{job.model.method} is of {job.model.origin} on the driver, of {here} on this node")
+
+
+@cache
+def _choose(files: tuple[tuple[str, bytes], ...], installed: bool) -> None:
+    """Once a process, for the files are written where this node can import them."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-plugins-")) if files else Path()
+    for name, content in files:
+        (folder / name).write_bytes(content)
+    plugins.choose([folder / name for name, _ in files], installed)
+
+
 def check_data(data: Data) -> None:
     """Raises DataError or SpecError where this node lacks the data or has others."""
     from harness.data import sources
@@ -66,6 +93,7 @@ def check_data(data: Data) -> None:
 def run_one(job: Job, work: Work, watch: Watch) -> Record:
     """Runs the job, or finds that this run did so before its worker died.  Raises JobFailed, DataError, SpecError."""
     check_code(work.code)
+    receive_plugins(work)
     record = _in_place(job, work, watch) if work.shared is None else _elsewhere(job, work, work.shared, watch)
     if record.status == "failed":
         raise JobFailed(record.error)

@@ -60,6 +60,8 @@ class Model:
     recipes: Mapping[str, int] = field(default_factory=dict)
     # the host alone, made as large as SelfAlign would make it in one respect, one of `CONTROLS`
     control: str = field(default="", metadata=ADDED)
+    # of a method by others: distribution, version and a hash of its source
+    origin: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return _written(self)

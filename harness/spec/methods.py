@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness import ROOT
+from harness.spec import plugins
+from harness.spec.job import SpecError
+from harness.spec.names import nearest
+from harness.spec.plugins import Plugin
 
 SELFALIGN = "selfalign"
+LITERALS = (
+    "RECIPE",
+    "PAPER",
+    "VARIANTS",
+    "ADDED",
+    "NEEDS",
+    "SPARED",
+    "HOSTS",
+    "FAMILY",
+)  # what a file may say of its method
+NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
+USUAL = ("fragments", "tokens")  # where a file does not say
 
 
 @dataclass(frozen=True)
@@ -19,13 +35,18 @@ class Method:
     """What a method's file says of itself."""
 
     name: str  # file name
-    family: str  # folder: independent | interactive
+    family: str  # independent | interactive: folder, or what a plugin says
     summary: str  # first line of the docstring
     paper: str
     recipe: int  # raised when behaviour changes; older records are stale
     variants: Mapping[str, Mapping[str, Any]]  # name ("" = the only one) -> option overrides
     options: Mapping[str, Any]  # defaults
     added: tuple[str, ...] = ()  # options that came after records were stored: written out only where not the default
+    needs: tuple[str, ...] = USUAL  # what it reads, some of `NEEDS`
+    spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
+    hosts: bool = False  # whether SelfAlign can be put on it
+    plugin: Plugin | None = None  # who brings it, where it is not ours
+    origin: str = ""  # of a plugin: distribution, version and a hash of its source
 
     @property
     def module(self) -> str:
@@ -36,29 +57,74 @@ class Method:
         """Its rows in a comparison."""
         return tuple(f"{self.name}:{variant}" if variant else self.name for variant in self.variants)
 
+    def needed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it reads under these options."""
+        return tuple(
+            need
+            for need in self.needs
+            if need not in self.spared or any(options[name] != value for name, value in self.spared[need].items())
+        )
+
+
+def methods() -> Mapping[str, Method]:
+    """Every method by its name: our own by file name, then those of the plugins that were chosen.  Raises SpecError."""
+    return _methods(plugins.chosen())
+
 
 @cache
-def methods() -> Mapping[str, Method]:
-    """Every method by its file name."""
+def _methods(chosen: plugins.Chosen) -> Mapping[str, Method]:
+    ours = _built_in()
+    theirs = plugins.found(chosen)
+    for file in chosen.files:
+        if file.stem in ours:
+            raise SpecError(f"{file} and selfalign-harness both bring a method {file.stem!r}: rename the file")
+    return {**ours} | {name: _by_others(plugin) for name, plugin in theirs.items() if name not in ours}
+
+
+def clashes() -> list[str]:
+    """One line for every method of an installed package that goes by the name of one of ours, which wins."""
+    return [
+        f"{plugin.giver} and selfalign-harness both bring a method {name!r}: the built-in one is taken"
+        for name, plugin in plugins.found(plugins.chosen()).items()
+        if name in _built_in()
+    ]
+
+
+def _by_others(plugin: Plugin) -> Method:
+    method = read(plugin.path, "")
+    return replace(method, name=plugin.name, plugin=plugin, origin=plugin.origin)
+
+
+@cache
+def _built_in() -> Mapping[str, Method]:
     found = {}
     for family in ("independent", "interactive"):
         for path in sorted((ROOT / "baselines" / family).glob("[!_]*.py")):
-            found[path.stem] = _method(path, family)
+            found[path.stem] = read(path, family)
     return found
 
 
 @cache
 def selfalign() -> Method:
     """The module that turns an independent host into a SelfAlign model."""
-    return _method(ROOT / "models" / f"{SELFALIGN}.py", "independent")
+    return read(ROOT / "models" / f"{SELFALIGN}.py", "independent")
 
 
-def hosting(method: Method) -> bool:
-    return method.family == "independent" and method.name != "chance"
-
-
-def _method(path: Path, family: str) -> Method:
-    docstring, constants, options = _literals(path)
+def read(path: Path, family: str) -> Method:
+    """What the file says.  Raises SpecError, naming it, for a need that is not known."""
+    try:
+        docstring, constants, options = _literals(path)
+    except (SyntaxError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read as a method: {error}") from None
+    family = family or constants.get("FAMILY", "")
+    lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
+    if lacking or family not in ("independent", "interactive"):
+        wanted = lacking or ['FAMILY = "independent" or "interactive"']
+        raise SpecError(f"{path}: no method, for it does not say {' and '.join(wanted)}")
+    needs = tuple(constants.get("NEEDS", USUAL))
+    for need in needs:
+        if need not in NEEDS:
+            raise SpecError(f"{path}: unknown need {need!r} in NEEDS{nearest(need, NEEDS)}")
     return Method(
         name=path.stem,
         family=family,
@@ -68,6 +134,9 @@ def _method(path: Path, family: str) -> Method:
         variants=constants.get("VARIANTS", {"": {}}),
         options=options,
         added=constants.get("ADDED", ()),
+        needs=needs,
+        spared=constants.get("SPARED", {}),
+        hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 
 
@@ -79,7 +148,7 @@ def _literals(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id in ("RECIPE", "PAPER", "VARIANTS", "ADDED"):
+            if isinstance(target, ast.Name) and target.id in LITERALS:
                 constants[target.id] = ast.literal_eval(node.value)
         if isinstance(node, ast.ClassDef) and node.name == "Options":
             options = {

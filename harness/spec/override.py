@@ -55,7 +55,7 @@ def _control(name: Any, model: Model) -> str:
     """Raises SpecError where it is not known, or cannot be put on this model."""
     if name not in ("", *CONTROLS):
         raise SpecError(f"control must be one of {', '.join(CONTROLS)}, got {name!r}")
-    if name and (model.selfalign is not None or not registry.hosting(registry.methods()[model.method])):
+    if name and (model.selfalign is not None or not registry.methods()[model.method].hosts):
         raise SpecError(f"control {name} is for a host without SelfAlign, {model.label} is not one")
     return name
 

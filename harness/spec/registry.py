@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import ROOT
 from harness.spec.job import Model, SpecError
-from harness.spec.methods import SELFALIGN, Method, hosting, methods, selfalign
+from harness.spec.methods import SELFALIGN, Method, methods, selfalign
 from harness.spec.names import fitted, nearest
 
 PARAMETERS = (
@@ -23,7 +23,7 @@ PARAMETERS = (
 def labels() -> tuple[str, ...]:
     """Every row there can be: all variants of all methods, and every trainable independent host with SelfAlign."""
     rows = [label for method in methods().values() for label in method.labels]
-    hosts = [label for method in methods().values() if hosting(method) for label in method.labels]
+    hosts = [label for method in methods().values() if method.hosts for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
 
 
@@ -44,11 +44,11 @@ def parse(label: str) -> tuple[Method, str, bool]:
         raise SpecError(f"unknown module {module!r} in {label!r}{nearest(module, [SELFALIGN])}")
     if variant not in method.variants:
         raise SpecError(f"{name} has no variant {variant!r}{nearest(label, method.labels)}")
-    if module and not hosting(method):
+    if module and not method.hosts:
         why = (
             "scores come from both sides together, there is no embedding of one side to align ahead of a query"
             if method.family == "interactive"
-            else "it learns nothing"
+            else "it has no encoder that SelfAlign could stand on (HOSTS)"
         )
         raise SpecError(f"SelfAlign cannot be put on {name}: {why}")
     return method, variant, bool(module)
@@ -82,10 +82,16 @@ def model(
         options=_resolved(method, changes),
         selfalign=_resolved(selfalign(), selfalign_options or {}) if with_module else None,
         recipes=recipes,
+        origin=method.origin,
     )
 
 
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
-    return all(known.get(name) == recipe for name, recipe in model.recipes.items())
+    if model.origin and model.method not in methods():  # a plugin that is not here cannot have changed here
+        known[model.method] = model.recipes[model.method]
+        same = True
+    else:
+        same = model.method in methods() and methods()[model.method].origin == model.origin
+    return same and all(known.get(name) == recipe for name, recipe in model.recipes.items())

@@ -161,6 +161,7 @@ def asked(
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
     named_rows = [pattern for pattern in only if pattern not in patterns]
     labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
+    _check_reached(told, labels, patterns)
     rows: list[Job] = []
     posed: list[Posed] = []
     for sweep in suite.sweep:
@@ -194,6 +195,18 @@ def _check_reach(question: questions.Question, base: str, changes: Mapping[str, 
         raise SpecError(
             f"{', '.join(lost)} does not reach {question.path(base)}, whose arms bring SelfAlign themselves"
         )
+
+
+def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: Sequence[str]) -> None:
+    """What is set of SelfAlign must reach a row with the module.  Raises SpecError."""
+    lost = [path for path in changes if path.startswith("selfalign.")]
+    known = registry.selfalign().options
+    for path in lost:
+        name = path.partition(".")[2]
+        if name not in known:
+            raise SpecError(f"{registry.SELFALIGN} has no option {name!r}{nearest(name, known)}")
+    if lost and not patterns and not any(label.endswith(f"+{registry.SELFALIGN}") for label in labels):
+        raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has SelfAlign")
 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:

@@ -48,8 +48,8 @@ def test_every_control_of_the_width_trains(data_folder, tmp_path):
         ),
         (["--only", "ablations/relu", "--workers", "9999"], "9999 workers of 1 threads need more than the"),
         (
-            ["--only", "ablations/relu", "--workers", "1", "--threads", "9999"],
-            "a job of 9999 threads needs as many CPUs",
+            ["--only", "ablations/relu", "--workers", "1", "--threads", "999"],
+            "a job of 999 threads needs as many CPUs",
         ),
         (["--only", "ablations/relu", "--workers", "1", "--gpus-per-job", "99"], "--gpus-per-job 99 cannot be had"),
         (["--only", "ablations/relu", "--address", "auto", "--workers", "0"], "choose one"),

@@ -303,7 +303,7 @@ def test_on_a_square_grid_no_boxes_are_needed():
     [
         ({"boxes": None, "sizes": None}, r"no _boxes\.npy and _img_sizes\.npy beside the features"),
         ({"boxes": None}, r"no _boxes\.npy beside"),
-        ({"sizes": None}, r'no _img_sizes\.npy beside the features; boxes="grid" takes'),
+        ({"sizes": None}, r'no _img_sizes\.npy beside the features; boxes="grid" is for'),
     ],
 )
 def test_missing_boxes_are_named(missing, message):

@@ -42,7 +42,7 @@ def test_variants_override_the_defaults():
         ("scan:t2i", "scan has no variant 't2i'; did you mean scan:t2i-"),
         ("vsepp+selfaling", "unknown module 'selfaling'.*did you mean selfalign"),
         ("scan:t2i-lse+selfalign", "SelfAlign cannot be put on scan: .*no embedding of one side"),
-        ("chance+selfalign", "SelfAlign cannot be put on chance: it learns nothing"),
+        ("chance+selfalign", "SelfAlign cannot be put on chance: it has no encoder"),
         ("", "unknown method ''"),
     ],
 )

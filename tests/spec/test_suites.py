@@ -68,3 +68,15 @@ def test_selfalign_settings_reach_the_rows_that_have_it():
 def test_wrong_names_are_answered(call, says):
     with pytest.raises(SpecError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("selfalign.protoypes", "selfalign has no option 'protoypes'; did you mean prototypes"),
+        ("selfalign.prototypes", "selfalign.prototypes reaches no row: none of those chosen has SelfAlign"),
+    ],
+)
+def test_what_is_set_of_selfalign_must_reach_a_row(path, says):
+    with pytest.raises(SpecError, match=says):
+        suites.jobs("full", Data(), only=["vsepp", "chance"], changes={path: 3})
