@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 QUIET = {  # set before ray is imported; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -21,16 +22,19 @@ QUIET = {  # set before ray is imported; what the user has set stays
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables whatever it is told
 }
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+TOKEN = Path.home() / ".ray" / "auth_token"
 for name, value in QUIET.items():
     os.environ.setdefault(name, value)
-if any(os.environ.get(name) for name in TOKENS) or (Path.home() / ".ray" / "auth_token").exists():
+if any(os.environ.get(name) for name in TOKENS) or TOKEN.exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray asks for it where it starts, not where it joins
 
 import ray  # noqa: E402
 import ray.exceptions  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from harness.data.split import DataError  # noqa: E402
+from harness.schedule import session  # noqa: E402
 from harness.schedule.division import Place, divided  # noqa: E402
 from harness.schedule.worker import Work, check_code, check_data, receive_plugins  # noqa: E402
 from harness.spec.job import Job, SpecError  # noqa: E402
@@ -47,18 +51,40 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
     _check_address(place.address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that failed has a line of ours
-    shown = place.dashboard and has_dashboard()
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if place.address:
-        options["address"] = place.address
-    else:
-        options |= {
-            "num_cpus": place.workers * place.threads,
-            "include_dashboard": shown,
-            "object_store_memory": STORE_BYTES,
-        }
-        if shown:
-            options |= {"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)}
+        with _runtime(place, {"address": place.address}, say):
+            yield
+        return
+    session.keep_token_private(TOKEN)
+    # Ray asks this constant, and its processes the environment, whether other machines are to reach it
+    with (
+        session.own() as folder,
+        patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
+        _runtime(place, _own_options(place, folder), say),
+    ):
+        yield
+
+
+def _own_options(place: Place, folder: Path) -> dict[str, Any]:
+    """Of a runtime that nobody else's address captures, and that nobody else reaches.  Raises SpecError."""
+    options = {
+        "address": "local",
+        "num_cpus": place.workers * place.threads,
+        "include_dashboard": _shown(place),
+        "object_store_memory": STORE_BYTES,
+        "_temp_dir": str(folder),
+    }
+    return options | ({"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)} if _shown(place) else {})
+
+
+def _shown(place: Place) -> bool:
+    return place.dashboard and has_dashboard()
+
+
+@contextmanager
+def _runtime(place: Place, options: dict[str, Any], say: Callable[[str], None]) -> Iterator[None]:
+    """Started or joined, and left in the end.  Raises SpecError."""
+    options = {"logging_level": logging.ERROR, "log_to_driver": False} | options
     try:
         context = _begun(options, 1 if place.address else STARTS)
     except Exception as error:
@@ -66,7 +92,7 @@ def cluster(place: Place, say: Callable[[str], None]) -> Iterator[None]:
         said = " ".join(f"{error} {error.__cause__ or ''}".split())
         raise SpecError(f"Ray did not {where}: {said[:300]}") from None
     try:
-        if shown and context.dashboard_url:
+        if _shown(place) and context.dashboard_url:
             say(f"dashboard  http://{context.dashboard_url}  {login()}")
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from filelock import FileLock
 from harness import ROOT
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
+from harness.schedule import guard
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.spec import plugins, registry
 from harness.spec.job import Data, Job, SpecError
@@ -75,7 +77,8 @@ def receive_plugins(work: Work) -> None:
 @cache
 def _choose(files: tuple[tuple[str, bytes], ...], installed: bool) -> None:
     """Once a process, for the files are written where this node can import them."""
-    folder = Path(tempfile.mkdtemp(prefix="harness-plugins-")) if files else Path()
+    # in the folder of the runtime, where there is one of its own: it goes with it
+    folder = Path(tempfile.mkdtemp(prefix="harness-plugins-", dir=os.environ.get(guard.MARK))) if files else Path()
     for name, content in files:
         (folder / name).write_bytes(content)
     plugins.choose([folder / name for name, _ in files], installed)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,53 +18,11 @@ from filelock import FileLock
 
 from harness import ROOT
 from harness.record import Record, Store
+from tests.processes import PATIENCE, below, kill, processes, until
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
 PAIR = ("--only", "vsepp,vsepp+selfalign", "--epochs", "120")  # long enough to be killed midway
 TRIAL = b"ray::ImplicitFunc"  # how Ray calls a process that runs a function of Tune
-PATIENCE = 240.0  # seconds at most, for machines that have much else to do
-
-
-def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """The first true answer.  Fails where there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := holds():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"in {seconds:.0f} s no {what}")
-
-
-def _stat(path: Path) -> tuple[int, int, bytes] | None:
-    """Parent, session and command line of a process folder, None where it is gone or a zombie."""
-    try:
-        status = (path / "stat").read_text().rpartition(")")[2].split()
-        return None if status[0] == "Z" else (int(status[1]), int(status[3]), (path / "cmdline").read_bytes())
-    except OSError:
-        return None
-
-
-def processes() -> dict[int, tuple[int, int, bytes]]:
-    """Number -> parent, session and command line of all that run."""
-    found = {int(path.name): _stat(path) for path in Path("/proc").glob("[0-9]*")}
-    return {number: stat for number, stat in found.items() if stat is not None}
-
-
-def below(root: int) -> dict[int, bytes]:
-    """Number -> command line of every process that descends from one."""
-    known = processes()
-    found: dict[int, bytes] = {}
-    front = [root]
-    while front:
-        front = [number for number, (parent, *_) in known.items() if parent in front and number not in found]
-        found |= {number: known[number][2] for number in front}
-    return found
-
-
-def kill(*numbers: int) -> None:
-    for number in numbers:
-        with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
 
 
 class RayDoor:

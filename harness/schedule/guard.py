@@ -1,0 +1,47 @@
+"""Waits for the end of a driver, however it comes, and leaves nothing of its Ray runtime: a process of its own.
+
+Run as a file, with the runtime's folder, by `harness.schedule.session`; its standard input ends when the driver does.
+Ray's own agents outlive a driver that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "HARNESS_RAY_SESSION"  # in the environment of every process of a runtime: its folder
+TRIES, PAUSE_S = 100, 0.1  # a process may start another while it is being ended
+
+
+def members(folder: str) -> list[int]:
+    """Processes of the runtime of a folder; none where the system does not tell the environment of a process."""
+    mark = f"{MARK}={folder}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            if mark in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+    return found
+
+
+def clear(folder: str) -> None:
+    """Ends the processes and removes the folder."""
+    for _ in range(TRIES):
+        left = members(folder)
+        for number in left:
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        if not left:
+            break
+        time.sleep(PAUSE_S)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    clear(sys.argv[1])
