@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: full smoke test quick bench lint format types report browser clean
+.PHONY: full smoke test quick portable bench lint format types report browser clean
 
 full: $(READY)  ## all methods on the embedded data, then the comparison table
 	$(BIN)/python -m harness.run --suite full
@@ -18,6 +18,9 @@ test: $(READY)  ## all tests
 
 quick: $(READY)  ## tests that take no time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
+
+portable: $(READY)  ## the same with torch's plainest kernels: no test may rest on one processor's last bits
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
 
 bench: $(READY)  ## speed, with repeats, and the ratios that count beside their goals
 	mkdir -p .benchmarks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -91,17 +90,15 @@ def listening(pids) -> set[str]:
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
-                inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
     found = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *rest = line.split()
             if state == LISTENS and rest[5] in inodes:
-                words = bytes.fromhex(local.partition(":")[0])
-                swapped = b"".join(
-                    struct.pack(">I", *struct.unpack("<I", words[i : i + 4])) for i in range(0, len(words), 4)
-                )
-                found.add(socket.inet_ntop(family, swapped).removeprefix("::ffff:"))
+                address = bytes.fromhex(local.partition(":")[0])
+                words = [address[place : place + 4][::-1] for place in range(0, len(address), 4)]
+                found.add(socket.inet_ntop(family, b"".join(words)).removeprefix("::ffff:"))
     return found
 
 
@@ -117,4 +114,5 @@ def test_a_runtime_listens_to_this_machine_alone_and_leaves_nothing_when_its_dri
         (folder,) = set(ray_door.temporary.iterdir()) - before
         assert guard.members(str(folder))
         kill(driver.pid)
+        until(lambda: driver.poll() is not None, "end of the driver")
     until(lambda: not guard.members(str(folder)) and not folder.exists(), "end of the runtime")
