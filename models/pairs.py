@@ -1,10 +1,13 @@
 """How scores of all pairs of a batch are computed and learnt from, where a pair costs far more than its fragments do.
 
-Nothing of a pair is kept for the backward pass.  The scores come first, tile by tile; what the loss then asks of them
-says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest negatives looks at
-three pairs per item of a batch, all others get a gradient of exactly zero and are left out: such a step costs little
-more than scoring.  Where most pairs count, or a batch is small, tiles are computed again one after another, small
-enough to stay in the processor's cache.  Gradients are those of the plain way but for rounding.
+A batch of a few tiles is one padded block under plain autograd: there what a tile costs whatever its size, for each
+length of caption and twice over, outweighs the work on padding.
+
+Of a larger batch nothing of a pair is kept for the backward pass. The scores come first, tile by tile; what the loss
+then asks of them says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest
+negatives looks at three pairs per item of a batch, all others get a gradient of exactly zero and are left out: such a
+step costs little more than scoring. Where most pairs count, tiles are computed again one after another, small enough
+to stay in the processor's cache. Gradients are those of the plain way but for rounding.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from harness.protocol import Encoded
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
+BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
 
@@ -39,20 +43,31 @@ class PairModel:
     score: Callable[[Encoded, Encoded], Tensor]  # X images and Y captions of one length, trimmed -> (X, Y)
     weights: Sequence[Tensor]  # all parameters that `score` reads; others do no harm
     pairs: Callable[[int], int]  # length of the captions -> pairs of a tile
+    padded: bool = False  # whether `score` takes captions of several lengths too, padded to the longest
 
 
 def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     """Scores (N, M) of all images and captions; words come first, padding last.
+
+    With gradients a small batch is one padded block, scored once; a larger one goes tile by tile and is scored again.
 
     Raises ValueError where a side has no contextual fragments.
     """
     images, texts = _masked(images), _masked(texts)
     if not torch.is_grad_enabled():
         return _scores(model, images, texts)
+    if _is_one_block(model, images, texts):
+        return model.score(images, texts.trim(int(lengths_of(texts).max())))
     sides = images.tensors(), texts.tensors()
     weights = [weight for weight in model.weights if weight.requires_grad]
     names = tuple(tuple(side) for side in sides)
     return _PairScores.apply(model, names, *sides[0].values(), *sides[1].values(), *weights)  # type: ignore[no-any-return]
+
+
+def _is_one_block(model: PairModel, images: Encoded, texts: Encoded) -> bool:
+    """Whether all pairs are learnt from at once, padded and with all that autograd keeps of them."""
+    longest = int(lengths_of(texts).max())
+    return model.padded and len(images) * len(texts) <= BLOCK * model.pairs(longest)
 
 
 def _masked(side: Encoded) -> Encoded:

@@ -38,7 +38,7 @@ RECIPE = 2
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
 VARIANTS: dict[str, dict] = {"": {}}
 
-TILE = 8192  # attended vectors formed at once: a few such tensors fit the cache
+TILE = 2**23  # numbers in the attended vectors formed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class GSMN(FragmentModel):
         return self.in_tiles(self.tile_scores, replace(images, extras={"edges": edges}), texts)
 
     def tile_pairs(self, length: int) -> int:
-        return TILE // (self.inputs.regions + length)
+        return TILE // (self.inputs.dim * (self.inputs.regions + length))
 
     def _centres(self, images: ImageBatch) -> Tensor:
         if self.grid is None:
