@@ -239,7 +239,8 @@ class SGRAF(FragmentModel):
         sides = [(images.select(rows), texts.select(columns).trim(length)) for rows, columns, length in places]
         nodes = [checkpoint(self._nodes, *side, use_reentrant=False, preserve_rng_state=False) for side in sides]
         parts = [self._scored(part).flatten() for part in reasoning(nodes)]
-        order = torch.cat([(rows[:, None] * len(texts) + columns).flatten() for rows, columns, _ in places])
+        numbers = torch.arange(len(images) * len(texts), device=parts[0].device).view(len(images), len(texts))
+        order = torch.cat([numbers[rows, columns].flatten() for rows, columns, _ in places])
         return torch.cat(parts)[order.argsort()].view(len(images), len(texts))
 
     def _reasoned(self, nodes: Tensor) -> Tensor:
