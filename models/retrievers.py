@@ -73,7 +73,7 @@ class Interactive(Ranked):
     """Scores come from the fragments of both sides, pair by pair (`models.pairs`)."""
 
     family = "interactive"
-    padded: bool = True  # whether `tile_scores` takes captions of several lengths too, padded to the longest
+    padded: bool = True  # whether a small batch is one tile, its captions of several lengths padded to the longest
 
     @abstractmethod
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:

@@ -127,6 +127,8 @@ class RecurrentMatching(nn.Module):
 class IMRAM(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, recurrent matching from one side or from both."""
 
+    padded = False  # a block would keep the memories of all pairs and steps, and gain nothing on few hard negatives
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
