@@ -69,10 +69,16 @@ class BiGRU(nn.Module):
         self.gru = nn.GRU(width, dim, batch_first=True, bidirectional=True)
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """vectors: (B, L, E), mask: (B, L) with the real words first -> (B, L, d), exactly zero where padded."""
-        lengths = mask.sum(1).cpu()  # packing wants lengths on the CPU
-        packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
+        """vectors: (B, L, E), mask: (B, L) with the real words first -> (B, L, d), exactly zero where padded.
+
+        Captions of one length are not packed, which costs a third of reading them.
+        """
+        if mask.all():
+            states = self.gru(vectors)[0]
+        else:
+            lengths = mask.sum(1).cpu()  # packing wants lengths on the CPU
+            packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+            states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
 

@@ -1,10 +1,13 @@
 """How scores of all pairs of a batch are computed and learnt from, where a pair costs far more than its fragments do.
 
-Nothing of a pair is kept for the backward pass.  The scores come first, tile by tile; what the loss then asks of them
-says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest negatives looks at
-three pairs per item of a batch, all others get a gradient of exactly zero and are left out: such a step costs little
-more than scoring.  Where most pairs count, or a batch is small, tiles are computed again one after another, small
-enough to stay in the processor's cache.  Gradients are those of the plain way but for rounding.
+A batch of a few tiles is one padded block under plain autograd: there what a tile costs whatever its size, for each
+length of caption and twice over, outweighs the work on padding.
+
+Of a larger batch nothing of a pair is kept for the backward pass.  The scores come first, tile by tile; what the loss
+then asks of them says which pairs have to be computed once more, this time with gradients.  The hinge on the hardest
+negatives looks at three pairs per item of a batch, all others get a gradient of exactly zero and are left out: such a
+step costs little more than scoring.  Where most pairs count, tiles are computed again one after another, small enough
+to stay in the processor's cache.  Gradients are those of the plain way but for rounding.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from harness.protocol import Encoded
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
+BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
 
@@ -39,20 +43,31 @@ class PairModel:
     score: Callable[[Encoded, Encoded], Tensor]  # X images and Y captions of one length, trimmed -> (X, Y)
     weights: Sequence[Tensor]  # all parameters that `score` reads; others do no harm
     pairs: Callable[[int], int]  # length of the captions -> pairs of a tile
+    padded: bool = False  # whether `score` takes captions of several lengths too, padded to the longest
 
 
 def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     """Scores (N, M) of all images and captions; words come first, padding last.
+
+    With gradients a small batch is one padded block, scored once; a larger one goes tile by tile and is scored again.
 
     Raises ValueError where a side has no contextual fragments.
     """
     images, texts = _masked(images), _masked(texts)
     if not torch.is_grad_enabled():
         return _scores(model, images, texts)
+    if _is_one_block(model, images, texts):
+        return model.score(images, texts.trim(int(lengths_of(texts).max())))
     sides = images.tensors(), texts.tensors()
     weights = [weight for weight in model.weights if weight.requires_grad]
     names = tuple(tuple(side) for side in sides)
     return _PairScores.apply(model, names, *sides[0].values(), *sides[1].values(), *weights)  # type: ignore[no-any-return]
+
+
+def _is_one_block(model: PairModel, images: Encoded, texts: Encoded) -> bool:
+    """Whether all pairs are learnt from at once, padded and with all that autograd keeps of them."""
+    longest = int(lengths_of(texts).max())
+    return model.padded and len(images) * len(texts) <= BLOCK * model.pairs(longest)
 
 
 def _masked(side: Encoded) -> Encoded:
@@ -76,20 +91,20 @@ def lengths_of(texts: Encoded) -> Tensor:
     return texts.mask.sum(1)
 
 
-def tiles(images: int, lengths: Tensor, pairs: Callable[[int], int]) -> Iterator[tuple[Tensor, Tensor, int]]:
+def tiles(images: int, lengths: Tensor, pairs: Callable[[int], int]) -> Iterator[tuple[slice, Tensor, int]]:
     """Images, captions and their length: every pair is in one tile, and a tile has about `pairs(length)` of them.
 
     lengths: (M,) words of each caption.  Tiles are about square, which reads both sides least often.
     """
     larger = ON_GPU if lengths.is_cuda else 1
-    rows = torch.arange(images, device=lengths.device)
     for length in lengths.unique().tolist():
         same = (lengths == length).nonzero().squeeze(1)
         wanted = max(1, larger * pairs(length))
         high = max(1, min(len(same), round(wanted**0.5)))
         for columns in same.split(high):
-            for some in rows.split(max(1, wanted // high)):
-                yield some, columns, length
+            step = max(1, wanted // high)
+            for start in range(0, images, step):
+                yield slice(start, min(start + step, images)), columns, length
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ class _Piece:
     The images of paired ones all have the same mask.
     """
 
-    rows: Tensor  # (X,) images
+    rows: slice | Tensor  # images; a slice copies none of their tensors, (X,) numbers where paired
     columns: Tensor  # (Y,) captions
     length: int
     paired: bool
@@ -114,7 +129,7 @@ def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
         part = model.score(*_Piece(rows, columns, length, False).of(images, texts))
         if scores is None:
             scores = part.new_empty(len(images), len(texts))
-        scores[rows[:, None], columns] = part
+        scores[rows, columns] = part
     assert scores is not None
     return scores
 
@@ -138,7 +153,7 @@ def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> 
     whatever its size outweighs the pairs then, as in small batches of images with many different masks.
     """
     whole = [
-        (_Piece(rows, columns, length, False), grad[rows[:, None], columns])
+        (_Piece(rows, columns, length, False), grad[rows, columns])
         for rows, columns, length in tiles(len(grad), lengths_of(texts), model.pairs)
     ]
     chosen = grad.nonzero()  # (P, 2)
@@ -206,11 +221,19 @@ class _PairScores(torch.autograd.Function):
                 if place >= first_weight:
                     totals[place] = totals[place] + part if place in totals else part
                 elif place < len(of_images):
-                    totals[place].index_add_(0, piece.rows, part)
+                    _add(totals[place], piece.rows, part)
                 else:  # whose words are trimmed
                     whole = totals[place] if part.ndim == 1 else totals[place][:, : part.shape[1]]
-                    whole.index_add_(0, piece.columns, part)
+                    _add(whole, piece.columns, part)
         return None, None, *(totals.get(place) for place in range(len(inputs)))
+
+
+def _add(total: Tensor, rows: slice | Tensor, part: Tensor) -> None:
+    """Adds `part` to some rows, in place; a row that is named twice gets both."""
+    if isinstance(rows, slice):
+        total[rows].add_(part)
+    else:
+        total.index_add_(0, rows, part)
 
 
 def _sides(names: tuple[tuple[str, ...], ...], inputs: Sequence[Tensor]) -> tuple[Encoded, Encoded]:

@@ -73,10 +73,11 @@ class Interactive(Ranked):
     """Scores come from the fragments of both sides, pair by pair (`models.pairs`)."""
 
     family = "interactive"
+    padded: bool = True  # whether a small batch is one tile, its captions of several lengths padded to the longest
 
     @abstractmethod
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
-        """Scores (X, Y) of X images and Y captions, which are of one length and without padding.
+        """Scores (X, Y) of X images and Y captions, which are of one length and without padding unless `padded`.
 
         A score depends on its pair alone, in training too, and nothing random goes into it.
         """
@@ -90,4 +91,4 @@ class Interactive(Ranked):
 
     def in_tiles(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
         """(N, M); `score` stands in for `tile_scores`."""
-        return pair_scores(PairModel(score, list(self.parameters()), self.tile_pairs), images, texts)
+        return pair_scores(PairModel(score, list(self.parameters()), self.tile_pairs, self.padded), images, texts)

@@ -30,7 +30,7 @@ RECIPE = 2
 PAPER = "Wang et al., CAMP: Cross-Modal Adaptive Message Passing for Text-Image Retrieval, ICCV 2019, arXiv 1909.05506"
 VARIANTS: dict[str, dict] = {"": {}}
 
-TILE = 3072  # hidden layers of a fragment computed at once: a few such tensors fit the cache
+TILE = 3 * 2**20  # numbers in the hidden layers computed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class CAMP(FragmentModel):
         return self.in_tiles(score, images, self._mapped(texts, self.word_side, self.region_side))
 
     def tile_pairs(self, length: int) -> int:
-        return TILE // (self.inputs.regions + length)
+        return TILE // (self.inputs.dim * (self.inputs.regions + length))
 
     @staticmethod
     def _mapped(side: Encoded, as_queries: Gathering, as_context: Gathering) -> Encoded:

@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict] = {"": {}}
 NEEDS = ("fragments", "boxes", "tokens")
 SPARED = {"boxes": {"boxes": "grid"}}  # cells of a grid have known places
 
-TILE = 8192  # attended vectors formed at once: a few such tensors fit the cache
+TILE = 2**23  # numbers in the attended vectors formed at once: a few such tensors fit the cache
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class GSMN(FragmentModel):
         return self.in_tiles(self.tile_scores, replace(images, extras={"edges": edges}), texts)
 
     def tile_pairs(self, length: int) -> int:
-        return TILE // (self.inputs.regions + length)
+        return TILE // (self.inputs.dim * (self.inputs.regions + length))
 
     def _centres(self, images: ImageBatch) -> Tensor:
         if self.grid is None:

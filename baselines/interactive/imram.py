@@ -39,7 +39,7 @@ PAPER = (
 VARIANTS: dict[str, dict] = {"text": {"mode": "text"}, "image": {"mode": "image"}, "full": {"mode": "full"}}
 
 MODES = ("text", "image", "full")
-TILE = 1024  # memories computed at once: about what the cache of one core holds
+TILE = 2**20  # numbers in the memories computed at once: about what the cache of one core holds
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ class RecurrentMatching(nn.Module):
 class IMRAM(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, recurrent matching from one side or from both."""
 
+    padded = False  # a block would keep the memories of all pairs and steps, and gain nothing on few hard negatives
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
@@ -149,7 +151,7 @@ class IMRAM(FragmentModel):
 
     def tile_pairs(self, length: int) -> int:
         """How many pairs with captions of this length are computed at once."""
-        return TILE // (self.inputs.regions if "image" in self.matching else length)
+        return TILE // (self.inputs.dim * (self.inputs.regions if "image" in self.matching else length))
 
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y), the steps of all directions added."""

@@ -43,7 +43,7 @@ RECIPE = 1
 PAPER = "Diao et al., Similarity Reasoning and Filtration for Image-Text Matching, AAAI 2021, arXiv 2101.01368"
 VARIANTS: dict[str, dict] = {"sgr": {"module": "sgr"}, "saf": {"module": "saf"}}
 
-TILE = 2048  # nodes computed at once: about what the cache of one core holds
+TILE = 2**21  # numbers in the vectors of all nodes computed at once: about what the cache of one core holds
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,8 @@ class SAF(nn.Module):
 class SGRAF(FragmentModel):
     """A similarity vector per word and one per pair, made into a score; `embedding` is the global vector of a side."""
 
+    padded = False  # padding would be reasoned over
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         width = options.similarity_dim or max(1, inputs.dim // 4)
@@ -225,7 +227,7 @@ class SGRAF(FragmentModel):
         return super().similarity(images, texts)
 
     def tile_pairs(self, length: int) -> int:
-        return TILE // (1 + length)
+        return TILE // (self.inputs.dim * (1 + length))
 
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """X images and Y captions of one length -> (X, Y)."""
@@ -237,7 +239,8 @@ class SGRAF(FragmentModel):
         sides = [(images.select(rows), texts.select(columns).trim(length)) for rows, columns, length in places]
         nodes = [checkpoint(self._nodes, *side, use_reentrant=False, preserve_rng_state=False) for side in sides]
         parts = [self._scored(part).flatten() for part in reasoning(nodes)]
-        order = torch.cat([(rows[:, None] * len(texts) + columns).flatten() for rows, columns, _ in places])
+        numbers = torch.arange(len(images) * len(texts), device=parts[0].device).view(len(images), len(texts))
+        order = torch.cat([numbers[rows, columns].flatten() for rows, columns, _ in places])
         return torch.cat(parts)[order.argsort()].view(len(images), len(texts))
 
     def _reasoned(self, nodes: Tensor) -> Tensor:

@@ -70,6 +70,13 @@ def test_a_bidirectional_gru_reads_each_caption_as_if_alone():
         assert not states[row, length:].any()
 
 
+def test_captions_of_one_length_are_read_as_if_packed_and_are_not(monkeypatch):
+    gru, vectors, mask = BiGRU(7, 11), noise(4, 5, 7), torch.tensor([[1] * 5, [1] * 5, [1] * 5, [1] * 4 + [0]]).bool()
+    packed = gru(vectors, mask)[:3]
+    monkeypatch.delattr("models.encoders.pack_padded_sequence")
+    torch.testing.assert_close(gru(vectors[:3], mask[:3]), packed)
+
+
 def test_a_forward_gru_reads_each_caption_as_if_alone():
     gru = ForwardGRU(7, 11)
     states, last = gru(noise(3, 5, 7), MASK)

@@ -110,6 +110,7 @@ def test_loss_and_gradients_are_those_of_pairs_scored_plainly(label, update, sam
 @every_method
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["in tiles", "one by one"])
 def test_few_pairs_and_many_are_learnt_from_alike(label, share, monkeypatch):
+    monkeypatch.setattr(pairs, "BLOCK", 0)
     monkeypatch.setattr(pairs, "SPARSE", share)
     monkeypatch.setattr(pairs, "PIECES", math.inf)
     monkeypatch.setattr(pairs, "TOGETHER", 2)

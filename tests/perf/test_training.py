@@ -17,11 +17,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.data.prepared import Side
+from harness.data.prepared import Side, steps_per_epoch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
 from harness.learn import trainer
 from harness.learn.build import build
+from harness.learn.schedule import Plan
 from harness.progress import unwatched
 from harness.protocol import ImageBatch, Inputs, PairBatch, Retriever, TextBatch
 from harness.spec import registry
@@ -65,7 +66,8 @@ def ready(row: str, size: Size) -> tuple[Retriever, torch.optim.Optimizer, Setti
 def harness_loop(row: str, size: Size, data: Side) -> tuple[Retriever, Callable[[], object]]:
     """The model and one turn: an epoch as the trainer does it, without the dev split."""
     model, optimizer, settings = ready(row, size)
-    return model, lambda: trainer._epoch(model, data, lambda: 0.0, optimizer, settings, 0, [], unwatched)
+    plan = Plan(settings, steps_per_epoch(data, size.batch))
+    return model, lambda: trainer._part(model, data, lambda: 0.0, optimizer, plan, [], unwatched)
 
 
 def bare_loop(row: str, size: Size, data: Side) -> tuple[Retriever, Callable[[], object]]:
