@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from harness.data.split import SPLITS, DataError
 
+BYTE_ORDER_MARK = "\ufeff"
 SPLIT_OF = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 
 
@@ -38,7 +40,7 @@ def _json(path: Path) -> Any:
         return json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from error
 
 
@@ -57,26 +59,60 @@ def _list(found: object, where: str) -> list[Any]:
     return found
 
 
+def _text(found: object, where: str) -> str:
+    """`found`, if it is a text that a line of a UTF-8 file can hold; white space and byte order marks are no matter."""
+    if not isinstance(found, str):
+        raise DataError(f"{where} is {_shown(found)}, not a text")
+    line = " ".join(found.replace(BYTE_ORDER_MARK, " ").split())
+    if bad := next((c for c in line if unicodedata.category(c) in ("Cc", "Cs")), ""):
+        raise DataError(f"{where} has the character U+{ord(bad):04X}, which no line of text can hold")
+    return line
+
+
+def _shown(found: object) -> str:
+    return json.dumps(found) if found is None or isinstance(found, bool | float) else f"a {type(found).__name__}"
+
+
 def _caption(sentence: object, where: str) -> str:
     """The sentence as it was written (`raw`, else its `tokens`), on one line."""
     if isinstance(sentence, Mapping) and "raw" not in sentence and "tokens" in sentence:
-        words = [str(token) for token in _list(sentence["tokens"], f"{where}: tokens")]
+        tokens = _list(sentence["tokens"], f"{where}: tokens")
+        caption = " ".join(_text(token, f"{where}: token {i}") for i, token in enumerate(tokens)).strip()
     else:
-        words = str(_need(sentence, ("raw",), where)["raw"]).split()
-    if not words:
+        caption = _text(_need(sentence, ("raw",), where)["raw"], f"{where}: raw")
+    if not caption:
         raise DataError(f"{where} is empty")
-    return " ".join(words)
+    return " ".join(caption.split())
+
+
+def _id(entry: Mapping[str, Any], where: str) -> str:
+    """The first that is given of `cocoid`, `imgid` and the file name, as a line of its own can hold it."""
+    key = next((key for key in ("cocoid", "imgid") if entry.get(key) is not None), "filename")
+    found = entry[key]
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if not (line := _text(found, f"{where}: {key}")) or line != found:
+        raise DataError(f"{where}: {key} is {found!r}, which is no id: it is blank or has white space to spare")
+    return line
+
+
+def _path(found: object, where: str) -> str:
+    if not isinstance(found, str):
+        raise DataError(f"{where} is {_shown(found)}, not a text")
+    if not found.isprintable():
+        raise DataError(f"{where} is {found!r:.80}, which is not printable")
+    return found
 
 
 def _picture(entry: Mapping[str, Any], where: str) -> Picture:
+    filename, folder = _path(entry["filename"], f"{where}: filename"), entry.get("filepath")
+    folder = "" if folder is None else _path(folder, f"{where}: filepath")
     sentences = _list(entry["sentences"], f"{where}: sentences")
     if not sentences:
-        raise DataError(f"{where} ({entry['filename']}) has no sentences")
-    filename = str(entry["filename"])
-    folder = str(entry.get("filepath") or "")
+        raise DataError(f"{where} ({filename}) has no sentences")
     return Picture(
         filename=f"{folder}/{filename}" if folder else filename,
-        id=str(entry.get("cocoid", entry.get("imgid", filename))),
+        id=_id(entry, where),
         captions=tuple(_caption(s, f"{where}: sentence {i}") for i, s in enumerate(sentences)),
     )
 
@@ -92,8 +128,8 @@ def read(path: Path) -> dict[str, list[Picture]]:
     for number, found in enumerate(entries):
         where = f"{path}: image {number}"
         entry = _need(found, ("filename", "split", "sentences"), where)
-        if entry["split"] not in SPLIT_OF:
-            raise DataError(f"{where}: split {entry['split']!r} is none of {', '.join(SPLIT_OF)}")
+        if not isinstance(entry["split"], str) or entry["split"] not in SPLIT_OF:
+            raise DataError(f"{where}: split {entry['split']!r:.80} is none of {', '.join(SPLIT_OF)}")
         picture = _picture(entry, where)
         if (first := owner.setdefault(picture.id, number)) != number:
             raise DataError(f"{where} has the id of image {first}: {picture.id}")

@@ -3,12 +3,17 @@
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.data import karpathy
+from harness.data import karpathy, precomp
 from harness.data.split import DataError
+from harness.features import Folder
 
 
 def entry(filename: str, split: str = "train", *raw: str, **more: Any) -> dict[str, Any]:
@@ -72,6 +77,19 @@ def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
             "image 0: sentence 0 is a str, not an object with raw",
         ),
         ({"images": [entry("a.jpg", imgid=3), entry("b.jpg", imgid=3)]}, "image 1 has the id of image 0: 3"),
+        ({"images": [entry("a.jpg", imgid=3), entry("b.jpg", imgid="3")]}, "image 1 has the id of image 0: 3"),
+        ({"images": [entry("a.jpg", imgid=True)]}, "image 0: imgid is true, not a text"),
+        ({"images": [entry("a.jpg", cocoid="a\nb")]}, r"image 0: cocoid is 'a\\nb', which is no id"),
+        ({"images": [entry("a.jpg", cocoid=" ")]}, "image 0: cocoid is ' ', which is no id"),
+        ({"images": [entry("a\n.jpg")]}, r"image 0: filename is 'a\\n.jpg', which is not printable"),
+        ({"images": [entry("a.jpg", filepath=["x"])]}, "image 0: filepath is a list, not a text"),
+        ({"images": [entry("a.jpg") | {"split": ["train"]}]}, r"image 0: split \['train'\] is none of"),
+        ({"images": [entry("a.jpg") | {"sentences": [{"raw": None}]}]}, "sentence 0: raw is null, not a text"),
+        ({"images": [entry("a.jpg") | {"sentences": [{"raw": float("nan")}]}]}, "sentence 0: raw is NaN, not a text"),
+        ({"images": [entry("a.jpg", "val", "a \x1b[2J dog")]}, r"sentence 0: raw has the character U\+001B"),
+        ({"images": [entry("a.jpg", "val", "\ud800")]}, r"sentence 0: raw has the character U\+D800"),
+        ({"images": [entry("a.jpg", "val", "\ufeff")]}, "sentence 0 is empty"),
+        ({"images": [entry("a.jpg") | {"sentences": [{"tokens": [" ", "\n"]}]}]}, "sentence 0 is empty"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, content: object, message: str) -> None:
@@ -90,6 +108,49 @@ def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) ->
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
         karpathy.read(path)
+
+
+def test_null_ids_are_no_ids(tmp_path: Path) -> None:
+    images = [entry("a.jpg", cocoid=None, imgid=0), entry("b.jpg", cocoid=None, imgid=None)]
+    assert [p.id for p in karpathy.read(written(tmp_path, {"images": images}))["train"]] == ["0", "b.jpg"]
+
+
+def test_a_deep_nest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text("[" * 10**5)
+    with pytest.raises(DataError, match="not JSON"):
+        karpathy.read(path)
+
+
+words = st.text(max_size=6) | st.sampled_from(
+    ["a", " ", "\n", "\ufeff", "\u2028", "\x1c", "\x00", "ü", "\ud800", None, 3]
+)
+sentence = st.fixed_dictionaries({"raw": words}) | st.fixed_dictionaries({"tokens": st.lists(words, max_size=3)})
+images = st.fixed_dictionaries(
+    {
+        "filename": words,
+        "split": st.sampled_from(["train", "restval", "val", "test"]),
+        "sentences": st.lists(sentence, min_size=1, max_size=3),
+    },
+    optional={"imgid": words | st.integers(), "cocoid": words | st.integers()},
+)
+
+
+@given(st.lists(images, min_size=1, max_size=4))
+def test_what_is_accepted_is_read_back_from_the_folder_written(entries: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            accepted = karpathy.read(written(folder, {"images": entries}))
+        except DataError:
+            return
+        for split, pictures in accepted.items():
+            Folder(folder, {}).write_texts(split, pictures)
+            np.save(folder / f"{split}_ims.npy", np.arange(2.0 * len(pictures)).reshape(-1, 1, 2))
+            found = precomp.load(split, folder)
+            assert found.images.ids == tuple(p.id for p in pictures)
+            assert found.captions == tuple(caption for p in pictures for caption in p.captions)
+            assert found.caption_to_image.tolist() == [i for i, p in enumerate(pictures) for _ in p.captions]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
