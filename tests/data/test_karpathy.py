@@ -122,21 +122,31 @@ def test_a_deep_nest_is_refused(tmp_path: Path) -> None:
         karpathy.read(path)
 
 
-words = st.text(max_size=6) | st.sampled_from(
-    ["a", " ", "\n", "\ufeff", "\u2028", "\x1c", "\x00", "ü", "\ud800", None, 3]
+said = st.sampled_from(["a", "a  b", " ü\n", "\ufeffa", "\u2028b\x1c", "\x85c\r\n", "d\u200de"]) | st.text(
+    min_size=1, max_size=6
 )
-sentence = st.fixed_dictionaries({"raw": words}) | st.fixed_dictionaries({"tokens": st.lists(words, max_size=3)})
-images = st.fixed_dictionaries(
+sentence = st.fixed_dictionaries({"raw": said}) | st.fixed_dictionaries(
+    {"tokens": st.lists(said, min_size=1, max_size=3)}
+)
+identity = (
+    st.none()
+    | st.integers()
+    | st.sampled_from(["a b", "ü", "\ufeffa", "a\nb", "\u2028", "a\x0bb"])
+    | st.text(max_size=4)
+)
+image = st.fixed_dictionaries(
     {
-        "filename": words,
         "split": st.sampled_from(["train", "restval", "val", "test"]),
         "sentences": st.lists(sentence, min_size=1, max_size=3),
     },
-    optional={"imgid": words | st.integers(), "cocoid": words | st.integers()},
+    optional={"imgid": identity, "cocoid": identity},
+)
+images = st.lists(image, min_size=1, max_size=4).map(
+    lambda entries: [entry | {"filename": f"{n}.jpg"} for n, entry in enumerate(entries)]
 )
 
 
-@given(st.lists(images, min_size=1, max_size=4))
+@given(images)
 def test_what_is_accepted_is_read_back_from_the_folder_written(entries: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
