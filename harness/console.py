@@ -105,7 +105,8 @@ def cut_note(job: Job, record: Record) -> str:
     """How many captions were longer than allowed; "" where none was."""
     sides = [side for side in record.data.values() if isinstance(side, Mapping)]
     cut, captions = (sum(side.get(name, 0) for side in sides) for name in ("captions_cut", "captions"))
-    return f"; {cut} of {captions} captions cut to {job.settings.max_words} words" if cut else ""
+    most = min((side.get("words_at_most", job.settings.max_words) for side in sides), default=0)
+    return f"; {cut} of {captions} captions cut to {most} words" if cut else ""
 
 
 def unknown_note(record: Record) -> str:

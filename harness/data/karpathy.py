@@ -72,7 +72,10 @@ def _id(entry: Mapping[str, Any], keys: tuple[str, ...], where: str) -> str:
     found = next((entry[key] for key in keys if entry.get(key) is not None), None)
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
-    return checked_name(found, f"{where}: {keys[0]}")
+    name = checked_name(found, f"{where}: {keys[0]}")
+    if name != " ".join(name.split()):
+        raise DataError(f"{where}: {keys[0]} is {ascii(name)[:80]}, an id with white space to spare")
+    return name
 
 
 def _picture(entry: Mapping[str, Any], where: str) -> Picture:

@@ -11,6 +11,7 @@ import io
 import os
 import tarfile
 import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from harness.data.memo import Stamp, stamp
 from harness.data.split import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # too many pixels are refused, not warned of
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -122,8 +126,12 @@ class Pictures:
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
             raise OSError(f"it cannot be unpacked: {error}") from error
 
+    def stamp(self, path: str) -> Stamp:
+        """Of the file that holds the picture: itself, or the archive.  Raises OSError."""
+        return stamp(self.root / path if self.root.is_dir() else self.root)
+
     def picture(self, path: str) -> Image.Image:
-        """The whole picture, `upright`.  Raises DataError, also for one of more than twice Pillow's limit of pixels."""
+        """The whole picture, `upright`.  Raises DataError, also for one of more pixels than Pillow's limit."""
         try:
             with Image.open(io.BytesIO(self.read(path)), formats=FORMATS) as picture:
                 return upright(picture)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
 
+from harness.data import pretrained
 from harness.data.split import DataError
 
 LEAST_POSITIONS = 3  # [CLS], a piece, [SEP]
@@ -83,10 +83,9 @@ class TokenStates(nn.Module):
 def _loaded(kind, name: str):
     """A folder that lacks files, or a name no hub answers to, becomes one clear line."""
     folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise DataError(f"text model folder {name} has no config.json")
-    logging.disable_progress_bar()  # of reading a file that lies on the disk
+    if folder.is_dir() and not (folder / pretrained.CONFIG).exists():
+        raise DataError(f"text model folder {name} has no {pretrained.CONFIG}")
     try:
-        return kind.from_pretrained(name)
+        return pretrained.loaded(kind, name)
     except (OSError, ValueError) as error:
         raise DataError(f"text model {name} cannot be loaded: {str(error).splitlines()[0]}") from None

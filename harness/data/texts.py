@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from harness.data.split import DataError
 
+BYTE_ORDER_MARK = "\ufeff"  # readers of files take it away where it comes first
 LONGEST_NAME = 200  # bytes; a results folder adds its suite, and file systems end at 255
 
 
@@ -39,7 +40,7 @@ def one_line(text: str, where: str) -> str:
         kinds = [unicodedata.category(c) for c in text]
         if "Cs" in kinds:
             raise DataError(f"{where} holds half a character (a surrogate): {ascii(text)[:80]}")
-        text = "".join(" " if kind == "Cc" else c for c, kind in zip(text, kinds, strict=True))
+        text = "".join(" " if kind == "Cc" or c == BYTE_ORDER_MARK else c for c, kind in zip(text, kinds, strict=True))
     return " ".join(text.split())
 
 
@@ -47,7 +48,7 @@ def checked_name(found: object, where: str) -> str:
     """A text that can be shown on one line and written to a file.  Raises DataError."""
     if not isinstance(found, str) or not found.strip():
         raise DataError(f"{where} is {ascii(found)[:80]}, need a text")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in found):
+    if BYTE_ORDER_MARK in found or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in found):
         raise DataError(f"{where} is {ascii(found)[:80]}, which holds control characters or half characters")
     return found
 

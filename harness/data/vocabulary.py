@@ -95,6 +95,7 @@ class Tokens:
     ids: np.ndarray  # (M, L) int32, 0 where padded
     lengths: np.ndarray  # (M,) int64
     cut: int = 0  # captions that were longer than allowed
+    most: int = 0  # tokens that a caption was allowed
     unknown: float = 0.0  # share of unknown words, start and end not counted
 
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +110,14 @@ def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tok
 
     One with more tokens than `max_words`, or than the tokenizer's model reads, is cut; its last (`<end>`, [SEP]) stays.
     """
-    max_words = min(max_words, tokenizer.longest or max_words)
+    most = min(max_words, tokenizer.longest or max_words)
     encoded = [tokenizer.encode(caption) for caption in captions]
-    unknown = sum(ids.count(tokenizer.unknown) for ids in encoded) / max(1, sum(len(ids) - 2 for ids in encoded))
-    cut = sum(len(ids) > max_words for ids in encoded)
-    encoded = [ids if len(ids) <= max_words else [*ids[: max_words - 1], ids[-1]] for ids in encoded]
+    unknown = sum(number == tokenizer.unknown for ids in encoded for number in ids)
+    share = unknown / max(1, sum(len(ids) - 2 for ids in encoded))
+    cut = sum(len(ids) > most for ids in encoded)
+    encoded = [ids if len(ids) <= most else [*ids[: most - 1], ids[-1]] for ids in encoded]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
-    return Tokens(table, lengths, cut, unknown)
+    return Tokens(table, lengths, cut, most, share)

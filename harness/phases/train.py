@@ -98,6 +98,7 @@ def _described(side: Side) -> dict[str, Any]:
         "dim": split.images.dim,
         "fold_images": split.fold_images,
         "captions_cut": side.tokens.cut,
+        "words_at_most": side.tokens.most,
         "unknown_words": round(side.tokens.unknown, 4),
         "notes": list(split.notes),
     }

@@ -3,14 +3,17 @@
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.data import karpathy
+from harness.data import karpathy, precomp
 from harness.data.split import DataError
+from harness.features import Folder
 
 
 def entry(filename: str, split: str = "train", *raw: str, **more: Any) -> dict[str, Any]:
@@ -92,6 +95,59 @@ def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) ->
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
         karpathy.read(path)
+
+
+def test_null_ids_are_no_ids(tmp_path: Path) -> None:
+    images = [entry("a.jpg", cocoid=None, imgid=0), entry("b.jpg", cocoid=None, imgid=None)]
+    assert [p.id for p in karpathy.read(written(tmp_path, {"images": images}))["train"]] == ["0", "b.jpg"]
+
+
+def test_a_deep_nest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text("[" * 10**5)
+    with pytest.raises(DataError, match="not JSON"):
+        karpathy.read(path)
+
+
+said = st.sampled_from(["a", "a  b", " ü\n", "\ufeffa", "\u2028b\x1c", "\x85c\r\n", "d\u200de"]) | st.text(
+    min_size=1, max_size=6
+)
+sentence = st.fixed_dictionaries({"raw": said}) | st.fixed_dictionaries(
+    {"tokens": st.lists(said, min_size=1, max_size=3)}
+)
+identity = (
+    st.none()
+    | st.integers()
+    | st.sampled_from(["a b", "ü", "\ufeffa", "a\nb", "\u2028", "a\x0bb"])
+    | st.text(max_size=4)
+)
+image = st.fixed_dictionaries(
+    {
+        "split": st.sampled_from(["train", "restval", "val", "test"]),
+        "sentences": st.lists(sentence, min_size=1, max_size=3),
+    },
+    optional={"imgid": identity, "cocoid": identity},
+)
+images = st.lists(image, min_size=1, max_size=4).map(
+    lambda entries: [entry | {"filename": f"{n}.jpg"} for n, entry in enumerate(entries)]
+)
+
+
+@given(images)
+def test_what_is_accepted_is_read_back_from_the_folder_written(entries: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            accepted = karpathy.read(written(folder, {"images": entries}))
+        except DataError:
+            return
+        for split, pictures in accepted.items():
+            Folder(folder, {}).write_texts(split, pictures)
+            np.save(folder / f"{split}_ims.npy", np.arange(2.0 * len(pictures)).reshape(-1, 1, 2))
+            found = precomp.load(split, folder)
+            assert found.images.ids == tuple(p.id for p in pictures)
+            assert found.captions == tuple(caption for p in pictures for caption in p.captions)
+            assert found.caption_to_image.tolist() == [i for i, p in enumerate(pictures) for _ in p.captions]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -76,3 +76,28 @@ def test_only_listed_formats_are_opened(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.jpg").write_bytes(written.getvalue())
     with pytest.raises(DataError, match=r"a\.jpg is no readable picture: unknown picture format$"):
         Pictures(tmp_path).picture("a.jpg")
+
+
+def test_palettes_and_print_colours_become_the_colours_they_stand_for(tmp_path: Path) -> None:
+    plain = red_and_blue()
+    plain.quantize(2).save(tmp_path / "palette.png")
+    plain.convert("CMYK").save(tmp_path / "print.tif")
+    clear = Image.new("P", (1, 1), 0)
+    clear.putpalette([9, 9, 9])
+    clear.save(tmp_path / "clear.png", transparency=0)
+    pictures = Pictures(tmp_path)
+    for name in ("palette.png", "print.tif"):
+        found = pictures.picture(name)
+        assert (found.mode, found.getpixel((0, 0)), found.getpixel((7, 3))) == ("RGB", LEFT, RIGHT)
+    assert pictures.picture("clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("limit", [31, 15])
+def test_more_pixels_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Of 8 x 4 pixels: above the limit, where Pillow warns, and above its double, where it stops."""
+    red_and_blue().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32)
+    assert Pictures(tmp_path).picture("a.png").size == (8, 4)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(DataError, match=r"a\.png is no readable picture: Image size \(32 pixels\) exceeds limit of"):
+        Pictures(tmp_path).picture("a.png")
