@@ -4,7 +4,7 @@ python -m harness.report.texts            writes both
 python -m harness.report.texts --check    exits 1 where they are not what the records say
 
 README.md has slots, `<!-- fill: EXPRESSION -->` to `<!-- end -->`; FINDINGS.md is made whole from FINDINGS.md.j2 beside
-it.  Expressions are Jinja's; their functions are those of `Facts`, and `best` and `answer`.
+it.  Expressions are Jinja's; their functions are those of `Facts`, and those of `SAYINGS`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from harness.spec import plugins
 
 README, FINDINGS = "README.md", "results/FINDINGS.md"
 SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+SAYINGS = (answer.best, answer.answer, answer.took, answer.photographs)
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -65,7 +67,7 @@ def rendered(template: str, facts: Facts, where: str) -> str:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     try:
         return environment.from_string(template).render(
-            facts=facts, best=partial(answer.best, facts), answer=partial(answer.answer, facts)
+            facts=facts, **{say.__name__: partial(say, facts) for say in SAYINGS}
         )
     except (TemplateError, TypeError) as error:
         raise RecordError(f"{where}: {error}") from None

@@ -7,7 +7,7 @@ from math import floor, log10
 import pandas as pd
 
 from harness.measure.intervals import mean_sd
-from harness.report.formats import ABSENT, Sheet, decimals, markdown, significant
+from harness.report.formats import ABSENT, Sheet, decimals, markdown
 from harness.report.read.rows import Row
 from harness.report.texts.facts import GALLERY, WORDS, Facts, listed, mean_rsum, query_ms, shown_ms
 from harness.spec import registry
@@ -65,7 +65,7 @@ def leaders(facts: Facts, folder: str) -> str:
 
 
 def _power(order: int) -> str:
-    return significant(10.0**order, 1)
+    return f"{10.0**order:,.10g}"
 
 
 def added(facts: Facts, folder: str) -> str:
@@ -94,8 +94,8 @@ def half_trained(facts: Facts, folder: str) -> str:
     """How many runs end while they still improve."""
     ended, trained = facts.rising(folder)
     return (
-        f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may reorder "
-        "the rows; all rows share one learning rate, for which they were not asked equally often."
+        f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may "
+        "change their order; all rows share one learning rate, for which they were not asked equally often."
     )
 
 
@@ -108,4 +108,23 @@ def not_run(facts: Facts, folder: str) -> str:
     return (
         f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "
         f"{len(rows)} rows, which therefore have no interval over seeds; a search of its own settings for any row."
+    )
+
+
+def took(facts: Facts, folder: str) -> str:
+    """How long the runs of a folder took, as they say themselves."""
+    minutes, runs, threads = facts.minutes(folder)
+    return (
+        f"The {runs} runs of `{folder}` took {decimals(0)(minutes)} minutes to train, encode and score, on {threads} "
+        f"CPU thread{'s' * (threads != '1')} each, about {decimals(0)(minutes / 2)} on two idle cores; timing and "
+        "installation come on top.\n"
+    )
+
+
+def photographs(facts: Facts, folder: str) -> str:
+    """What a folder of a few epochs is, plainly."""
+    ended, trained = facts.rising(folder)
+    return (
+        f"{facts.count(folder, 'train')} training images and {facts.setting(folder, 'epochs')} epochs, after which "
+        f"{ended} of {trained} runs still were at their best dev epoch.\n"
     )

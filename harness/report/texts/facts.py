@@ -21,7 +21,7 @@ from harness.measure.estimates import Estimate
 from harness.measure.intervals import Interval, mean_sd, paired_bootstrap
 from harness.measure.verdicts import Word, corrected, detectable, word
 from harness.record import CostRecord, RecordError
-from harness.report.formats import decimals, interval, signed, significant
+from harness.report.formats import decimals, interval, signed, significant, whole
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
 from harness.report.tables import ablations, reranking
@@ -106,6 +106,19 @@ class Facts:
         runs = [run.record for row in self.rows(folder) for run in row.runs]
         trained = [record for record in runs if record.history]
         return sum(record.best_epoch == len(record.history) - 1 for record in trained), len(trained)
+
+    def minutes(self, folder: str) -> tuple[float, int, str]:
+        """What the runs of a folder took by their own clocks, those of ablations included, how many there are, and the
+        threads they had, `1 or 2`."""
+        records = [run.record for run in self.group(folder).runs if not run.record.members]
+        threads = sorted({record.provenance["machine"]["threads"] for record in records})
+        took = sum(sum(record.seconds.values()) for record in records)
+        return took / 60, len(records), " or ".join(map(str, threads))
+
+    def best_dev(self, folder: str, name: str) -> str:
+        """Best dev Rsum, a mean over seeds."""
+        histories = [run.record.history for run in self.row(folder, name).runs]
+        return decimals(0)(float(np.mean([max(epoch["dev_rsum"] for epoch in history) for history in histories])))
 
     def _gains(self, folder: str) -> tuple[Gain, ...]:
         pairs = [
@@ -217,7 +230,10 @@ def query_ms(cost: CostRecord | None, items: int = GALLERY) -> tuple[float, bool
 
 
 def shown_ms(found: tuple[float, bool]) -> str:
-    return ("" if found[1] else "≈") + significant(found[0], 2)
+    """Two figures, `0.91`, `1,200`; ≈ before what was not measured."""
+    ms, measured = found
+    rounded = float(f"{ms:.2g}")
+    return ("" if measured else "≈") + (whole(rounded) if rounded >= 100 else significant(ms, 2))
 
 
 def listed(names: Sequence[str]) -> str:
