@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: full smoke test quick portable bench lint format types report browser clean
+.PHONY: full smoke test quick portable bench lint format types report docs browser clean
 
 full: $(READY)  ## all methods on the embedded data, then the comparison table
 	$(BIN)/python -m harness.run --suite full
@@ -39,8 +39,12 @@ format: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-report: $(READY)  ## are the committed tables, figures and pages those of the committed records?
+report: $(READY)  ## are the committed tables, figures and texts those of the committed records?
 	for folder in results/reference/*/; do $(BIN)/python -m harness.report --check "$$folder" || exit 1; done
+	$(BIN)/python -m harness.report.texts --check
+
+docs: $(READY)  ## pages of all modules from their docstrings, in build/api; a warning is an error
+	$(BIN)/python -W error -m pdoc --output-directory build/api harness models baselines ablations
 
 browser:  ## Debian's Chromium for the tests of the page; without it they are skipped
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }

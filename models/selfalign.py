@@ -11,9 +11,8 @@ of real items enter the cluster assignment, and a batch of one pair normalises b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -193,7 +192,8 @@ def context_loss(
     return torch.nn.functional.softplus(rest - positives)[mask].mean()  # -log(e^p / (e^p + e^rest))
 
 
-class Context(NamedTuple):
+@dataclass(frozen=True)
+class Context:
     """What the context level sees of one side; unit rows."""
 
     guide: Tensor  # (B, d) the mean fragment, mapped
@@ -346,7 +346,7 @@ class SelfAlign(Independent):
         In training `_extended` has kept it, for a second run would count twice in the running statistics.
         """
         if "selfalign_guide" in encoded.extras:
-            return Context(*(encoded.extras[f"selfalign_{name}"] for name in Context._fields))
+            return Context(*(encoded.extras[f"selfalign_{field.name}"] for field in fields(Context)))
         return head(*required(encoded, side, "contextual", self.inputs.dim))
 
     def _extended(self, encoded: Encoded, context: Context, block: Tensor) -> Encoded:
@@ -356,7 +356,8 @@ class SelfAlign(Independent):
         if embedding.ndim == 3 and self.views == 1:
             raise ValueError(f"{type(self.host).__name__} makes several views of an image but says `views` = 1")
         if self.training:
-            extras = {**extras, **{f"selfalign_{name}": value for name, value in context._asdict().items()}}
+            seen = {f"selfalign_{field.name}": getattr(context, field.name) for field in fields(Context)}
+            extras = {**extras, **seen}
         if self.views == 1:
             return replace(encoded, embedding=torch.cat([embedding, block], 1), extras=extras)
         return replace(encoded, shared=block if shared is None else torch.cat([shared, block], 1), extras=extras)

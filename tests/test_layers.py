@@ -33,7 +33,7 @@ REPORT = (  # the wings of the report, likewise
     ("harness/report/read",),
     ("harness/report/tables",),
     ("harness/report/figures", "harness/report/compare"),
-    ("harness/report/page",),
+    ("harness/report/page", "harness/report/texts"),
     ("harness/report/outputs.py",),
     ("harness/report/__init__.py",),
     ("harness/report/__main__.py",),

@@ -1,0 +1,130 @@
+"""The README's table and its answer in five lines, of one folder of reference results."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+import pandas as pd
+
+from harness.measure.intervals import mean_sd
+from harness.report.formats import ABSENT, Sheet, decimals, markdown
+from harness.report.read.rows import Row
+from harness.report.texts.facts import GALLERY, WORDS, Facts, listed, mean_rsum, query_ms, shown_ms
+from harness.spec import registry
+
+
+def best(facts: Facts, folder: str, each: int = 5) -> str:
+    """The best rows of each family, each method and each host with SelfAlign once, best first; a Markdown table."""
+    chosen = []
+    for family in ("independent", "interactive"):
+        by_model: dict[tuple[str, bool], Row] = {}
+        for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
+            by_model.setdefault((row.model.method, row.model.selfalign is not None), row)
+        chosen += list(by_model.values())[:each]
+    cells = [_cells(row) for row in sorted(chosen, key=mean_rsum, reverse=True)]
+    table = pd.DataFrame(cells, dtype=str)
+    return markdown(Sheet("", table, table, names=2)).partition("\n\n")[2]
+
+
+def _cells(row: Row) -> dict[str, str]:
+    def over_seeds(metric: str) -> str:
+        mean, sd = mean_sd([run.accuracy[metric] for run in row.runs])
+        return " ± ".join(decimals(1)(value) for value in (mean, sd) if value is not None)
+
+    time = query_ms(row.cost)
+    return {
+        "method": row.name,
+        "family": row.family,
+        "Rsum": over_seeds("rsum"),
+        "i2t R@1": over_seeds("i2t_r1"),
+        "t2i R@1": over_seeds("t2i_r1"),
+        "ms/query": shown_ms(time) if time else ABSENT,
+        "seeds": str(len(row.runs)),
+    }
+
+
+def answer(facts: Facts, folder: str) -> str:
+    """What the records say and what they cannot, as a list of five."""
+    lines = (leaders, added, unseen, half_trained, not_run)
+    return "\n".join(f"{place}. {line(facts, folder)}" for place, line in enumerate(lines, start=1)) + "\n"
+
+
+def leaders(facts: Facts, folder: str) -> str:
+    """The best row of every order of magnitude of query time."""
+    best_of: dict[int, Row] = {}
+    for row in facts.rows(folder):
+        if (found := query_ms(row.cost)) is not None:
+            order = floor(log10(found[0]))
+            best_of[order] = max(best_of.get(order, row), row, key=mean_rsum)
+    told = [
+        f"`{row.name}` ({facts.rsum(folder, row.name)} in {facts.query_ms(folder, row.name)} ms) "
+        f"from {_power(order)} to {_power(order + 1)} ms"
+        for order, row in sorted(best_of.items())
+    ]
+    return f"**Which rows lead**, by Rsum, at which time of a query among {GALLERY:,} images: {listed(told)}."
+
+
+def _power(order: int) -> str:
+    return f"{10.0**order:,.10g}"
+
+
+def added(facts: Facts, folder: str) -> str:
+    """What SelfAlign adds to each host, and how sure that is."""
+    told = [f"`{gain.host.name}` {gain} ({WORDS[gain.word]})" for gain in facts.gains(folder)]
+    return (
+        f"**What SelfAlign adds to its host**, in Rsum with a 95% interval over seeds and images, corrected for the "
+        f"{len(told)} hosts asked (Holm): {', '.join(told)}."
+    )
+
+
+def unseen(facts: Facts, folder: str) -> str:
+    """How large a true difference would have gone unseen."""
+    sizes = {gain.host.name: size for gain in facts.gains(folder) if (size := gain.unseen) is not None}
+    if not sizes:
+        return "**What could not be seen**: one seed a row does not tell."
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    return (
+        f"**What could not be seen**: more than one in five such experiments would miss a true difference below "
+        f"{decimals(0)(sizes[least])} (on `{least}`) to {decimals(0)(sizes[most])} (on `{most}`) Rsum, even before the "
+        "correction; undecided is not the same as none."
+    )
+
+
+def half_trained(facts: Facts, folder: str) -> str:
+    """How many runs end while they still improve."""
+    ended, trained = facts.rising(folder)
+    return (
+        f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may "
+        "change their order; all rows share one learning rate, for which they were not asked equally often."
+    )
+
+
+def not_run(facts: Facts, folder: str) -> str:
+    """Rows that are not there, and rows of a single seed."""
+    rows = facts.rows(folder)
+    here = {row.name for row in rows}
+    missing = [f"`{label}`" for label in registry.labels() if label not in here and label != "chance"]
+    single = sum(len(row.runs) == 1 for row in rows)
+    return (
+        f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "
+        f"{len(rows)} rows, which therefore have no interval over seeds; a search of its own settings for any row."
+    )
+
+
+def took(facts: Facts, folder: str) -> str:
+    """How long the runs of a folder took, as they say themselves."""
+    minutes, runs, threads = facts.minutes(folder)
+    return (
+        f"The {runs} runs of `{folder}` took {decimals(0)(minutes)} minutes to train, encode and score, on {threads} "
+        f"CPU thread{'s' * (threads != '1')} each, about {decimals(0)(minutes / 2)} on two idle cores; timing and "
+        "installation come on top.\n"
+    )
+
+
+def photographs(facts: Facts, folder: str) -> str:
+    """What a folder of a few epochs is, plainly."""
+    ended, trained = facts.rising(folder)
+    return (
+        f"{facts.count(folder, 'train')} training images and {facts.setting(folder, 'epochs')} epochs, after which "
+        f"{ended} of {trained} runs still were at their best dev epoch.\n"
+    )

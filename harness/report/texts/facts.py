@@ -1,0 +1,261 @@
+"""What the records under `results/` say, one function a kind of statement: numbers as texts have them.
+
+A text names a folder of `results/reference` and rows in it.  What records do not hold raises RecordError: a text
+cannot say what was not measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from harness import ROOT
+from harness.measure import estimates
+from harness.measure.estimates import Estimate
+from harness.measure.intervals import Interval, mean_sd, paired_bootstrap
+from harness.measure.verdicts import Word, corrected, detectable, word
+from harness.record import CostRecord, RecordError
+from harness.report.formats import decimals, interval, signed, significant, whole
+from harness.report.read.groups import Group, collect
+from harness.report.read.rows import Row
+from harness.report.tables import ablations, reranking
+from harness.report.tables.claims import is_host
+
+GALLERY = 1_000  # images, where a text names no size
+T = TypeVar("T")
+WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "equivalent": "no difference that matters",
+    "undecided": "undecided",
+}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What SelfAlign adds to one host, among all hosts of a folder that were asked together."""
+
+    host: Row
+    row: Row
+    estimate: Estimate  # of Rsum, over the seeds both ran and over images
+    interval: Interval | None  # 95%, corrected by Holm for the hosts of the folder
+    word: Word
+
+    @property
+    def unseen(self) -> float | None:
+        """The least true difference that would have been told from zero in four of five such experiments."""
+        return detectable(self.estimate)
+
+    def __str__(self) -> str:
+        return " ".join([signed(self.estimate.value), *([interval(self.interval)] if self.interval else [])])
+
+
+class Facts:
+    """Of one folder of results: `reference/FOLDER` holds records, `tuned/*.json` condensed trials."""
+
+    def __init__(self, results: Path = ROOT / "results") -> None:
+        self.results = results
+        self.group: Callable[[str], Group] = cache(self._group)
+        self.gains: Callable[[str], tuple[Gain, ...]] = cache(self._gains)
+        self._trials: Callable[[str], list[dict[str, Any]]] = cache(self._read_trials)
+
+    def _group(self, folder: str) -> Group:
+        groups = collect(self.results / "reference" / folder)
+        if len(groups) != 1:
+            raise RecordError(f"{folder} holds records of {len(groups)} settings; a text names one")
+        return groups[0]
+
+    def rows(self, folder: str, family: str = "", host: str = "") -> list[Row]:
+        """Rows with runs, single models alone, chance aside; of one family, or those of one host."""
+        return [
+            row
+            for row in self.group(folder).rows
+            if row.runs and not row.is_chance and not row.is_ensemble
+            if family in ("", row.family) and host in ("", row.model.host)
+        ]
+
+    def row(self, folder: str, name: str) -> Row:
+        return _only(folder, name, [row for row in self.group(folder).rows if row.name == name and row.runs])
+
+    def setting(self, folder: str, name: str) -> Any:
+        """`epochs`, or `train_images` of the data."""
+        group = self.group(folder)
+        return _only(folder, name, [part[name] for part in (group.settings, group.data) if name in part])
+
+    def count(self, folder: str, split: str, what: str = "images") -> str:
+        """How many images or captions a split has, `2,000`."""
+        return f"{self.rows(folder)[0].runs[0].record.data[split][what]:,}"
+
+    def rsum(self, folder: str, name: str, digits: int = 0) -> str:
+        """Mean over seeds."""
+        return decimals(digits)(mean_rsum(self.row(folder, name)))
+
+    def dev_by_epoch(self, folder: str, name: str) -> str:
+        """Dev Rsum of the first seed after each epoch, `5, 138, 190`."""
+        history = self.row(folder, name).runs[0].record.history
+        return ", ".join(decimals(0)(epoch["dev_rsum"]) for epoch in history)
+
+    def rising(self, folder: str) -> tuple[int, int]:
+        """How many training runs end at their best dev epoch, and of how many."""
+        runs = [run.record for row in self.rows(folder) for run in row.runs]
+        trained = [record for record in runs if record.history]
+        return sum(record.best_epoch == len(record.history) - 1 for record in trained), len(trained)
+
+    def minutes(self, folder: str) -> tuple[float, int, str]:
+        """What the runs of a folder took by their own clocks, those of ablations included, how many there are, and the
+        threads they had, `1 or 2`."""
+        records = [run.record for run in self.group(folder).runs if not run.record.members]
+        threads = sorted({record.provenance["machine"]["threads"] for record in records})
+        took = sum(sum(record.seconds.values()) for record in records)
+        return took / 60, len(records), " or ".join(map(str, threads))
+
+    def best_dev(self, folder: str, name: str) -> str:
+        """Best dev Rsum, a mean over seeds."""
+        histories = [run.record.history for run in self.row(folder, name).runs]
+        return decimals(0)(float(np.mean([max(epoch["dev_rsum"] for epoch in history) for history in histories])))
+
+    def _gains(self, folder: str) -> tuple[Gain, ...]:
+        pairs = [
+            (host, row)
+            for row in self.rows(folder)
+            if row.model.selfalign is not None
+            for host in self.rows(folder)
+            if is_host(host, row)
+        ]
+        found = [_difference(row, host) for host, row in pairs]
+        bounds = corrected(found)
+        return tuple(
+            Gain(host, row, estimate, known, word(known))
+            for (host, row), estimate, known in zip(pairs, found, bounds, strict=True)
+        )
+
+    def gain(self, folder: str, host: str) -> Gain:
+        """What SelfAlign adds to a host; reads `+14.3 [4.8, 23.7]`."""
+        return _only(folder, host, [gain for gain in self.gains(folder) if gain.host.name == host])
+
+    def hosts(self, folder: str, *words: str) -> str:
+        """The hosts to which SelfAlign is `better`, `worse`, `equivalent` or `undecided`, `vsepp and vsrn`."""
+        return listed([gain.host.name for gain in self.gains(folder) if gain.word in words])
+
+    def arm(self, folder: str, question: str, base: str, arm: str) -> str:
+        """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6] ○`."""
+        found = ablations.by_question([self.group(folder)]).get(question, [])
+        arms = [a for ablation in found if ablation.base.name == base for a in ablation.arms if a.name == arm]
+        return ablations.shown(_only(folder, f"{question}: {base}, {arm}", arms))
+
+    def told_apart(self, folder: str, name: str) -> dict[str, str]:
+        """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over queries."""
+        row, found = self.row(folder, name), {"above": [], "level": [], "behind": []}
+        for other in self.rows(folder, "interactive"):
+            low, high = paired_bootstrap(row.ranks(), other.ranks())
+            found["above" if low > 0 else "behind" if high < 0 else "level"].append(other.name)
+        return {where: listed(names) for where, names in found.items()}
+
+    def query_ms(self, folder: str, name: str, items: int = GALLERY) -> str:
+        """One caption, encoded and searched among so many images; ≈ where that was extrapolated."""
+        return shown_ms(self.query(folder, self.row(folder, name), items))
+
+    def query(self, folder: str, row: Row, items: int = GALLERY) -> tuple[float, bool]:
+        """Milliseconds, and whether they were measured."""
+        found = query_ms(row.cost, items)
+        if found is None:
+            raise RecordError(f"{folder}: no single query of {row.name} among {items} images was timed")
+        return found
+
+    def query_span(self, folder: str, rows: Sequence[Row], items: int = GALLERY) -> str:
+        """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over."""
+        times = [found for row in rows if (found := query_ms(row.cost, items))]
+        if not times:
+            raise RecordError(f"{folder}: none of these rows was timed")
+        return f"{shown_ms(min(times))} to {shown_ms(max(times))}"
+
+    def unmeasured(self, folder: str, other: str) -> str:
+        """Rows of another folder of which this one has no time, `a and b`."""
+        timed = {row.name for row in self.rows(folder) if query_ms(row.cost)}
+        return listed([row.name for row in self.rows(other) if row.name not in timed])
+
+    def rerank(self, folder: str, retriever: str, reranker: str, k: int) -> tuple[str, str]:
+        """Rsum of a shortlist of k put in order by another model, and its ms for one encoded caption."""
+        pairs = self.group(folder).reranks
+        points = [p for p in reranking.points(pairs) if (p.retriever, p.reranker, p.k) == (retriever, reranker, k)]
+        point = _only(folder, f"{reranker} behind {retriever}, k {k}", points)
+        if point.t2i_ms is None:
+            raise RecordError(f"{folder}: {reranker} behind {retriever} was not timed")
+        return decimals(0)(point.accuracy["rsum"]), significant(point.t2i_ms, 2)
+
+    def dev(self, data: str, row: str, **conditions: Any) -> str:
+        """Best dev Rsum of condensed trials of a row, a mean over seeds where several were run alike.
+
+        conditions: fields of a trial, such as lr.  Raises RecordError where they leave trials of unlike settings.
+        """
+        found = [trial for trial in self._trials(data) if trial["row"] == row and _fits(trial, conditions)]
+        seeds = [trial["seed"] for trial in found]
+        if not found or len(set(seeds)) < len(seeds):
+            raise RecordError(f"tuned/shared-rate-{data}.json: {len(found)} trials of {row} with {conditions}")
+        return decimals(0)(float(np.mean([trial["dev_rsum"] for trial in found])))
+
+    def trials(self, data: str, **conditions: Any) -> tuple[int, int]:
+        """Fewest and most condensed trials of the rows that had any."""
+        rows = [trial["row"] for trial in self._trials(data) if _fits(trial, conditions)]
+        counts = [rows.count(row) for row in set(rows)]
+        if not counts:
+            raise RecordError(f"tuned/shared-rate-{data}.json: no trials with {conditions}")
+        return min(counts), max(counts)
+
+    def _read_trials(self, data: str) -> list[dict[str, Any]]:
+        path = self.results / "tuned" / f"shared-rate-{data}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["trials"]
+        except (OSError, ValueError, KeyError) as error:
+            raise RecordError(f"{path.name} cannot be read: {error}") from None
+
+
+def mean_rsum(row: Row) -> float:
+    return mean_sd(list(row.rsums.values()))[0]
+
+
+def query_ms(cost: CostRecord | None, items: int = GALLERY) -> tuple[float, bool] | None:
+    """Median ms of one caption, encoded and searched among `items` images, and whether it was measured; None where
+    there is no such figure."""
+    entry = next((g for g in cost.galleries if g["items"] == items), None) if cost else None
+    if cost is None or entry is None or not cost.query_encode_ms:
+        return None
+    return float(np.median(cost.query_encode_ms)) + entry["p50_ms"], entry["measured"]
+
+
+def shown_ms(found: tuple[float, bool]) -> str:
+    """Two figures, `0.91`, `1,200`; ≈ before what was not measured."""
+    ms, measured = found
+    rounded = float(f"{ms:.2g}")
+    return ("" if measured else "≈") + (whole(rounded) if rounded >= 100 else significant(ms, 2))
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`; `none`."""
+    *first, last = names or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _fits(trial: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
+    return all(trial.get(name) == value for name, value in conditions.items())
+
+
+def _difference(row: Row, host: Row) -> Estimate:
+    shared = sorted(row.rsums.keys() & host.rsums.keys())
+    if not shared:
+        raise RecordError(f"{row.name} and {host.name} have no seed in common")
+    ranks = row.ranks(shared)
+    owners = estimates.even_owners(ranks[0].shape[1], ranks[1].shape[1])
+    return estimates.difference(ranks, host.ranks(shared), owners)
+
+
+def _only(folder: str, what: str, found: Sequence[T]) -> T:
+    if len(found) != 1:
+        raise RecordError(f"{folder} has {len(found)} of {what}, a text needs one")
+    return found[0]

@@ -1,0 +1,162 @@
+"""No number of README.md and FINDINGS.md is typed by hand: all of them follow from stored records."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from harness import ROOT
+from harness.record import RecordError
+from harness.report.texts import __main__ as door
+from harness.report.texts import answer, facts
+from harness.report.texts.facts import Facts, listed, query_ms, shown_ms
+
+FOLDER = "full-scenes"
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return Facts()
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A results folder whose records may be changed."""
+    kept = shutil.ignore_patterns("tables", "figures", "concepts")
+    shutil.copytree(ROOT / "results/reference" / FOLDER, tmp_path / "reference" / FOLDER, ignore=kept)
+    return tmp_path
+
+
+def keys(results, label):
+    """Keys of the records of a row that has no options of its own."""
+    found = [json.loads(path.read_text()) for path in (results / "reference" / FOLDER / "records").glob("*.json")]
+    return [record["key"] for record in found if record["label"] == label]
+
+
+def test_stored_texts_are_those_of_the_records(stored):
+    for name, text in door.texts(ROOT, stored).items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is stale: python -m harness.report.texts"
+
+
+def test_a_typed_number_is_replaced(stored):
+    text = "Before\n<!-- fill: facts.rsum('full-scenes', 'vsepp', 1) -->\n999.9<!-- end -->\nafter 999.9"
+    filled = door.filled(text, stored, "a text")
+    ranks = [run.usable_ranks for run in stored.row(FOLDER, "vsepp").runs]
+    mean = np.mean([sum(100 * (side < k).mean() for side in (r.i2t, r.t2i) for k in (1, 5, 10)) for r in ranks])
+    assert filled == text.replace("999.9<", f"{mean:.1f}<")
+
+
+def test_a_changed_record_changes_the_texts(copied):
+    """All ranks of SelfAlign's row on VSE++ become the best there are: 600, a gain on its host."""
+    before = Facts(copied).rsum(FOLDER, "vsepp+selfalign")
+    for key in keys(copied, "vsepp+selfalign"):
+        path = copied / "reference" / FOLDER / "ranks" / f"{key}.npz"
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        np.savez_compressed(path, **arrays | {name: np.zeros_like(arrays[name]) for name in ("i2t", "t2i")})
+    after = Facts(copied)
+    assert before != "600" == after.rsum(FOLDER, "vsepp+selfalign")
+    assert after.gain(FOLDER, "vsepp").word == "better"
+    gain = 600 - facts.mean_rsum(after.row(FOLDER, "vsepp"))
+    assert f"`vsepp` {gain:+.1f} [" in answer.added(after, FOLDER)
+    assert answer.best(after, FOLDER).splitlines()[2].startswith("| vsepp+selfalign")
+
+
+def test_a_changed_time_changes_the_leaders(copied):
+    key = keys(copied, "chan")[0]
+    path = copied / "reference" / FOLDER / "costs" / f"{key}.json"
+    cost = json.loads(path.read_text())
+    cost["query_encode_ms"] = [1.0, 2.0, 9.0]
+    cost["galleries"][0] |= {"items": 1000, "p50_ms": 4998.0, "measured": False}
+    path.write_text(json.dumps(cost))
+    changed = Facts(copied)
+    assert changed.query_ms(FOLDER, "chan") == "≈5,000"
+    assert "in ≈5,000 ms) from 1,000 to 10,000 ms" in answer.leaders(changed, FOLDER)
+
+
+def test_the_table_is_best_first_each_method_once(stored):
+    lines = [re.split(r" *\| *", line)[1:-1] for line in answer.best(stored, FOLDER).splitlines()[2:]]
+    rsums = [float(line[2].split()[0]) for line in lines]
+    assert rsums == sorted(rsums, reverse=True)
+    assert [line[1] for line in lines].count("interactive") == 5 == [line[1] for line in lines].count("independent")
+    methods = [line[0].partition(":")[0] for line in lines]
+    assert len(set(methods)) == len(methods)
+    best = max(stored.rows(FOLDER), key=facts.mean_rsum)
+    assert lines[0][0] == best.name
+
+
+def test_the_answer_has_five_lines_and_names_every_host(stored):
+    lines = answer.answer(stored, FOLDER).splitlines()
+    assert [line[:3] for line in lines] == ["1. ", "2. ", "3. ", "4. ", "5. "]
+    hosts = {row.model.host for row in stored.rows(FOLDER) if row.model.selfalign is not None}
+    assert all(f"`{host}` " in lines[1] for host in hosts)
+
+
+def test_rows_that_were_not_run_are_named(copied):
+    for key in keys(copied, "naaf"):
+        (copied / "reference" / FOLDER / "records" / f"{key}.json").unlink()
+    assert "rows that are missing: `naaf`;" in answer.not_run(Facts(copied), FOLDER)
+
+
+def test_runs_that_still_improve_are_counted(copied):
+    before, trained = Facts(copied).rising(FOLDER)
+    for key in keys(copied, "vsepp"):
+        path = copied / "reference" / FOLDER / "records" / f"{key}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"best_epoch": 0}))
+    after, of = Facts(copied).rising(FOLDER)
+    assert (of, before - after > 0) == (trained, True)
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        ("facts.rsum('full-scenes', 'vse')", "full-scenes has 0 of vse, a text needs one"),
+        ("facts.rsum('full-moon', 'vsepp')", "full-moon is not a folder"),
+        ("facts.dev('scenes', 'vsepp', lr=1)", "0 trials of vsepp"),
+        ("facts.dev('scenes', 'vsepp')", "trials of vsepp with {}"),
+        ("facts.dev('mars', 'vsepp')", "shared-rate-mars.json cannot be read"),
+        ("facts.arm('full-scenes', 'submodules', 'vsepp', 'neither')", "0 of submodules: vsepp, neither"),
+        ("facts.rerank('full-scenes', 'vsepp', 'chan', 10)", "0 of chan behind vsepp"),
+        ("facts.query_ms('full-scenes', 'vsepp', 7)", "no single query of vsepp among 7 images"),
+        ("facts.setting('full-scenes', 'colour')", "0 of colour"),
+        ("facts.rsums('full-scenes', 'vsepp')", "no attribute 'rsums'"),
+        ("facts.rsum(", "unexpected"),
+    ],
+)
+def test_what_records_do_not_say_is_refused(stored, expression, says):
+    with pytest.raises(RecordError, match=re.escape(says)):
+        door.rendered(f"{{{{ {expression} }}}}", stored, "a text")
+
+
+def test_the_door_writes_and_checks(tmp_path, monkeypatch, stored):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "README.md").write_text("<!-- fill: facts.rsum('full-scenes', 'chance') -->\n<!-- end -->\n")
+    (tmp_path / "results/FINDINGS.md.j2").write_text("{{ facts.count('full-scenes', 'test') }}\n")
+    monkeypatch.setattr(door, "ROOT", tmp_path)
+    monkeypatch.setattr(door, "Facts", lambda: stored)
+    run = CliRunner().invoke
+    assert run(door.app, ["--check"]).exit_code == 1
+    assert not (tmp_path / "results/FINDINGS.md").exists()
+    assert "written: results/FINDINGS.md" in run(door.app, []).output
+    assert (tmp_path / "results/FINDINGS.md").read_text() == "400\n"
+    assert run(door.app, ["--check"]).exit_code == 0
+    (tmp_path / "results/FINDINGS.md.j2").write_text("{{ facts.count('full-moon', 'test') }}\n")
+    assert run(door.app, []).exit_code == 2
+
+
+def test_words():
+    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "none",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert [shown_ms((ms, known)) for ms, known in ((0.912, True), (99.6, True), (1234, False))] == [
+        "0.91",
+        "100",
+        "≈1,200",
+    ]
+    assert query_ms(None) is None
