@@ -23,7 +23,7 @@ from harness.report.formats import Sheet, markdown
 from harness.report.outputs import shown
 from harness.report.read.groups import collect
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 UNBROKEN = ("row", "seeds", "Rsum A", "Rsum B", "B - A", "time")
@@ -36,7 +36,6 @@ def main(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
     file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
 ) -> None:
-    doors.lenient_output()
     try:
         names = (shown(a), shown(b))
         if names[0] == names[1]:  # outside the project a folder goes by its last name alone

@@ -5,10 +5,24 @@ from __future__ import annotations
 import math
 import sys
 from io import TextIOWrapper
+from typing import Any
+
+import typer
 
 from harness.spec.job import SpecError
 
 LONGEST = 60  # characters of a refused value that are shown
+
+
+class Door(typer.Typer):
+    """A command of ours.  A terminal that cannot hold a character shows `?`, in its help and errors too."""
+
+    def __init__(self) -> None:
+        super().__init__(add_completion=False, pretty_exceptions_enable=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lenient_output()
+        return super().__call__(*args, **kwargs)
 
 
 def printable(text: str) -> str:

@@ -31,6 +31,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from harness import doors
 from harness.console import bars
 from harness.data import karpathy
 from harness.data.karpathy import Picture
@@ -310,7 +311,7 @@ def check_name(name: str) -> None:
         raise DataError(f"--name is {name!r}, need a text that can name a folder")
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = doors.Door()
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0])

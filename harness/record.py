@@ -76,6 +76,31 @@ class _Stored:
         return found
 
 
+class Exact(TypedDict):
+    """What scores in float32 would have found, where they were not computed in it."""
+
+    rsum: float
+    tied_queries: float
+    changed_i2t: float  # shares of queries whose rank is another
+    changed_t2i: float
+
+
+class Operator(TypedDict):
+    name: str
+    calls: float  # per step
+    ms: float  # of its own, per step
+    share: NotRequired[float]
+
+
+class Traced(TypedDict):
+    """Where the time of one step of a stage goes (harness.measure.trace)."""
+
+    step_ms: float
+    outside_ms: float
+    parts: Mapping[str, float]
+    top: list[Operator]
+
+
 @dataclass(frozen=True)
 class Record(_Stored):
     """The outcome of one job."""
@@ -96,10 +121,8 @@ class Record(_Stored):
     )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
-    # where scores were not computed in float32, what that would have found: rsum, tied_queries, changed_i2t and
-    # changed_t2i, the shares of queries whose rank is another
-    fp32: Mapping[str, float] | None = None
-    operators: Mapping[str, Any] | None = None  # stage -> its top operators, where traced (harness.measure.trace)
+    fp32: Exact | None = None
+    operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
     schema: int = SCHEMA

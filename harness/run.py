@@ -31,7 +31,7 @@ from harness.spec.ensembles import Plan, Planned
 from harness.spec.job import MOST_SEED, Data, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console()
 err = Console(stderr=True)
 
@@ -177,7 +177,6 @@ def main(
 @contextmanager
 def refusals() -> Iterator[None]:
     """Bad input becomes one line and exit 2; Ctrl-C says that nothing is lost."""
-    doors.lenient_output()
     try:
         yield
     except (SpecError, DataError, RecordError, OSError) as error:

@@ -7,7 +7,7 @@ form; arrays against `Annotated[np.ndarray, "KINDS AXIS ..."]`, where axes of on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache
 from types import UnionType
@@ -37,7 +37,7 @@ def needed(cls: Any) -> frozenset[str]:
 def problem(cls: type, values: Mapping[str, Any], needed: frozenset[str] = frozenset()) -> str:
     """What is wrong with JSON values of fields of `cls`, the field first; "" where nothing is."""
     if wrong := (values.keys() - hints(cls).keys()) | (needed - values.keys()):
-        return f"has unknown or missing fields: {', '.join(sorted(wrong))}"
+        return f"has unknown or missing fields: {_named(wrong)}"
     return next((why for name, value in values.items() if (why := _wrong(value, hints(cls)[name], name))), "")
 
 
@@ -50,7 +50,7 @@ def layout(cls: type) -> Mapping[str, str]:
 def array_problem(arrays: Mapping[str, np.ndarray], layout: Mapping[str, str]) -> str:
     """What is wrong with stored arrays, the name first; "" where nothing is."""
     if wrong := arrays.keys() ^ layout.keys():
-        return f"has unknown or missing arrays: {', '.join(sorted(wrong))}"
+        return f"has unknown or missing arrays: {_named(wrong)}"
     lengths: dict[str, int] = {}
     for name, told in layout.items():
         kind, *axes = told.split()
@@ -64,6 +64,11 @@ def array_problem(arrays: Mapping[str, np.ndarray], layout: Mapping[str, str]) -
         if why := _wrong_within(array, kind):
             return f"{name} {why}"
     return ""
+
+
+def _named(names: Iterable[str]) -> str:
+    """As they can be shown, whatever characters they are of."""
+    return ", ".join(ascii(name)[1:-1][:60] for name in sorted(names)[:20])
 
 
 def _wrong_within(array: np.ndarray, kind: str) -> str:

@@ -24,7 +24,7 @@ from harness.run import refusals
 from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = doors.Door()
 LARGEST = 10**9  # items of a gallery
 out = Console(highlight=False, soft_wrap=True, markup=False)
 

@@ -24,7 +24,7 @@ from harness.report.read.groups import collect
 from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import SpecError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -47,7 +47,6 @@ def main(
     ] = None,
 ) -> None:
     gc.set_threshold(100_000, 20, 50)  # figures are many objects that live on; to search them for waste is in vain
-    doors.lenient_output()
     try:
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")

@@ -89,13 +89,7 @@ class Maker:
         self.store.save_cost(cost)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "full-scenes")
-
-
-@pytest.fixture
-def stored(make: Maker) -> Maker:
+def filled(make: Maker) -> Maker:
     """Chance, a host with and without SelfAlign (two seeds), an interactive model (one seed) and a host that failed."""
     groups = {"binding": [True, True, False, False, False]}
     outcomes = {
@@ -114,3 +108,13 @@ def stored(make: Maker) -> Maker:
         make.time(make.job(label), score)
     make.add(make.job("vsrn"), None, status="failed", error="LossError: hinge is nan in step 7", parameters=None)
     return make
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Maker:
+    return Maker(tmp_path / "full-scenes")
+
+
+@pytest.fixture
+def stored(make: Maker) -> Maker:
+    return filled(make)
