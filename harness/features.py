@@ -37,7 +37,7 @@ from harness.data import karpathy
 from harness.data.karpathy import Picture
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
-from harness.record import write_atomically
+from harness.record import remove_leftovers, write_atomically
 
 EFFICIENTNET = "efficientnet-lite0"
 STORES = {
@@ -328,12 +328,21 @@ def main(
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     splits: Annotated[str, typer.Option(help="Comma-separated, of train, dev and test; all if empty.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="First pictures of each split; 0 = all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, max=10**9, help="First pictures of each split; 0 = all.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the data set; the folder's if empty.")] = "",
 ) -> None:
     terminal = Console(stderr=True)
-    try:
-        wanted = chosen(captions, [split.strip() for split in splits.split(",") if split.strip()], limit)
+    with doors.refusals("finished batches are kept; the same command goes on from there"):
+        doors.check_names(
+            captions=str(captions),
+            pictures=str(pictures),
+            out=str(out),
+            backbone=backbone,
+            device=device,
+            splits=splits,
+            name=name,
+        )
+        wanted = chosen(captions, doors.words(splits, "splits"), limit)
         store = Pictures(pictures)
         paths = {split: [store.find(p.filename) for p in found] for split, found in wanted.items()}
         model = load_backbone(backbone, size, device)
@@ -350,6 +359,7 @@ def main(
         }
         check_name(settings["name"])
         folder = Folder(out, settings)
+        remove_leftovers(out)
         for split, here in paths.items():
             folder.identify(split, pictures_digest(store, here))
         for split, found in wanted.items():
@@ -364,12 +374,6 @@ def main(
                 bar = shown.add_task(split, total=len(here))
                 extract(folder, split, here, store, model, batch, lambda n, bar=bar: shown.update(bar, completed=n))
                 terminal.print(f"{split}: {len(here)} pictures, done", highlight=False)
-    except (DataError, OSError) as error:
-        terminal.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        terminal.print("interrupted: finished batches are kept; the same command goes on from there", highlight=False)
-        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":

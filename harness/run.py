@@ -9,6 +9,7 @@ python -m harness.run --list                           what there is
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,17 +24,17 @@ from rich.console import Console
 from harness import ROOT, console, doors, listing, report
 from harness.data.split import DataError
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, RecordError, Store
+from harness.record import Record, Store, remove_leftovers
 from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, suites
 from harness.spec.ensembles import Plan, Planned
-from harness.spec.job import MOST_SEED, Data, Job, SpecError, parse_value
+from harness.spec.job import MOST_IMAGES, MOST_SEED, Data, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
 app = doors.Door()
 out = Console()
-err = Console(stderr=True)
+KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
 @app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0])
@@ -55,7 +56,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds in place of the suite's, such as 0,1,2.")] = "",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for every row.")] = None,
     train_images: Annotated[
-        int | None, typer.Option(min=0, help="Train on the first so many images only; 0 = all.")
+        int | None, typer.Option(min=0, max=MOST_IMAGES, help="Train on the first so many images only; 0 = all.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; the same for every row.")] = "cpu",
     threads: Annotated[
@@ -66,6 +67,7 @@ def main(
         int | None,
         typer.Option(
             min=0,
+            max=1024,
             envvar="HARNESS_WORKERS",
             help="Jobs at a time, scheduled by Ray; 0 = one after the other in this process.  "
             "[default: as many as fit where Ray is installed, else 0]",
@@ -73,7 +75,8 @@ def main(
         ),
     ] = None,
     gpus_per_job: Annotated[
-        float | None, typer.Option(min=0, help="Share of a GPU for each worker; for --device cuda 1 by default.")
+        float | None,
+        typer.Option(min=0, help="Share of a GPU for each worker; 1 with --device cuda."),
     ] = None,
     address: Annotated[str, typer.Option(help="Use the Ray cluster there: `auto` or HOST:PORT.")] = "",
     storage: Annotated[
@@ -82,10 +85,11 @@ def main(
     dashboard: Annotated[bool, typer.Option(help="Serve Ray's dashboard on this machine while jobs run.")] = True,
     dashboard_port: Annotated[int, typer.Option(min=1024, max=65535, help="Its port, or the next free one.")] = 8265,
     timing_rounds: Annotated[
-        int, typer.Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
+        int, typer.Option(min=0, max=10_000, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7,
     timing_budget: Annotated[
-        float, typer.Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")
+        float,
+        typer.Option(min=0.1, help="Seconds a row's timing should take; what is larger is extrapolated."),
     ] = 10.0,
     rerank: Annotated[
         bool,
@@ -114,7 +118,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show all methods and suites, and stop.")] = False,
 ) -> None:
-    with refusals():
+    with doors.refusals(KEPT):
         if list_:
             out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
             return
@@ -172,20 +176,6 @@ def main(
             failed = _run(jobs, planned, store, force, phases, where)
     if failed:
         raise typer.Exit(1)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Bad input becomes one line and exit 2; Ctrl-C says that nothing is lost."""
-    try:
-        yield
-    except (SpecError, DataError, RecordError, OSError) as error:
-        err.print(f"error: {doors.printable(str(error))}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        kept = "finished records are kept; the same command goes on from the last epoch"
-        err.print(f"interrupted: {kept}", soft_wrap=True)
-        raise typer.Exit(130) from None
 
 
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
@@ -260,13 +250,22 @@ def _seeds(text: str) -> list[int] | None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """One run at a time writes to a results folder.  Raises OSError where it cannot be written at all."""
+    """One run at a time writes to a results folder, which goes again where all was refused.
+
+    Raises OSError where it cannot be written at all.
+    """
+    made_here = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
             yield
     except Timeout:
         raise OSError(f"another run is writing to {folder}") from None
+    except (SpecError, DataError):
+        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
+            shutil.rmtree(folder)  # nothing came of it
+        raise
 
 
 def _shown(path: Path) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -22,6 +26,7 @@ from harness.record import (
     RerankRecord,
     Store,
     atomic_path,
+    remove_leftovers,
     write_atomically,
 )
 
@@ -136,8 +141,9 @@ def test_operators_join_a_record_and_leave_the_rest_alone(store):
     store.save(RECORD, ranks())
     store.save_cost(COST)
     store.save_rerank(PAIR)
-    store.save_operators(KEY, {"score": {"step_ms": 1.5}})
-    assert store.record(KEY) == replace(RECORD, operators={"score": {"step_ms": 1.5}})
+    traced = {"score": {"step_ms": 1.5, "outside_ms": 0.5, "parts": {}, "top": [{"name": "mm", "calls": 2, "ms": 1.0}]}}
+    store.save_operators(KEY, traced)
+    assert store.record(KEY) == replace(RECORD, operators=traced)
     assert store.ranks(KEY) is not None
     assert (store.cost(KEY), store.reranks()) == (COST, [PAIR])
     assert "records/9999.json is gone" in refusal(lambda: store.save_operators("9999", {}))
@@ -293,6 +299,27 @@ def test_a_crash_in_the_first_write_leaves_nothing(tmp_path):
     with pytest.raises(Killed):
         write_atomically(tmp_path / "file", half)
     assert list(tmp_path.iterdir()) == []
+
+
+def no_room(_: BinaryIO) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/deep/file'") as raised:
+        write_atomically(tmp_path / "deep" / "file", no_room)
+    assert raised.value.errno == errno.ENOSPC
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, living = int(done.stdout), os.getpid()
+    names = {f".a.json.{dead}.tmp", f".a.json.{living}.tmp", ".notes.tmp", f"a.json.{dead}.tmp", f".b.{10**30}.tmp"}
+    for name in names:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, tmp_path / "gone")
+    assert {path.name for path in tmp_path.iterdir()} == names - {f".a.json.{dead}.tmp", f".b.{10**30}.tmp"}
 
 
 def test_readers_never_see_a_part_of_a_file(tmp_path):
