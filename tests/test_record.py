@@ -16,9 +16,11 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
+from harness import schema
 from harness.record import (
     ACCURACIES,
     SCHEMA,
+    Concepts,
     CostRecord,
     Ranks,
     Record,
@@ -73,6 +75,13 @@ def ranks(**changes) -> Ranks:
         ({"t2i": np.array([0, 0, -1])}, "t2i must be from 0"),
         ({"i2t_top": np.zeros((1, 1), np.int32)}, "i2t_top must be (N, k) where N is 2, got (1, 1)"),
         ({"groups": {"a": np.array([True])}}, "group_a must be (M) where M is 3, got (1,)"),
+        ({"t2i": np.array([0, 1, 10**6])}, "t2i has 1000000, counted from 0, in a gallery of 2"),
+        ({"i2t": np.array([0, 3])}, "i2t has 3, counted from 0, in a gallery of 3"),
+        ({"t2i_top": np.array([[0], [1], [2]])}, "t2i_top has 2, counted from 0, in a gallery of 2"),
+        (
+            {name: np.array([0, 1]) for name in ("fold_i2t", "fold_t2i", "fold_of_image", "fold_of_caption")},
+            "fold_i2t has 1, counted from 0, in a gallery of 1",
+        ),
     ],
 )
 def test_ranks_that_cannot_be_are_refused_by_name(store, changes, says):
@@ -274,6 +283,35 @@ def test_ranks_hold_no_objects(store):
     assert "cannot be read" in refusal(lambda: store.ranks(KEY))
 
 
+def one_concept(**changes) -> Concepts:
+    """One caption of one word, one prototype."""
+    sizes = dict.fromkeys(("S", "L", "P", "T", "R"), 1) | {"2": 2}
+    types = {"counts": "i4", "indices": "i4", "numbers": "f4", "texts": "U1"}
+    made = {}
+    for name, told in schema.layout(Concepts).items():
+        kind, *axes = told.split()
+        made[name] = np.zeros([sizes[axis] for axis in axes], types[kind])
+    return replace(Concepts(**made), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"similarities": np.full((1, 1), np.inf, np.float32)}, "similarities holds numbers that are not finite"),
+        ({"regions": np.zeros((1, 2), np.int32)}, "regions must be (S, L) where L is 1, got (1, 2)"),
+        ({"regions": np.full((1, 1), -2)}, "regions must be from -1"),
+        ({"top_regions": np.zeros((1, 1, 3), np.int32)}, "top_regions must be (P, R, 2) where 2 is 2, got (1, 1, 3)"),
+        ({"words": np.array([["\x1b"]])}, "words holds characters that cannot be shown"),
+        ({"uses": np.zeros(1)}, "uses must be counts (P), got float64"),
+    ],
+)
+def test_concepts_that_cannot_be_are_refused_by_name(store, changes, says):
+    store.save(RECORD, ranks(), one_concept())
+    assert store.concepts(KEY) is not None
+    store.save(RECORD, ranks(), one_concept(**changes))
+    assert says in refusal(lambda: store.concepts(KEY))
+
+
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +410,7 @@ def test_scores_come_back_as_they_were_without_being_read_whole(store):
     [
         (np.array([{}], object), f"scores/{KEY}.npy cannot be read"),  # nothing is unpickled
         (np.zeros(3, np.float32), f"scores/{KEY}.npy holds float32 of shape (3,), not a score matrix"),
+        (np.full((3, 5), np.nan, np.float32), f"scores/{KEY}.npy holds scores that are not finite"),
         (np.zeros((3, 5)), f"scores/{KEY}.npy holds float64 of shape (3, 5), not a score matrix"),
     ],
 )

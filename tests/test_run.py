@@ -240,7 +240,7 @@ def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that
         (["--set", "settings.clip=-1.0"], "settings.clip must be"),
         (["--set", "settings.epochs=0"], "settings.epochs must be at least 1, got 0"),
         (["--set", "data.ranked=tset"], "data.ranked must be one of train, dev, test, got 'tset'"),
-        (["--set", "data.train_images=-1"], "data.train_images must be at least 0, got -1"),
+        (["--set", "data.train_images=-1"], "data.train_images must be from 0 to 1000000000, got -1"),
         (["--seeds", "one"], "--seeds takes whole numbers such as 0,1,2, got 'one'"),
         (["--seeds", "0,0"], "--seeds must be different, got '0,0'"),
         (["--data", "scen"], "no data 'scen': not a folder; did you mean scenes?"),
