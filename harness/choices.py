@@ -11,6 +11,7 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
+from harness.spec.job import MOST_IMAGES
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class How:
 
     PANEL = "How"
     epochs: Annotated[int | None, Option(min=1, help="Epochs for every row.")] = None
-    train_images: Annotated[int | None, Option(min=0, help="Train on the first so many images only; 0 = all.")] = None
+    train_images: Annotated[
+        int | None, Option(min=0, max=MOST_IMAGES, help="Train on the first so many images only; 0 = all.")
+    ] = None
     set: Annotated[
         list[str], Option("--set", help="Any other setting, as in `--set settings.lr=2e-4`; repeatable.")
     ] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Where:
         int | None,
         Option(
             min=0,
+            max=1024,
             envvar="HARNESS_WORKERS",
             help="Jobs at a time, scheduled by Ray; 0 = one after the other in this process.  "
             "By default as many as fit where Ray is installed, else 0.",
@@ -100,7 +104,7 @@ class Afterwards:
 
     PANEL = "Afterwards"
     timing_rounds: Annotated[
-        int, Option(min=0, help="Timing samples per stage after training; 0 = no timing phase.")
+        int, Option(min=0, max=10_000, help="Timing samples per stage after training; 0 = no timing phase.")
     ] = 7
     timing_budget: Annotated[
         float, Option(min=0.1, help="Seconds a row's timing should take; larger galleries are extrapolated.")

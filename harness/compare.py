@@ -18,15 +18,14 @@ from rich.text import Text
 
 from harness import doors
 from harness.commands import HELP
-from harness.record import RecordError, write_atomically
+from harness.record import write_atomically
 from harness.report.compare.differences import sheets
 from harness.report.formats import Sheet, markdown
 from harness.report.outputs import shown
 from harness.report.read.groups import collect
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console(highlight=False, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 UNBROKEN = ("seeds", "Rsum A", "Rsum B", "B - A", "time")
 WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
 
@@ -37,8 +36,8 @@ def main(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
     file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
 ) -> None:
-    doors.lenient_output()
-    try:
+    with doors.refusals():
+        doors.check_names(a=str(a), b=str(b), out=str(file or ""))
         names = (shown(a), shown(b))
         if names[0] == names[1]:  # outside the project a folder goes by its last name alone
             names = (str(a), str(b))
@@ -46,9 +45,6 @@ def main(
         if file is not None:
             text = "\n".join(markdown(sheet, level=1 if place == 0 else 2) for place, sheet in enumerate(made))
             write_atomically(file, lambda target: target.write(text.encode()))
-    except (RecordError, OSError) as error:
-        err.print(f"error: {doors.printable(str(error))}", style="red")
-        raise typer.Exit(2) from None
     for sheet in made:
         _print(sheet)
 

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import typer
+from rich.console import Console
+
+from harness.data.split import DataError
+from harness.record import RecordError
 from harness.spec.job import SpecError
 
 LONGEST = 60  # characters of a refused value that are shown
+
+
+class Door(typer.Typer):
+    """A command of ours.  A terminal that cannot hold a character shows `?`, in its help and errors too."""
+
+    def __init__(self) -> None:
+        super().__init__(pretty_exceptions_enable=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lenient_output()
+        return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def refusals(kept: str = "nothing was lost") -> Iterator[None]:
+    """Bad input becomes one line and exit 2; Ctrl-C says what is `kept`."""
+    err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    try:
+        yield
+    except (SpecError, DataError, RecordError, OSError) as error:
+        err.print(f"error: {printable(str(error))}", style="red")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print(f"interrupted: {kept}")
+        raise typer.Exit(130) from None
 
 
 def printable(text: str) -> str:

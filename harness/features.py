@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from torch import Tensor
 
+from harness import doors
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import karpathy
@@ -40,7 +41,7 @@ from harness.data.karpathy import Picture
 from harness.data.memo import Memo
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
-from harness.record import write_atomically
+from harness.record import remove_leftovers, write_atomically
 
 EFFICIENTNET = "efficientnet-lite0"
 BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
@@ -417,7 +418,7 @@ def broken_line(looked: Mapping[str, Looked]) -> str:
     return f"{count} cannot be read and left out (dataset.json says why): {', '.join(paths[:BROKEN_SAID])}{more}"
 
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
@@ -434,13 +435,15 @@ def main(
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     splits: Annotated[str, typer.Option(help="Comma-separated, of train, dev and test; all if empty.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="First pictures of each split; 0 = all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, max=10**9, help="First pictures of each split; 0 = all.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the data set; the folder's if empty.")] = "",
 ) -> None:
     terminal = Console(stderr=True)
-    try:
+    with doors.refusals("finished batches are kept; the same command goes on from there"):
+        told = {"captions": captions, "pictures": pictures, "out": out, "backbone": backbone, "device": device}
+        doors.check_names(splits=splits, name=name, **{option: str(value) for option, value in told.items()})
         check_name(name := name or out.resolve().name)
-        wanted = chosen(captions, [split.strip() for split in splits.split(",") if split.strip()], limit)
+        wanted = chosen(captions, doors.words(splits, "splits"), limit)
         store = Pictures(pictures)
         paths = {split: [store.find(p.filename) for p in found] for split, found in wanted.items()}
         model = load_backbone(backbone, size, device)
@@ -460,6 +463,7 @@ def main(
             }
             shown.remove_task(bar)
             folder = Folder(out, settings)
+            remove_leftovers(out)
             looked = look_at_all(store, paths, memo, shown)
             for split, found in looked.items():
                 folder.identify(split, found)
@@ -469,12 +473,6 @@ def main(
                 terminal.print(write(folder, split, seen, store, model, batch, shown), highlight=False)
             if line := broken_line(looked):
                 terminal.print(line, highlight=False, soft_wrap=True, markup=False)
-    except (DataError, OSError) as error:
-        terminal.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        terminal.print("interrupted: finished batches are kept; the same command goes on from there", highlight=False)
-        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":

@@ -16,18 +16,19 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Annotated, Any, BinaryIO, Literal, NotRequired, Self, TypedDict
 
 import numpy as np
 
 from harness import schema
 
 SCHEMA = 1
+Key = Annotated[str, "[0-9a-f]{16}"]  # of a job
+Pair = Annotated[str, "[0-9a-f]{16}-[0-9a-f]{16}"]  # of two
 
 
 class RecordError(ValueError):
@@ -37,6 +38,7 @@ class RecordError(ValueError):
 class _Stored:
     """JSON in, JSON out, strictly: a field missing or unknown is an error."""
 
+    key: str
     schema: int
 
     def to_json(self) -> str:
@@ -54,22 +56,56 @@ class _Stored:
             raise RecordError(f"{where} has no schema number")
         if stored["schema"] > SCHEMA:
             raise RecordError(
-                f"{where} has schema {stored['schema']}, this version reads up to {SCHEMA}: update the harness"
+                f"{where} has schema {stored['schema']!a:.60}, this version reads up to {SCHEMA}: update the harness"
             )
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
-        if wrong := (stored.keys() - known) | (needed - stored.keys()):
-            raise RecordError(f"{where} has unknown or missing fields: {', '.join(sorted(wrong))}")
-        if why := schema.problem(cls, stored):
+        if why := schema.problem(cls, stored, needed=schema.needed(cls)):
             raise RecordError(f"{where}: {why}")
-        return cls(**stored)
+        try:
+            return cls(**stored)
+        except RecordError as error:
+            raise RecordError(f"{where}: {error}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What lies there, None where nothing does.  Raises RecordError also where it is of another key."""
+        if not path.exists():
+            return None
+        found = cls.from_json(path.read_bytes(), _short(path))
+        if found.key != path.stem:
+            raise RecordError(f"{_short(path)} holds the record of {found.key}")
+        return found
+
+
+class Exact(TypedDict):
+    """What scores in float32 would have found, where they were not computed in it."""
+
+    rsum: float
+    tied_queries: float
+    changed_i2t: float  # shares of queries whose rank is another
+    changed_t2i: float
+
+
+class Operator(TypedDict):
+    name: str
+    calls: float  # per step
+    ms: float  # of its own, per step
+    share: NotRequired[float]
+
+
+class Traced(TypedDict):
+    """Where the time of one step of a stage goes (harness.measure.trace)."""
+
+    step_ms: float
+    outside_ms: float
+    parts: Mapping[str, float]
+    top: list[Operator]
 
 
 @dataclass(frozen=True)
 class Record(_Stored):
     """The outcome of one job."""
 
-    key: str
+    key: Key
     label: str  # the row's name
     status: Literal["ok", "failed"]
     job: Mapping[str, Any]
@@ -85,20 +121,33 @@ class Record(_Stored):
     )  # wall time of train, encode, score, rank (not for comparison)
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
-    # where scores were not computed in float32, what that would have found: rsum, tied_queries, changed_i2t and
-    # changed_t2i, the shares of queries whose rank is another
-    fp32: Mapping[str, float] | None = None
-    operators: Mapping[str, Any] | None = None  # stage -> its top operators, where traced (harness.measure.trace)
+    fp32: Exact | None = None
+    operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    members: list[str] = field(default_factory=list)  # keys of the runs whose scores an ensemble averages
+    members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
     schema: int = SCHEMA
+
+
+class Gallery(TypedDict):
+    """One text query, its caption encoded already, against so many images."""
+
+    items: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    measured: bool  # else from the law, and why in `note`
+    note: str
+    limit_ms: float | None  # reading the embeddings once
+    bytes: NotRequired[float | None]
+    samples_ms: NotRequired[list[float]]
+    limit_samples_ms: NotRequired[list[float]]
 
 
 @dataclass(frozen=True)
 class CostRecord(_Stored):
     """Time of one method, stage by stage: every sample, in order."""
 
-    key: str  # of the job whose weights were timed
+    key: Key  # of the job whose weights were timed
     label: str
     machine: Mapping[str, Any]  # device, threads, precision: only equal ones share a column
     sizes: Mapping[str, int]  # images, captions, queries of one sample
@@ -111,18 +160,20 @@ class CostRecord(_Stored):
     flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
     peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
     query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
-    # one text query, caption encoded already: items, p50_ms, p95_ms, p99_ms, measured (else from the law, and why in
-    # note), bytes, samples_ms; limit_ms: reading the embeddings once
-    galleries: list[Mapping[str, Any]] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
+
+
+RECALLS = tuple(f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
+ACCURACIES = (*RECALLS, "i2t_ceiling", "t2i_ceiling", "rsum_ceiling")
 
 
 @dataclass(frozen=True)
 class RerankRecord(_Stored):
     """What becomes of a shortlist of k by one model that another puts in order, for every k."""
 
-    key: str  # of the retriever's job, a dash, of the reranker's
+    key: Pair  # of the retriever's job and the reranker's
     retriever: str  # labels
     reranker: str
     machine: Mapping[str, Any]  # as in CostRecord
@@ -135,26 +186,39 @@ class RerankRecord(_Stored):
 
     def __post_init__(self) -> None:
         """Raises RecordError where a list is missing or not as long as that of the shortlist sizes."""
-        try:
-            lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
-            wrong = sorted(name for name, values in lists.items() if len(values) != len(self.ks))
-        except TypeError as error:
-            raise RecordError(f"reranks/{self.key} holds something else than lists: {error}") from None
-        if wrong:
-            raise RecordError(f"reranks/{self.key} has {len(self.ks)} shortlist sizes, but not in {', '.join(wrong)}")
+        lists = {"queries": self.queries, **self.accuracy, **self.samples_s}
+        if lost := [name for name in ACCURACIES if name not in self.accuracy]:
+            raise RecordError(f"accuracy lacks {', '.join(lost)}")
+        if wrong := sorted(name for name, values in lists.items() if len(values) != len(self.ks)):
+            raise RecordError(f"it has {len(self.ks)} shortlist sizes, but not in {', '.join(wrong)}")
+        if not self.ks or self.ks != sorted(set(self.ks)):
+            raise RecordError(f"ks must be growing shortlist sizes, got {self.ks!a:.60}")
+
+
+class Searched(TypedDict):
+    """One index over one gallery; None and a note where nothing was measured."""
+
+    items: int
+    index: str
+    setting: str
+    recall: float | None
+    p50_ms: float | None
+    samples_ms: list[float]
+    build_s: float | None
+    bytes: float | None
+    note: str
 
 
 @dataclass(frozen=True)
 class IndexRecord(_Stored):
     """Approximate search over the embeddings of one row, beside exact search."""
 
-    key: str  # of the job whose weights made the embeddings
+    key: Key  # of the job whose weights made the embeddings
     label: str
     machine: Mapping[str, Any]
     gallery: str  # how galleries larger than the data were made
     neighbours: int  # k of recall@k, relative to exact search
-    # items, index, setting, recall, p50_ms, samples_ms, build_s, bytes; None and a note where nothing was measured
-    entries: Sequence[Mapping[str, Any]]
+    entries: Sequence[Searched]
     versions: Mapping[str, str | None] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -165,40 +229,48 @@ class PosedQuestion:
 
     name: str  # of its file
     question: str
-    base: str
-    arms: list[list[str]]  # [name, key] each, in the order of the file
+    base: Key
+    arms: list[tuple[str, Key]]  # name and job of each, in the order of the file
 
 
 @dataclass(frozen=True)
 class AskedRecord(_Stored):
     """What one command asked for; the same command again writes the same file."""
 
-    key: str  # hash of the rest
+    key: Key  # hash of the rest
     suite: str
     published: bool  # every row has settings of its own, as it was published
-    rows: list[str]  # keys of the jobs, and of the ensembles, that the comparison is of
+    rows: list[Key]  # of the jobs, and of the ensembles, that the comparison is of
     questions: list[Mapping[str, Any]]  # PosedQuestion each
     sweep: list[Mapping[str, Any]]  # settings that all rows ran under in turn, path -> value
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        """Raises RecordError where a question is none."""
+        for place, question in enumerate(self.questions):
+            if why := schema.problem(PosedQuestion, question, needed=schema.needed(PosedQuestion)):
+                raise RecordError(f"questions.{place}: {why}")
+
     @property
     def posed(self) -> list[PosedQuestion]:
-        """Raises TypeError where one lacks a field."""
         return [PosedQuestion(**stored) for stored in self.questions]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Per-query ranks, 0-based, of the best positive; and what was retrieved first."""
+    """Per-query ranks, 0-based, of the best positive; and what was retrieved first.  In memory whole numbers are int32.
 
-    i2t: np.ndarray  # (N,) int32, one per image query
-    t2i: np.ndarray  # (M,) int32, one per caption query
-    i2t_top: np.ndarray  # (N, k) int32 captions
-    t2i_top: np.ndarray  # (M, k) int32 images
-    fold_i2t: np.ndarray  # (folds * n,) int32 ranks within contiguous folds, empty where there are none
-    fold_t2i: np.ndarray
-    fold_of_image: np.ndarray  # (folds * n,) int32
-    fold_of_caption: np.ndarray
+    N images, M captions; F and G of each in contiguous folds, 0 where there are none.
+    """
+
+    i2t: Annotated[np.ndarray, "counts N"]
+    t2i: Annotated[np.ndarray, "counts M"]
+    i2t_top: Annotated[np.ndarray, "counts N k"]  # captions
+    t2i_top: Annotated[np.ndarray, "counts M l"]  # images
+    fold_i2t: Annotated[np.ndarray, "counts F"]  # ranks within the fold
+    fold_t2i: Annotated[np.ndarray, "counts G"]
+    fold_of_image: Annotated[np.ndarray, "counts F"]
+    fold_of_caption: Annotated[np.ndarray, "counts G"]
     groups: Mapping[str, np.ndarray]  # name -> (M,) bool subsets of caption queries
 
 
@@ -206,19 +278,19 @@ class Ranks:
 class Concepts:
     """What SelfAlign's concept level assigned: S captions of the ranked split with L words, P of its prototypes."""
 
-    captions: np.ndarray  # (S,) int32 which captions, spread evenly over the split
-    words: np.ndarray  # (S, L) str as the model knows them, "" where padded
-    regions: np.ndarray  # (S, L) int32 the region of the caption's own image nearest to each word, -1 where padded
-    similarities: np.ndarray  # (S, L) float32 cosine of the two
-    word_prototypes: np.ndarray  # (S, L) int32 nearest to the word, -1 where padded
-    region_prototypes: np.ndarray  # (S, L) int32 nearest to the region, -1 where padded
-    prototypes: np.ndarray  # (P,) int32 which prototypes: the most used ones and those of the sample
-    uses: np.ndarray  # (P,) int32 words of the whole split that are nearest to each
-    top_words: np.ndarray  # (P, T) str the most frequent of those words, "" where there are fewer
-    top_counts: np.ndarray  # (P, T) int32 how often
-    top_regions: np.ndarray  # (P, T, 2) int32 image and region nearest to the prototype over the split, -1 where fewer
-    top_similarities: np.ndarray  # (P, T) float32 cosine of the two
-    total: np.ndarray  # () int32 prototypes there are
+    captions: Annotated[np.ndarray, "counts S"]  # which captions, spread evenly over the split
+    words: Annotated[np.ndarray, "texts S L"]  # as the model knows them, "" where padded
+    regions: Annotated[np.ndarray, "indices S L"]  # the region of the caption's own image nearest to each word
+    similarities: Annotated[np.ndarray, "numbers S L"]  # cosine of the two
+    word_prototypes: Annotated[np.ndarray, "indices S L"]  # nearest to the word
+    region_prototypes: Annotated[np.ndarray, "indices S L"]  # nearest to the region
+    prototypes: Annotated[np.ndarray, "counts P"]  # which prototypes: the most used ones and those of the sample
+    uses: Annotated[np.ndarray, "counts P"]  # words of the whole split that are nearest to each
+    top_words: Annotated[np.ndarray, "texts P T"]  # the most frequent of those words, "" where there are fewer
+    top_counts: Annotated[np.ndarray, "counts P T"]  # how often
+    top_regions: Annotated[np.ndarray, "indices P R 2"]  # image and region nearest to the prototype over the split
+    top_similarities: Annotated[np.ndarray, "numbers P R"]  # cosine of the two
+    total: Annotated[np.ndarray, "counts"]  # prototypes there are
 
 
 class Store:
@@ -251,19 +323,14 @@ class Store:
     def asked(self) -> list[AskedRecord]:
         """All of them, ordered by their file names.  Raises RecordError."""
         paths = sorted((self.folder / "asked").glob("[!.]*.json"))
-        found = [AskedRecord.from_json(path.read_bytes(), _short(path)) for path in paths]
-        for path, asked in zip(paths, found, strict=True):
-            if asked.key != path.stem:
-                raise RecordError(f"{_short(path)} holds what {asked.key!r} asked for")
-        return found
+        return [asked for path in paths if (asked := AskedRecord.read(path)) is not None]
 
     def checkpoints(self, key: str) -> Path:
         return self.folder / "checkpoints" / key
 
     def record(self, key: str) -> Record | None:
         """None where there is none.  Raises RecordError."""
-        path = self.record_path(key)
-        return Record.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+        return Record.read(self.record_path(key))
 
     def finished(self, key: str) -> Record | None:
         """The record of a job that need not run again: not one that failed, or whose ranks are gone."""
@@ -271,56 +338,54 @@ class Store:
         return record if record is not None and record.status == "ok" and self.ranks_path(key).exists() else None
 
     def cost(self, key: str) -> CostRecord | None:
-        path = self.cost_path(key)
-        return CostRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+        return CostRecord.read(self.cost_path(key))
 
     def rerank(self, retriever: str, reranker: str) -> RerankRecord | None:
         """Of two keys; None where there is none.  Raises RecordError."""
-        path = self.rerank_path(retriever, reranker)
-        if not path.exists():
-            return None
-        found = RerankRecord.from_json(path.read_bytes(), _short(path))
-        if found.key != path.stem:
-            raise RecordError(f"{_short(path)} holds the pair {found.key!r}")
-        return found
+        return RerankRecord.read(self.rerank_path(retriever, reranker))
 
     def reranks(self) -> list[RerankRecord]:
         """All of them, ordered by their file names.  Raises RecordError."""
-        keys = [path.stem.partition("-") for path in sorted((self.folder / "reranks").glob("[!.]*.json"))]
-        return [found for first, _, second in keys if (found := self.rerank(first, second)) is not None]
+        paths = sorted((self.folder / "reranks").glob("[!.]*.json"))
+        return [pair for path in paths if (pair := RerankRecord.read(path)) is not None]
 
     def index(self, key: str) -> IndexRecord | None:
-        path = self.index_path(key)
-        return IndexRecord.from_json(path.read_bytes(), _short(path)) if path.exists() else None
+        return IndexRecord.read(self.index_path(key))
 
     def ranks(self, key: str) -> Ranks | None:
+        """None where there are none.  Raises RecordError."""
         path = self.ranks_path(key)
         if not path.exists():
             return None
-        with _readable(path):
-            arrays = {name: _whole(array) for name, array in _checked_ranks(_arrays(path)).items()}
-            groups = {n.removeprefix("group_"): arrays.pop(n) for n in list(arrays) if n.startswith("group_")}
-            return Ranks(**arrays, groups=groups)
+        arrays = _arrays(path)
+        masks = {name: array for name, array in arrays.items() if name.startswith("group_")}
+        layout = {**schema.layout(Ranks), **dict.fromkeys(masks, "flags M")}
+        if why := schema.array_problem(arrays, layout) or _beyond(arrays):
+            raise RecordError(f"{_short(path)}: {why}")
+        numbers = {name: array.astype(np.int32) for name, array in arrays.items() if name not in masks}
+        return Ranks(**numbers, groups={name.removeprefix("group_"): mask for name, mask in masks.items()})
 
     def concepts(self, key: str) -> Concepts | None:
         """None where there are none.  Raises RecordError."""
         path = self.concepts_path(key)
         if not path.exists():
             return None
-        with _readable(path):
-            return Concepts(**_arrays(path))
+        arrays = _arrays(path)
+        if why := schema.array_problem(arrays, schema.layout(Concepts)):
+            raise RecordError(f"{_short(path)}: {why}")
+        return Concepts(**arrays)
 
     def scores(self, key: str) -> np.ndarray | None:
         """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
         path = self.scores_path(key)
         if not path.exists():
             return None
-        try:
+        with _readable(path):
             scores = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise RecordError(f"{_short(path)} cannot be read: {error}") from None
         if scores.ndim != 2 or scores.dtype != np.float32:
             raise RecordError(f"{_short(path)} holds {scores.dtype} of shape {scores.shape}, not a score matrix")
+        if not np.isfinite(scores.sum(dtype=np.float64)):  # of finite float32 it cannot overflow
+            raise RecordError(f"{_short(path)} holds scores that are not finite")
         return scores
 
     def records(self) -> list[Record]:
@@ -390,45 +455,45 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))
 
 
-def _checked_ranks(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a ranks file as they are.  Raises ValueError naming one of another type, shape or range."""
-    captions = arrays["t2i"].shape
-    for name, array in arrays.items():
-        if name.startswith("group_"):
-            if array.dtype != bool or array.shape != captions:
-                raise ValueError(f"{name} must be {captions} bool, got {array.shape} {array.dtype}")
-        elif array.dtype.kind not in "iu" or array.ndim != (2 if name.endswith("_top") else 1):
-            raise ValueError(f"{name} must be whole numbers, got {array.dtype} of shape {array.shape}")
-        elif array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**31:
-            raise ValueError(f"{name} must be from 0 to 2^31 - 1, got {array.min()} to {array.max()}")
-    for name, own in (
-        ("i2t_top", "i2t"),
-        ("t2i_top", "t2i"),
-        ("fold_of_image", "fold_i2t"),
-        ("fold_of_caption", "fold_t2i"),
-    ):
-        if len(arrays[name]) != len(arrays[own]):
-            raise ValueError(f"{name} must be as long as {own}, {len(arrays[own])}, got {len(arrays[name])}")
-    return arrays
-
-
-def _whole(array: np.ndarray) -> np.ndarray:
-    """As they are in memory: whole numbers as int32."""
-    return array.astype(np.int32) if array.dtype.kind in "iu" else array
+def _beyond(arrays: Mapping[str, np.ndarray]) -> str:
+    """Which ranks or items are none of their gallery; "" where all are."""
+    images, captions = len(arrays["i2t"]), len(arrays["t2i"])
+    folds = [arrays["fold_of_image"], arrays["fold_of_caption"]]
+    count = max((int(fold.max()) + 1 for fold in folds if fold.size), default=0)
+    if count > sum(map(len, folds)):
+        return f"fold_of_image and fold_of_caption tell of fold {count - 1}, of so few queries"
+    in_fold = [np.bincount(fold, minlength=count) for fold in folds]
+    galleries = {
+        "i2t": captions,
+        "t2i": images,
+        "i2t_top": captions,
+        "t2i_top": images,
+        "fold_i2t": in_fold[1][folds[0]],
+        "fold_t2i": in_fold[0][folds[1]],
+    }
+    for name, gallery in galleries.items():
+        limit = np.broadcast_to(gallery, arrays[name].shape)
+        wrong = arrays[name] >= limit
+        if wrong.any():
+            return f"{name} has {arrays[name][wrong][0]}, counted from 0, in a gallery of {limit[wrong][0]}"
+    return ""
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    """Raises RecordError for a file that is damaged or no npz file."""
+    if not zipfile.is_zipfile(path):
+        raise RecordError(f"{_short(path)} is cut short or no npz file")
+    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raises RecordError for a file that is damaged or not ours."""
+    """Raises RecordError for a file that is damaged or not ours, whatever the library that reads it makes of that."""
     try:
         yield
-    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{_short(path)} cannot be read: {error}") from None
+    except Exception as error:
+        raise RecordError(f"{_short(path)} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _short(path: Path) -> str:
@@ -445,11 +510,34 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` on success and removed on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path to write to, renamed to `path` on success and removed on failure.  Raises OSError that names `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """What processes that are gone were writing to these folders when they ended.  Others' of another machine are gone
+    too, as far as this one can tell: nobody else may be writing there."""
+    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
+        process = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if process.isdecimal() and not _lives(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -9,6 +9,7 @@ python -m harness.run --list                           what there is
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from harness.data import sources
 from harness.data.split import DataError
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, RecordError, Store, write_atomically
+from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, methods, needs, plugins, suites
@@ -38,11 +39,12 @@ from harness.spec.override import checked_settings
 
 out = Console()
 err = Console(stderr=True)
+KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
 def main(context: typer.Context, once: Once, what: What, how: How, where: Where, after: Afterwards) -> None:
     """What the command does with its options."""
-    with refusals():
+    with doors.refusals(KEPT):
         if once.config is not None:
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
@@ -75,7 +77,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         raise typer.Exit(1)
 
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_settings=HELP)(
     command(main, Once, What, How, Where, Afterwards)
 )
@@ -129,21 +131,6 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         rerank=after.rerank,
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Bad input becomes one line and exit 2; Ctrl-C says that nothing is lost."""
-    doors.lenient_output()
-    try:
-        yield
-    except (SpecError, DataError, RecordError, OSError) as error:
-        err.print(f"error: {doors.printable(str(error))}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        kept = "finished records are kept; the same command goes on from the last epoch"
-        err.print(f"interrupted: {kept}", soft_wrap=True)
-        raise typer.Exit(130) from None
 
 
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
@@ -207,13 +194,22 @@ def _seeds(text: str) -> list[int] | None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """One run at a time writes to a results folder.  Raises OSError where it cannot be written at all."""
+    """One run at a time writes to a results folder, which goes again where all was refused.
+
+    Raises OSError where it cannot be written at all.
+    """
+    made_here = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
             yield
     except Timeout:
         raise OSError(f"another run is writing to {folder}") from None
+    except (SpecError, DataError):
+        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
+            shutil.rmtree(folder)  # nothing came of it
+        raise
 
 
 def _shown(path: Path) -> str:

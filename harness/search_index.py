@@ -21,10 +21,10 @@ from harness import console, doors, report
 from harness.commands import HELP
 from harness.data import sources
 from harness.record import IndexRecord, Store
-from harness.run import refusals
 from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
+app = doors.Door()
 LARGEST = 10**9  # items of a gallery
 app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -36,10 +36,10 @@ def main(
     data: Annotated[str, typer.Option(help="The folder its features lie in, unless the data are embedded.")] = "",
     only: Annotated[str, typer.Option(help="Rows, comma-separated; `*` matches any text.")] = "*",
     sizes: Annotated[str, typer.Option(help="Galleries, in items.")] = "1000,10000,100000,1000000",
-    build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds after which an index is given up.")] = 60.0,
+    build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds until an index is given up.")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
-    with refusals():
+    with doors.refusals():
         doors.check_names(folder=str(folder), data=data, only=only)
         doors.check_finite(build_budget=build_budget)
         store, wanted = Store(folder), _sizes(sizes)
@@ -63,7 +63,8 @@ def _rows(store: Store, only: str) -> list[Job]:
         raise SpecError(f"{store.folder} holds no records of trained rows")
     chosen = suites.select(doors.words(only, "only"), known)
     first = {record.label: record for record in reversed(records) if record.label in chosen}
-    independent = [record for record in first.values() if record.family == "independent" and record.label != "chance"]
+    trained = [record for record in first.values() if not record.members and record.label != "chance"]
+    independent = [record for record in trained if record.family == "independent"]
     if not independent:
         raise SpecError(f"{', '.join(chosen)}: only independent rows keep embeddings that can be indexed")
     return [Job.from_dict(record.job) for record in sorted(independent, key=lambda record: record.label)]

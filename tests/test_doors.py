@@ -33,6 +33,13 @@ def test_what_cannot_be_is_refused_in_one_line(arguments, says):
     assert len(found.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--workers", "--timing-rounds", "--train-images"])
+def test_no_number_is_too_large_to_be_refused(option):
+    found = CliRunner().invoke(app, [option, str(10**12), "--dry-run"], env={"COLUMNS": "200"})
+    assert found.exit_code == 2
+    assert option in found.stderr
+
+
 def test_no_argument_at_all_is_no_mistake():
     """Parsed as the full suite; stops here before any work for want of a folder that can be written."""
     from harness.phases.order import OptionalTrace

@@ -240,7 +240,7 @@ def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that
         (["--set", "settings.clip=-1.0"], "settings.clip must be"),
         (["--set", "settings.epochs=0"], "settings.epochs must be at least 1, got 0"),
         (["--set", "data.ranked=tset"], "data.ranked must be one of train, dev, test, got 'tset'"),
-        (["--set", "data.train_images=-1"], "data.train_images must be at least 0, got -1"),
+        (["--set", "data.train_images=-1"], "data.train_images must be from 0 to 1000000000, got -1"),
         (["--seeds", "one"], "--seeds takes whole numbers such as 0,1,2, got 'one'"),
         (["--seeds", "0,0"], "--seeds must be different, got '0,0'"),
         (["--data", "scen"], "no data 'scen': not a folder; did you mean scenes?"),
@@ -302,7 +302,7 @@ def test_bad_data_are_refused_in_one_line_and_leave_no_record(door, spoil, says)
     assert door.written() == {}
 
 
-def test_bad_features_found_late_leave_no_record_of_that_job(door):
+def spoil_late(door: Door) -> None:
     """A large file is looked at in places first; the rest is checked as it is read."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((97, 3, 11)).astype(np.float32)
@@ -311,6 +311,25 @@ def test_bad_features_found_late_leave_no_record_of_that_job(door):
         (door.data / f"train_{name}.npy").unlink()
     np.save(door.data / "train_ims.npy", features)
     (door.data / "train_caps.txt").write_text("an ant\n" * 97)
+
+
+def test_a_results_folder_of_refused_data_alone_does_not_stay(door):
+    spoil_late(door)
+    assert "feature row 50" in door.refused("--set", "data.train_images=0", "--only", "vsepp")
+    assert not door.store.folder.exists()
+
+
+def test_a_run_removes_what_a_killed_one_was_writing(door):
+    left = [door.store.folder / place / f".a.{10**30}.tmp" for place in ("", "records", "checkpoints/0123", "tables")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    door("--timing-rounds", "0")
+    assert [path for path in left if path.exists()] == []
+
+
+def test_bad_features_found_late_leave_no_record_of_that_job(door):
+    spoil_late(door)
     assert (
         door.refused("--set", "data.train_images=0")
         == "1 features are NaN or infinite in this batch, first in feature row 50"

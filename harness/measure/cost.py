@@ -32,7 +32,7 @@ from harness.measure.scoring import all_pairs
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import CostRecord
+from harness.record import CostRecord, Gallery
 from harness.spec.job import Job
 
 STAGES = ("encode_images", "encode_texts", "score", "rank")
@@ -185,7 +185,7 @@ class _Bench:
             flops=self.flops(),
             peak_memory_mib=self.peak_memory_mib,
             query_encode_ms=searcher.encode_ms,
-            galleries=searcher.rows(),
+            galleries=cast(list[Gallery], searcher.rows()),
             law=searcher.law(),
         )
 

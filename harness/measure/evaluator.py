@@ -24,7 +24,7 @@ from harness.measure.scoring import Group, all_pairs
 from harness.precision import autocast, score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever, concatenate
-from harness.record import Ranks
+from harness.record import Exact, Ranks
 from harness.spec.job import Settings
 
 TOP = 10  # retrieved items kept per query
@@ -41,7 +41,7 @@ class Evaluation:
     ranks: Ranks
     tied_queries: int
     seconds: dict[str, float]
-    fp32: dict[str, float] | None = None  # what float32 would have found, where scores were computed in less
+    fp32: Exact | None = None  # what float32 would have found, where scores were computed in less
 
 
 def encode_images(model: Retriever, images: Images, settings: Settings, watch: Watch = unwatched) -> Encoded:
@@ -154,7 +154,7 @@ def evaluate(
     return Evaluation(ranks, tied, seconds | {"rank": rank_s}, fp32)
 
 
-def _beside(ranks: Ranks, i2t: np.ndarray, t2i: np.ndarray, tied: int) -> dict[str, float]:
+def _beside(ranks: Ranks, i2t: np.ndarray, t2i: np.ndarray, tied: int) -> Exact:
     """Rsum and ties of other ranks of the same queries, and the shares of queries whose rank is another."""
     return {
         "rsum": metrics.summary(i2t, t2i)["rsum"],

@@ -26,6 +26,7 @@ from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
+from harness.record import Searched
 from harness.spec.job import Settings, SpecError
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -130,11 +131,11 @@ def measure(
     threads: int,
     build_s: float = BUILD_S,
     watch: Watch = unwatched,
-) -> list[dict[str, Any]]:
+) -> list[Searched]:
     """Entries of an `IndexRecord`: exact search and every index at every size.  real: (m, d).  queries: (q, d)."""
     faiss = library()
     faiss.omp_set_num_threads(threads)
-    entries: list[dict[str, Any]] = []
+    entries: list[Searched] = []
     kinds: dict[str, Callable[[np.ndarray], Built]] = {
         "faiss flat": lambda gallery: _flat(faiss, gallery, build_s),
         "faiss hnsw": lambda gallery: _hnsw(faiss, gallery, build_s),
@@ -161,9 +162,18 @@ def measure(
     return entries
 
 
-def _absent(size: int, kind: str, note: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(("recall", "p50_ms", "build_s", "bytes"))
-    return {"items": size, "index": kind, "setting": "", **nothing, "samples_ms": [], "note": note}
+def _absent(size: int, kind: str, note: str) -> Searched:
+    return {
+        "items": size,
+        "index": kind,
+        "setting": "",
+        "recall": None,
+        "p50_ms": None,
+        "samples_ms": [],
+        "build_s": None,
+        "bytes": None,
+        "note": note,
+    }
 
 
 # Asking --------------------------------------------------------------------------------------------------------------
@@ -171,7 +181,7 @@ def _absent(size: int, kind: str, note: str) -> dict[str, Any]:
 
 def _asked(
     built: Built, kind: str, gallery: np.ndarray, queries: np.ndarray, bars: Sequence[float]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Searched]:
     """An entry per setting: time of each query alone, and recall."""
     for setting, search in built.searches.items():
         search(queries[0])  # warm-up

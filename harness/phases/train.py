@@ -7,6 +7,7 @@ import traceback
 from functools import partial
 from typing import Any
 
+from harness import doors
 from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
@@ -63,7 +64,7 @@ def lost(job: Job, reason: str) -> Record:
         status="failed",
         job=job.as_dict(),
         family=registry.methods()[job.model.method].family,
-        error=reason,
+        error=doors.printable(reason),
         provenance=provenance(job.settings),
     )
 
@@ -105,7 +106,7 @@ def _described(side: Side) -> dict[str, Any]:
 
 
 def _failed(job: Job, data: Prepared, error: Exception) -> Record:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = doors.printable(f"{type(error).__name__}: {error}".splitlines()[0])
     where = traceback.extract_tb(error.__traceback__)[-1]
     common = _common(job, data)
     common["provenance"]["failed_in"] = where.name

@@ -32,7 +32,6 @@ def console_table(folder: Path) -> Table:
 def rsum(store: Store, record: Record) -> float | None:
     """Rsum of one record, None where it has no ranks.  Raises RecordError."""
     from harness.measure.metrics import summary
-    from harness.report.read.runs import ranks_of
 
-    ranks = ranks_of(store, record.key)
+    ranks = store.ranks(record.key)
     return None if ranks is None else summary(ranks.i2t, ranks.t2i)["rsum"]

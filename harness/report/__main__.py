@@ -17,17 +17,14 @@ from rich.console import Console
 
 from harness import doors
 from harness.commands import HELP
-from harness.data.split import DataError
-from harness.record import RecordError
 from harness.report import outputs
 from harness.report.read.described import described, shown
 from harness.report.read.groups import collect
 from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import SpecError
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
@@ -48,8 +45,15 @@ def main(
     ] = None,
 ) -> None:
     gc.set_threshold(100_000, 20, 50)  # figures are many objects that live on; to search them for waste is in vain
-    doors.lenient_output()
-    try:
+    with doors.refusals():
+        doors.check_names(
+            folder=str(folder),
+            retrieved=retrieved,
+            queries=queries,
+            data=data,
+            images=str(images or ""),
+            captions=str(captions or ""),
+        )
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
         if retrieved and check:
@@ -60,9 +64,6 @@ def main(
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
-    except (RecordError, DataError, SpecError, OSError) as error:
-        err.print(f"error: {doors.printable(str(error))}", style="red")
-        raise typer.Exit(2) from None
     if not fresh:
         raise typer.Exit(1)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import ROOT
-from harness.record import Store, write_atomically
+from harness.record import Store, remove_leftovers, write_atomically
 from harness.report.alike import alike
 from harness.report.figures import gather
 from harness.report.figures.gather import Drawn
@@ -136,6 +136,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
 def write(folder: Path, groups: Sequence[Group]) -> Made:
     """Makes all of it anew, without what no longer belongs there.  Raises OSError."""
     made = make(folder, groups)
+    remove_leftovers(folder, folder / "tables", folder / "figures", SHARED)
     for name, data in made.all.items():
         write_atomically(folder / name, lambda file, data=data: file.write(data))
     for name in _stored(folder) - made.all.keys():

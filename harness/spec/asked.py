@@ -56,7 +56,7 @@ class Asked:
                         name=posed.question.name,
                         question=posed.question.question,
                         base=posed.base.key,
-                        arms=[[name, job.key] for name, job in posed.arms.items()],
+                        arms=[(name, job.key) for name, job in posed.arms.items()],
                     )
                 )
                 for posed in self.posed

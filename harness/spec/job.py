@@ -42,11 +42,12 @@ class Data:
         if self.ranked not in RANKED:
             raise SpecError(f"data.ranked must be one of {', '.join(RANKED)}, got {self.ranked!r}")
         for name in ("train_images", "dev_images", "test_images"):
-            if getattr(self, name) < 0:
-                raise SpecError(f"data.{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MOST_IMAGES:
+                raise SpecError(f"data.{name} must be from 0 to {MOST_IMAGES}, got {getattr(self, name)}")
 
 
 RANKED = ("train", "dev", "test")
+MOST_IMAGES = 10**9
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,11 @@ MOST = {  # beyond what any machine or training could use: a slip of the hand
     "epochs": 10**6,
     "updates": 10**9,
     "batch": 10**6,
+    "parts": 10**6,
+    "drop_every": 10**9,
+    "min_count": 10**9,
+    "warmup_epochs": 10**6,
+    "warmup_updates": 10**9,
     "dim": 2**16,
     "word_dim": 2**16,
     "max_words": 10**5,

@@ -92,4 +92,6 @@ def current(model: Model) -> bool:
     here = methods().get(model.method)  # none of an ensemble, which is as current as its members
     if here is None and model.origin:  # a plugin that is not here cannot have changed here
         known[model.method] = model.recipes[model.method]
-    return (here is None or here.origin == model.origin) and all(known.get(name) == recipe for name, recipe in model.recipes.items())
+    return (here is None or here.origin == model.origin) and all(
+        known.get(name) == recipe for name, recipe in model.recipes.items()
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from harness.record import CostRecord, Ranks, Record, Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
-IMAGES, CAPTIONS = 2, 5
+LEAST = 12  # queries; fewer are repeated, so that the gallery is larger than any rank given: no share changes by that
+IMAGES, CAPTIONS = 12, 30  # of 2 images and 5 captions, repeated
 MACHINE = {"device": "abacus", "threads": 2}
 SIZES = {"images": 2, "captions": 5, "queries": 5, "gallery": 2}
 
@@ -22,17 +23,24 @@ SIZES = {"images": 2, "captions": 5, "queries": 5, "gallery": 2}
 def made_ranks(
     i2t: Sequence[int], t2i: Sequence[int], folds: bool = False, groups: Mapping[str, Sequence[bool]] | None = None
 ) -> Ranks:
+    """With folds, image and caption q of those given are of fold q."""
     none = np.zeros(0, np.int32)
+    times = -(-LEAST // min(len(i2t), len(t2i))) if len(i2t) and len(t2i) else 1
+    images, captions = len(i2t) * times, len(t2i) * times
+
+    def repeated(numbers: Iterable[int]) -> np.ndarray:
+        return np.tile(np.array(list(numbers), np.int32), times)
+
     return Ranks(
-        i2t=np.array(i2t, np.int32),
-        t2i=np.array(t2i, np.int32),
-        i2t_top=np.zeros((len(i2t), 1), np.int32),
-        t2i_top=np.zeros((len(t2i), 1), np.int32),
-        fold_i2t=np.zeros(len(i2t), np.int32) if folds else none,
-        fold_t2i=np.zeros(len(t2i), np.int32) if folds else none,
-        fold_of_image=np.arange(len(i2t), dtype=np.int32) if folds else none,
-        fold_of_caption=np.arange(len(t2i), dtype=np.int32) % len(i2t) if folds else none,
-        groups={name: np.array(mask) for name, mask in (groups or {}).items()},
+        i2t=repeated(i2t),
+        t2i=repeated(t2i),
+        i2t_top=np.zeros((images, 1), np.int32),
+        t2i_top=np.zeros((captions, 1), np.int32),
+        fold_i2t=np.zeros(images, np.int32) if folds else none,
+        fold_t2i=np.zeros(captions, np.int32) if folds else none,
+        fold_of_image=repeated(range(len(i2t))) if folds else none,
+        fold_of_caption=repeated([caption % len(i2t) for caption in range(len(t2i))]) if folds else none,
+        groups={name: np.tile(mask, times) for name, mask in (groups or {}).items()},
     )
 
 
@@ -49,7 +57,8 @@ class Maker:
         return Job(replace(Data(), **(data or {})), model, Settings(seed=seed, **settings))
 
     def add(self, job: Job, ranks: Ranks | None, **fields: Any) -> str:
-        counts = {job.data.ranked: {"images": IMAGES, "captions": CAPTIONS, "notes": []}}
+        sizes = (IMAGES, CAPTIONS) if ranks is None else (len(ranks.i2t), len(ranks.t2i))
+        counts = {job.data.ranked: {"images": sizes[0], "captions": sizes[1], "notes": []}}
         described = {"parameters": 1234, "data": counts, "provenance": {"commit": "abc"}} | fields
         method = registry.methods().get(job.model.method)
         family = described.pop("family", method.family if method else "independent")
@@ -80,13 +89,7 @@ class Maker:
         self.store.save_cost(cost)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "full-scenes")
-
-
-@pytest.fixture
-def stored(make: Maker) -> Maker:
+def filled(make: Maker) -> Maker:
     """Chance, a host with and without SelfAlign (two seeds), an interactive model (one seed) and a host that failed."""
     groups = {"binding": [True, True, False, False, False]}
     outcomes = {
@@ -105,3 +108,13 @@ def stored(make: Maker) -> Maker:
         make.time(make.job(label), score)
     make.add(make.job("vsrn"), None, status="failed", error="LossError: hinge is nan in step 7", parameters=None)
     return make
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Maker:
+    return Maker(tmp_path / "full-scenes")
+
+
+@pytest.fixture
+def stored(make: Maker) -> Maker:
+    return filled(make)

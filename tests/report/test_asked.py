@@ -99,7 +99,7 @@ def test_a_base_that_was_not_run_yet_leaves_its_question_out(make):
     ("spoil", "says"),
     [
         (lambda text: text.replace('"rows"', '"lines"'), "unknown or missing fields: lines, rows"),
-        (lambda text: text.replace('"base"', '"ground"'), "cannot be read"),
+        (lambda text: text.replace('"base"', '"ground"'), "questions.0: has unknown or missing fields: base, ground"),
         (lambda _: "{", "is not JSON"),
     ],
 )

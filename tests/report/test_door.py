@@ -44,6 +44,15 @@ def test_it_writes_the_tables_and_finds_them_fresh(stored):
     assert stored_tables(stored.folder) == first
 
 
+def test_a_report_removes_what_a_killed_one_was_writing(stored):
+    left = [stored.folder / place / f".a.{10**30}.tmp" for place in ("", "tables", "figures")]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    report.write(stored.folder)
+    assert [path for path in left if path.exists()] == []
+
+
 def test_a_check_names_what_is_stale_missing_or_surplus_and_changes_nothing(stored):
     report.write(stored.folder)
     tables = stored.folder / "tables"

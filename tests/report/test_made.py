@@ -69,7 +69,7 @@ def test_figures_of_stored_records(stored):
     )
     caption = drawn.pictures["accuracy-time"].caption
     assert caption.startswith(
-        "Data scenes, split test: 2 images, 5 captions; seeds 0, 1. Settings: epochs 5, batch 128,"
+        "Data scenes, split test: 12 images, 30 captions; seeds 0, 1. Settings: epochs 5, batch 128,"
     )
     assert "One seed, no bar: scan:t2i-lse." in caption
     assert "Pareto front (bold): vsepp, vsepp+selfalign, scan:t2i-lse." in caption

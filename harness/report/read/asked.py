@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.record import PosedQuestion, RecordError, Store
+from harness.record import PosedQuestion, Store
 from harness.report.read import inferred
 from harness.report.read.runs import Run
 
@@ -22,11 +22,8 @@ class Asked:
 def asked(store: Store, runs: Sequence[Run]) -> Asked:
     """Raises RecordError where what is stored cannot be trusted."""
     stored = store.asked()
-    try:
-        posed = [question for record in stored for question in record.posed]
-        named = {key for question in posed for key in (question.base, *(key for _, key in question.arms))}
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"{store.folder.name}/asked cannot be read: {error}") from None
+    posed = [question for record in stored for question in record.posed]
+    named = {key for question in posed for key in (question.base, *(key for _, key in question.arms))}
     rows = {key for record in stored for key in record.rows} | {question.base for question in posed}
     older = [run for run in runs if run.record.key not in named | rows]
     old_posed, old_arms = inferred.posed(older)

@@ -51,7 +51,7 @@ def _place(question: Question, run: Run) -> tuple[int, str, int]:
 
 
 def _posed(question: Question, base: str, arms: Mapping[str, Job], stored: Mapping[str, Run]) -> PosedQuestion:
-    ran = [[name, job.key] for name, job in arms.items() if job.key in stored]
+    ran = [(name, job.key) for name, job in arms.items() if job.key in stored]
     return PosedQuestion(question.name, question.question, base, ran)
 
 

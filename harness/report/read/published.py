@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT
-from harness.record import RecordError
+from harness.record import RECALLS, RecordError
 from harness.spec import registry
 
 PATH = ROOT / "results" / "published.csv"
 DATASETS = ("flickr8k", "flickr30k", "coco1k", "coco5k")
 FAMILIES = ("", "independent", "interactive")
-RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+
 FIGURES = (*RECALLS, "rsum", "rsum_sd")
 COLUMNS = (
     *("dataset", "method", "variant", "family", "image_features", "text_encoder", "runs"),

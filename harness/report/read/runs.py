@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -70,30 +68,16 @@ def read(folder: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.record.label, run.seed, run.record.key))
 
 
-def ranks_of(store: Store, key: str) -> Ranks | None:
-    """The stored ranks, None where there are none.  Raises RecordError also where the file is damaged inside."""
-    path, where = store.ranks_path(key), f"{store.folder.name}/ranks/{key}.npz"
-    if path.exists() and not zipfile.is_zipfile(path):  # numpy would leave such a file open
-        raise RecordError(f"{where} is cut short or no npz file")
-    with _trusted(where):
-        return store.ranks(key)
-
-
 def _run(store: Store, key: str) -> Run:
+    record, cost, ranks = store.record(key), store.cost(key), store.ranks(key)
+    if record is None:
+        raise RecordError(f"{store.folder.name}/records/{key}.json is gone")
     with _trusted(f"{store.folder.name}/records/{key}.json"):
-        record = store.record(key)
-        if record is None or record.key != key:
-            raise ValueError(f"holds the record {record.key if record else None!r}")
         job = _job(record)
-    with _trusted(f"{store.folder.name}/costs/{key}.json"):
-        cost = store.cost(key)
-        if cost is not None and (cost.key, cost.label) != (key, record.label):
-            raise ValueError(f"key and label must be {key} and {record.label}, got {cost.key} and {cost.label}")
-    ranks = ranks_of(store, key)
+    if cost is not None and cost.label != record.label:
+        raise RecordError(f"{store.folder.name}/costs/{key}.json: label must be {record.label}, got {cost.label}")
     if ranks is not None:
         _check_counts(record, job, ranks, f"{store.folder.name}/ranks/{key}.npz")
-    if ranks is not None and not (ranks.i2t.size and ranks.t2i.size):
-        raise RecordError(f"{store.folder.name}/ranks/{key}.npz holds no ranks")
     return Run(record, job, ranks, cost, _problem(record, job, ranks))
 
 
@@ -109,7 +93,9 @@ def _job(record: Record) -> Job:
 
 
 def _check_counts(record: Record, job: Job, ranks: Ranks, where: str) -> None:
-    """As many queries as the record counts in the ranked split.  Raises RecordError."""
+    """As many queries as the record counts in the ranked split, and some.  Raises RecordError."""
+    if not (ranks.i2t.size and ranks.t2i.size):
+        raise RecordError(f"{where} holds no ranks")
     counts = record.data.get(job.data.ranked, {})
     for name, found in (("images", len(ranks.i2t)), ("captions", len(ranks.t2i))):
         known = counts.get(name, found) if isinstance(counts, Mapping) else None
@@ -123,7 +109,7 @@ def _trusted(where: str) -> Iterator[None]:
         yield
     except RecordError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{where} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None
 
 

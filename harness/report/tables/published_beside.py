@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.measure.intervals import mean_sd
+from harness.record import RECALLS
 from harness.report.formats import ABSENT, Sheet, decimals
 from harness.report.read.groups import Group
 from harness.report.read.protocols import folds, protocol
-from harness.report.read.published import RECALLS, Published, about
+from harness.report.read.published import Published, about
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 from harness.spec import registry

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.record import RerankRecord
+from harness.record import RECALLS, RerankRecord
 from harness.report.formats import ABSENT, Sheet, decimals, significant
 from harness.report.read.nested import differing, flatten
 
-RECALLS = tuple(f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
 NOTE = (
     "The independent model picks the best k of the gallery, the interactive one puts them in order; beyond the "
     "shortlist the first order stays, so k = 1 is the retriever alone and the last k the reranker alone. "

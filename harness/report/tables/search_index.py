@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pandas as pd
 
-from harness.record import IndexRecord, RecordError, Store
+from harness.record import IndexRecord, RecordError, Searched, Store
 from harness.report.formats import ABSENT, Sheet, decimals, significant, whole
 from harness.report.read.groups import Group
+from harness.report.read.runs import Run
 
-COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+COLUMNS: Mapping[str, Callable[[Searched], str]] = {
     "recall": lambda entry: _shown(entry["recall"], decimals(3)),
     "ms/query": lambda entry: _shown(entry["p50_ms"], significant),
     "queries": lambda entry: _shown(len(entry["samples_ms"]) or None, whole),
@@ -22,10 +22,10 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def approximate_search(group: Group, store: Store) -> Sheet | None:
     """A line per row, gallery, index and setting; None where nothing of the group was indexed.  Raises RecordError."""
-    found = [(row.name, index) for row in group.rows for run in row.runs if (index := store.index(run.record.key))]
+    found = [(row.name, index) for row in group.rows for run in row.runs if (index := _index(run, store))]
     if not found:
         return None
-    text = pd.DataFrame([line for name, index in found for line in _lines(name, index, store)], dtype=str)
+    text = pd.DataFrame([line for name, index in found for line in _lines(name, index)], dtype=str)
     machines = {", ".join(f"{name} {value}" for name, value in sorted(index.machine.items())) for _, index in found}
     notes = [
         f"Recall is that of the first {index.neighbours} images, relative to exact search. Galleries: {index.gallery}."
@@ -36,24 +36,29 @@ def approximate_search(group: Group, store: Store) -> Sheet | None:
     return Sheet("Approximate search", text, text, notes=tuple(dict.fromkeys(notes)), names=4)
 
 
-def _lines(name: str, index: IndexRecord, store: Store) -> list[dict[str, str]]:
-    try:
-        return [
-            {
-                "method": name,
-                "items": str(entry["items"]),
-                "index": entry["index"],
-                "setting": entry["setting"] or ABSENT,
-                **{title: cell(entry) for title, cell in COLUMNS.items()},
-            }
-            for entry in index.entries
-        ]
-    except (KeyError, TypeError) as error:
-        where = f"{store.folder.name}/indexes/{index.key}.json"
-        raise RecordError(f"{where} cannot be read: {type(error).__name__}: {error}") from None
+def _index(run: Run, store: Store) -> IndexRecord | None:
+    """Raises RecordError."""
+    found = store.index(run.record.key)
+    if found is not None and found.label != run.record.label:
+        where = f"{store.folder.name}/indexes/{found.key}.json"
+        raise RecordError(f"{where}: label must be {run.record.label}, got {found.label}")
+    return found
 
 
-def _absent(found: list[tuple[str, IndexRecord]]) -> list[tuple[str, Mapping[str, Any]]]:
+def _lines(name: str, index: IndexRecord) -> list[dict[str, str]]:
+    return [
+        {
+            "method": name,
+            "items": str(entry["items"]),
+            "index": entry["index"],
+            "setting": entry["setting"] or ABSENT,
+            **{title: cell(entry) for title, cell in COLUMNS.items()},
+        }
+        for entry in index.entries
+    ]
+
+
+def _absent(found: list[tuple[str, IndexRecord]]) -> list[tuple[str, Searched]]:
     return [(name, entry) for name, index in found for entry in index.entries if entry["note"]]
 
 

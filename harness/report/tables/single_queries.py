@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from harness.record import CostRecord, RecordError
+from harness.record import CostRecord, Gallery
 from harness.report.formats import ABSENT, Sheet, significant, whole
 from harness.report.read.groups import Group
 from harness.report.tables.comparison import timing_conflict
@@ -44,9 +43,9 @@ def _line(name: str, family: str, cost: CostRecord, mark: str) -> dict[str, str]
     """The row in words; medians of what was not measured after `mark`."""
     with_mark = {
         f"{shown_items(entry['items'])} ms": ("" if entry["measured"] else mark) + significant(entry["p50_ms"])
-        for entry in _galleries(cost)
+        for entry in cost.galleries
     }
-    largest = max((entry for entry in _galleries(cost) if entry["measured"]), key=_items, default=None)
+    largest = max((entry for entry in cost.galleries if entry["measured"]), key=_items, default=None)
     return {
         "method": name,
         "family": family,
@@ -66,23 +65,15 @@ def _line(name: str, family: str, cost: CostRecord, mark: str) -> dict[str, str]
 
 def _flat(name: str, family: str, cost: CostRecord) -> dict[str, str]:
     """The same for CSV, with a column that says which sizes were extrapolated."""
-    missing = [shown_items(entry["items"]) for entry in _galleries(cost) if not entry["measured"]]
+    missing = [shown_items(entry["items"]) for entry in cost.galleries if not entry["measured"]]
     return _line(name, family, cost, "") | {"extrapolated": " ".join(missing) or ABSENT}
 
 
-def _galleries(cost: CostRecord) -> Sequence[Mapping[str, Any]]:
-    needed = {"items", "p50_ms", "p95_ms", "p99_ms", "measured", "limit_ms", "note"}
-    for entry in cost.galleries:
-        if lost := needed - entry.keys():
-            raise RecordError(f"costs/{cost.key}.json: a gallery lacks {', '.join(sorted(lost))}")
-    return cost.galleries
-
-
 def _largest_ms(cost: CostRecord) -> float:
-    return max(_galleries(cost), key=_items)["p50_ms"]
+    return max(cost.galleries, key=_items)["p50_ms"]
 
 
-def _items(entry: Mapping[str, Any]) -> int:
+def _items(entry: Gallery) -> int:
     return entry["items"]
 
 
@@ -102,7 +93,7 @@ def _notes(timed: Sequence[tuple[str, str, CostRecord]]) -> list[str]:
         "scoring and ranking.",
     ]
     for name, _, cost in timed:
-        reasons = [entry["note"] for entry in _galleries(cost) if not entry["measured"]]
+        reasons = [entry["note"] for entry in cost.galleries if not entry["measured"]]
         if reasons:
             residual = cost.law.get("residual")
             fit = "" if residual is None else f"; the law deviates by up to {residual:.0%} from what it was fitted to"

@@ -55,8 +55,8 @@ def test_arms_are_compared_with_their_base_seed_by_seed(asked):
 
 def test_the_interval_over_queries_is_the_paired_bootstrap_of_the_shared_seeds(asked):
     swapped, better = ablations(collect(asked.folder))[0].arms
-    i2t, t2i = (np.array([ranks[way] for ranks in BETTER]) for way in (0, 1))
-    base = [np.array([ranks[way] for ranks in BASE]) for way in (0, 1)]
+    i2t, t2i = (np.array([getattr(asked.ranks(*ranks), way) for ranks in BETTER]) for way in ("i2t", "t2i"))
+    base = [np.array([getattr(asked.ranks(*ranks), way) for ranks in BASE]) for way in ("i2t", "t2i")]
     assert better.over_queries == paired_bootstrap((i2t, t2i), base)
     assert swapped.over_queries == pytest.approx((0, 0))  # the two seeds have the same hits in sum
 

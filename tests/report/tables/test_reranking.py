@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from harness import report
-from harness.record import RerankRecord
+from harness.record import RECALLS, RerankRecord
 from harness.report.figures.gather import Undrawn, rerank_curves
 from harness.report.formats import ABSENT
 from harness.report.read.groups import collect
-from harness.report.tables.reranking import RECALLS, conflict, is_power_of_ten, points, rerank_sheets
+from harness.report.tables.reranking import conflict, is_power_of_ten, points, rerank_sheets
 
 KS = [1, 2, 10, 20, 30]
 

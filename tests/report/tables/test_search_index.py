@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.record import IndexRecord, RecordError
@@ -49,7 +51,14 @@ def test_no_table_where_nothing_was_indexed(stored):
 def test_a_damaged_index_is_refused_by_name(stored):
     key = stored.job("vsepp").key
     stored.store.save_index(stored_index(key, [{"items": 1000}]))
-    with pytest.raises(RecordError, match=f"indexes/{key}.json cannot be read: KeyError"):
+    with pytest.raises(RecordError, match=f"indexes/{key}.json: entries.0: has unknown or missing fields: build_s"):
+        outputs.texts(stored.folder, collect(stored.folder))
+
+
+def test_an_index_of_another_row_is_refused(stored):
+    key = stored.job("vsepp").key
+    stored.store.save_index(replace(stored_index(key, [EXACT]), label="vsrn"))
+    with pytest.raises(RecordError, match=f"indexes/{key}.json: label must be vsepp, got vsrn"):
         outputs.texts(stored.folder, collect(stored.folder))
 
 

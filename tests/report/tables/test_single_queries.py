@@ -74,5 +74,5 @@ def test_records_without_single_queries_make_no_table(stored):
 
 def test_a_damaged_gallery_is_refused_by_name(stored):
     with_queries(stored, "vsepp", [{"items": 1000}])
-    with pytest.raises(RecordError, match="a gallery lacks limit_ms"):
+    with pytest.raises(RecordError, match=r"galleries\.0: has unknown or missing fields: limit_ms"):
         outputs.texts(stored.folder, collect(stored.folder))
