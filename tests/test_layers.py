@@ -21,12 +21,12 @@ FLOORS = (
     ("ablations",),
     ("harness/data",),
     ("harness/learn", "harness/measure"),
-    ("harness/phases",),
+    ("harness/phases", "harness/contract.py"),
     ("harness/schedule",),
     ("harness/report",),
     ("harness/choices.py", "harness/api.py"),
     ("harness/run.py", "harness/features.py", "harness/compare.py"),
-    ("harness/search_index.py", "harness/__main__.py"),
+    ("harness/check.py", "harness/search_index.py", "harness/__main__.py"),
 )
 REPORT = (  # the wings of the report, likewise
     ("harness/report/formats.py", "harness/report/alike.py"),
@@ -55,6 +55,7 @@ NO_TORCH = (
     "harness/options.py",
     "harness/commands.py",
     "harness/choices.py",
+    "harness/check.py",
     "harness/schedule/division.py",
     "harness/schedule/storage.py",
     "harness/report",

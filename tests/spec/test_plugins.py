@@ -11,62 +11,13 @@ import pytest
 from harness import ROOT
 from harness.spec import methods, plugins, registry, suites
 from harness.spec.job import Data, SpecError
-
-INDEPENDENT = '''"""Bags of words and means of regions, by somebody else."""
-from dataclasses import dataclass
-from torch import nn
-from harness.protocol import Encoded
-from models.encoders import unit
-from models.pooling import masked_mean
-from models.retrievers import Independent
-
-FAMILY = "independent"
-RECIPE = 1
-PAPER = ""
-HOSTS = False
-
-@dataclass(frozen=True)
-class Options:
-    slope: float = 1.0
-
-class Bags(Independent):
-    def __init__(self, inputs):
-        super().__init__(inputs)
-        self.image = nn.Linear(inputs.image_dim, inputs.dim)
-        self.word = nn.Embedding(inputs.vocabulary, inputs.dim)
-    def encode_images(self, images):
-        return Encoded(embedding=unit(masked_mean(self.image(images.fragments), images.mask)))
-    def encode_texts(self, texts):
-        return Encoded(embedding=unit(masked_mean(self.word(texts.tokens), texts.mask)))
-
-def build(inputs, options):
-    return Bags(inputs)
-'''
-INTERACTIVE = INDEPENDENT.replace('FAMILY = "independent"', 'FAMILY = "interactive"').replace(
-    "class Bags(Independent):", 'class Bags(Independent):\n    family = "interactive"'
-)
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, installed, written
 
 
 @pytest.fixture(autouse=True)
 def as_before():
     yield
     plugins.choose()
-
-
-def written(folder: Path, name: str, text: str = INDEPENDENT) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.py"
-    file.write_text(text)
-    return file
-
-
-def installed(folder: Path, distribution: str, module: str, name: str, text: str) -> None:
-    """A package of one file, as an installer leaves it."""
-    written(folder, module, text)
-    info = folder / f"{distribution}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{name} = {module}\n")
 
 
 def test_a_file_is_a_row_with_its_source_in_the_key(tmp_path):
