@@ -49,6 +49,7 @@ def _rows(name: str) -> tuple[str, ...]:
 def _checked(label: str) -> int:
     """Says what a row passes, skips and fails; returns how many it fails."""
     from harness import contract  # torch takes seconds to import; an unknown name is told at once
+    from harness.parameters import counted
 
     states = []
     for check, state, why in contract.outcomes(label):
@@ -56,7 +57,8 @@ def _checked(label: str) -> int:
         if state != "ok":
             out.print(f"{state:<8} {label}: {check}: {doors.printable(why)}")
     passed, skipped, failed = (states.count(state) for state in ("ok", "skipped", "FAILED"))
-    out.print(f"{label}: {passed} checks pass, {skipped} do not apply, {failed} fail")
+    trains = f"; it trains {counted(label):,} parameters" if passed else ""
+    out.print(f"{label}: {passed} checks pass, {skipped} do not apply, {failed} fail{trains}")
     return failed
 
 

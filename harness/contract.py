@@ -19,6 +19,7 @@ from harness.data.vocabulary import SPECIALS
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.trainer import trained_parameters
+from harness.parameters import counted
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from harness.spec import registry
 
@@ -151,9 +152,10 @@ def finite_gradients(model: Retriever, where: str) -> None:
 
 
 def check_it_is_built(label: str) -> str:
-    """Its module is imported and its `build` returns a model."""
+    """Its module is imported and its `build` returns a model, also at the default settings."""
     model = built(label)
     demand(isinstance(model, Retriever), f"`build` returns a {type(model).__name__}, not a harness.protocol.Retriever")
+    counted(label)
     return ""
 
 

@@ -49,7 +49,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             doors.check(group)
         _choose_plugins(what)
         if once.list_:
-            out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
+            _list(once.parameters)
             return
         asked = _asked(what, how, where)
         jobs = asked.jobs
@@ -86,6 +86,18 @@ def _choose_plugins(what: What) -> None:
     plugins.choose([Path(file) for file in what.plugin], installed=not what.no_plugins)
     for line in methods.clashes():
         err.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _list(parameters: bool) -> None:
+    """What there is to run; with their parameters every row is built, which takes torch and seconds."""
+    counts, note = None, ()
+    if parameters:
+        from harness.parameters import listed
+
+        (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
+        for line in failures:
+            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
+    out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
 def _asked(what: What, how: How, where: Where) -> Asked:

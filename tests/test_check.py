@@ -65,7 +65,7 @@ def test_built_in_rows_pass_and_what_does_not_apply_is_said():
     code, lines = checked("chance")
     assert code == 0
     assert lines[-1].startswith("chance: ")
-    assert lines[-1].endswith(" 3 do not apply, 0 fail")
+    assert lines[-1].endswith(" 3 do not apply, 0 fail; it trains 0 parameters")
     assert "skipped  chance: eight pairs are learnt by heart: it trains nothing" in lines
 
 
@@ -84,7 +84,9 @@ def test_an_unknown_name_is_one_line():
 @pytest.mark.parametrize("text", [INDEPENDENT, INTERACTIVE], ids=["independent", "interactive"])
 def test_a_sound_file_of_ones_own_passes(tmp_path, text):
     code, lines = checked("bags", "--plugin", str(written(tmp_path, "bags", text)))
-    assert (code, lines) == (0, [f"bags: {len(contract.CHECKS)} checks pass, 0 do not apply, 0 fail"])
+    assert code == 0
+    assert len(lines) == 1
+    assert lines[0].startswith(f"bags: {len(contract.CHECKS)} checks pass, 0 do not apply, 0 fail; it trains ")
 
 
 @pytest.mark.parametrize("broken", BREAKS)
