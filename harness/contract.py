@@ -34,7 +34,7 @@ INPUTS = Inputs(  # whatever a method may ask for
     caption_tokens=torch.arange(1, 1 + 23 * WORDS).view(23, WORDS) % VOCABULARY,
 )
 UNTRAINED = "it trains nothing"
-UNPADDED = "it reads neither fragments nor tokens, so nothing is padded"
+UNPADDED = "it reads neither fragments nor tokens, and nothing else is padded"
 Check = Callable[[str], str]
 
 
@@ -89,15 +89,34 @@ def pairs(label: str, count: int = 5, more: int = 0, rubbish: int = 0, seed: int
     tokens = filled(words, WORDS, lambda g, shape: torch.randint(1, VOCABULARY, shape, generator=g))
     boxes = torch.cat([corners, corners + extent], 2)
     sizes = torch.tensor([100.0, 120.0]).expand(count, 2)
-    images = ImageBatch(fragments, regions, *((boxes, sizes) if "boxes" in wanted else ()))
-    return PairBatch(images, TextBatch(tokens, words), torch.arange(count))
+    named = tuple(f"image-{number}" for number in range(count))
+    images = ImageBatch(
+        **({"fragments": fragments, "mask": regions} if {"fragments", "boxes"} & set(wanted) else {}),
+        **({"boxes": boxes, "sizes": sizes} if "boxes" in wanted else {}),
+        ids=named,
+        pixels=_pictures(real, count) if "pixels" in wanted else None,
+    )
+    spelt = _spelt(tokens, words) if "strings" in wanted else None
+    texts = TextBatch(tokens, words, tuple(f"{name}#0" for name in named), spelt)
+    return PairBatch(images, texts, torch.arange(count))
+
+
+def _pictures(generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+    """Of 3 sizes."""
+    sides = [(32 + 4 * (number % 3), 48) for number in range(count)]
+    return tuple(torch.randint(256, (3, *side), generator=generator, dtype=torch.uint8) for side in sides)
+
+
+def _spelt(tokens: Tensor, mask: Tensor) -> tuple[str, ...]:
+    """Captions as somebody would have written them, in real words."""
+    return tuple(" ".join(INPUTS.words[n] for n in row[real].tolist()) for row, real in zip(tokens, mask, strict=True))
 
 
 def chosen(batch: PairBatch, rows: list[int]) -> PairBatch:
     """These pairs of a batch, in this order."""
 
     def of(value: Any) -> Any:
-        return None if value is None else value[rows]
+        return tuple(value[row] for row in rows) if isinstance(value, tuple) else None if value is None else value[rows]
 
     images, texts = ([of(getattr(side, f.name)) for f in fields(side)] for side in (batch.images, batch.texts))
     return PairBatch(ImageBatch(*images), TextBatch(*texts), batch.image_index[rows])

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from harness import check, contract
 from harness.spec import plugins
-from tests.methods_of_others import INDEPENDENT, INTERACTIVE, written
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, written
 
 MEAN = "masked_mean(self.image(images.fragments), images.mask)"
 BREAKS = {  # what is changed in a sound method, by what -> the check that fails, and a part of its sentence
@@ -87,6 +87,22 @@ def test_a_sound_file_of_ones_own_passes(tmp_path, text):
     assert code == 0
     assert len(lines) == 1
     assert lines[0].startswith(f"bags: {len(contract.CHECKS)} checks pass, 0 do not apply, 0 fail; it trains ")
+
+
+def test_one_without_tokens_or_fragments_is_spared_what_does_not_apply(tmp_path):
+    code, lines = checked("letters", "--plugin", str(written(tmp_path, "letters", STRINGS)))
+    assert (code, len(lines)) == (0, 3)
+    assert all(line.endswith(": it reads no tokens") for line in lines[:2])
+    code, lines = checked("colours", "--plugin", str(written(tmp_path, "colours", PIXELS)))
+    assert code == 0
+    assert "skipped  colours: padding changes no loss: it reads neither fragments nor tokens" in "\n".join(lines)
+    assert "it trains 0 parameters" in lines[-1]
+    undeclared = PIXELS.replace('NEEDS = ("pixels", "strings")', 'NEEDS = ("pixels", "tokens")')
+    code, lines = checked("colours", "--plugin", str(written(tmp_path / "other", "colours", undeclared)))
+    assert (code, lines[0]) == (
+        1,
+        "FAILED   colours: shapes and family: it raises TypeError: 'NoneType' object is not iterable",
+    )
 
 
 @pytest.mark.parametrize("broken", BREAKS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+import torch
 
 from harness import contract
+from harness.protocol import ImageBatch
 from harness.spec import registry
 from tests.places import PLACES
 
@@ -28,5 +30,10 @@ def test_a_device_changes_little(label, device):
 
 def test_a_batch_moves_to_a_device_as_a_whole():
     moved = contract.pairs("gsmn").to("meta")
-    tensors = [getattr(side, f.name) for side in (moved.images, moved.texts) for f in fields(side)]
+    values = [getattr(side, f.name) for side in (moved.images, moved.texts) for f in fields(side)]
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 6
     assert {tensor.device.type for tensor in (*tensors, moved.image_index)} == {"meta"}
+    pictures = ImageBatch(pixels=(torch.zeros(3, 2, 5), torch.zeros(3, 7, 1)), ids=("a", "b")).to("meta")
+    assert [(len(pictures), picture.device.type) for picture in pictures.pixels] == [(2, "meta")] * 2
+    assert pictures.ids == ("a", "b")

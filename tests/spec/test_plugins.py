@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness import ROOT
+from harness.record import Store
 from harness.spec import methods, plugins, registry, suites
 from harness.spec.job import Data, SpecError
-from tests.methods_of_others import INDEPENDENT, INTERACTIVE, installed, written
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, written
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,24 @@ def test_one_that_fails_to_import_is_one_failed_row(tmp_path):
     good = written(tmp_path, "good", INDEPENDENT + "\nprint('hello')\n")
     found = ran(tmp_path / "r", "--workers=0", "--only=bad,good", f"--plugin={bad}", f"--plugin={good}")
     assert found == {"bad": "failed", "good": "ok"}
+
+
+def test_methods_of_strings_and_of_pixels_run_from_end_to_end(tmp_path, data_folder):
+    """What reads raw captions trains, what has nothing to learn finds colours; both are timed."""
+    letters, colours = written(tmp_path, "letters", STRINGS), written(tmp_path, "colours", PIXELS)
+    chosen = ["--workers=0", "--only=letters,colours", f"--plugin={letters}", f"--plugin={colours}"]
+    assert ran(tmp_path / "r", *chosen) == {"letters": "ok", "colours": "ok"}
+    store = Store(tmp_path / "r" / "full-scenes")
+    found = {record.label: record for record in store.records()}
+    assert (found["colours"].parameters, found["colours"].best_epoch) == (0, None)
+    assert found["letters"].best_epoch == 0
+    assert all(store.cost(record.key) is not None for record in found.values())
+    ranks = store.ranks(found["colours"].key)
+    assert ranks is not None
+    assert ranks.i2t.mean() < 6  # the best of 5 captions among 80: of chance it is (80 - 5) / 6 = 12.5
+    plain = ran(tmp_path / "r", *chosen, f"--data={data_folder}", "--set=settings.min_count=1")
+    assert plain == {"letters": "ok", "colours": "ok"}
+    assert [record.label for record in Store(tmp_path / "r" / "full-zoo").records()] == ["letters"]
 
 
 def test_ray_workers_have_them_too(tmp_path):
