@@ -84,7 +84,7 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 def _choose_plugins(what: What) -> None:
     """Raises SpecError."""
     plugins.choose([Path(file) for file in what.plugin], installed=not what.no_plugins)
-    for line in methods.clashes():
+    for line in methods.left_out():
         err.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -1,5 +1,6 @@
 """Methods by somebody else, as a file and as an installed package of one file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.spec import plugins
@@ -130,7 +131,13 @@ def written(folder: Path, name: str, text: str = INDEPENDENT) -> Path:
 def installed(folder: Path, distribution: str, module: str, name: str, text: str) -> None:
     """A package of one file, as an installer leaves it."""
     written(folder, module, text)
+    packaged(folder, distribution, plugins.GROUP, {name: module})
+
+
+def packaged(folder: Path, distribution: str, group: str, points: Mapping[str, str]) -> None:
+    """What an installer writes of the entry points of a package."""
     info = folder / f"{distribution}-1.0.dist-info"
-    info.mkdir()
+    info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{name} = {module}\n")
+    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness import ROOT
+from harness.data import sources
+from harness.data.prepared import prepare
+from harness.data.split import DataError
 from harness.record import Store
-from harness.spec import methods, plugins, registry, suites
-from harness.spec.job import Data, SpecError
-from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, written
+from harness.spec import methods, needs, plugins, registry, suites
+from harness.spec.job import Data, Settings, SpecError
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, packaged, written
 
 
 @pytest.fixture(autouse=True)
@@ -53,14 +56,82 @@ def test_of_two_names_ours_wins_and_two_others_clash(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "a"))
     methods._methods.cache_clear()
     assert registry.methods()["vsrn"].plugin is None
-    assert methods.clashes() == [
-        "first 1.0 and selfalign-harness both bring a method 'vsrn': the built-in one is taken"
-    ]
+    assert methods.left_out() == (
+        "first 1.0 and selfalign-harness both bring a method 'vsrn': the built-in one is taken",
+    )
     installed(tmp_path / "b", "second", "module_b", "vsrn", INDEPENDENT)
     monkeypatch.syspath_prepend(str(tmp_path / "b"))
     methods._methods.cache_clear()
-    with pytest.raises(SpecError, match=r"first 1\.0 and second 1\.0 both bring a method 'vsrn'"):
+    assert methods.left_out() == ("first 1.0 and second 1.0 both bring a method 'vsrn': neither is taken",)
+    assert registry.methods()["vsrn"].plugin is None
+    plugins.choose([written(tmp_path, "bags")])
+    installed(tmp_path / "c", "third", "module_c", "bags", INDEPENDENT)
+    monkeypatch.syspath_prepend(str(tmp_path / "c"))
+    with pytest.raises(SpecError, match=r"bags\.py and third 1\.0 both bring a method 'bags'"):
         registry.methods()
+
+
+@pytest.mark.parametrize(
+    ("text", "module", "says"),
+    [
+        ("x = (", "module_bad", "of-others 1.0 brings no method 'bags': {0}: cannot be read as a method: "),
+        ("RECIPE = 1", "module_bad", "of-others 1.0 brings no method 'bags': {0}: no method, for it does not say"),
+        ("NEEDS = 3\nRECIPE = 1\nPAPER = ''\nFAMILY = 'independent'", "module_bad",
+         "of-others 1.0 brings no method 'bags': 'int' object is not iterable"),
+        (INDEPENDENT, "module_gone", "of-others 1.0 brings no method 'bags': there is no file of module module_gone"),
+    ],
+)  # fmt: skip
+def test_a_broken_installed_one_is_a_line_and_stops_nothing(tmp_path, monkeypatch, text, module, says):
+    installed(tmp_path, "of-others", module, "bags", text)
+    if module == "module_gone":
+        (tmp_path / "module_gone.py").unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    methods._methods.cache_clear()
+    assert "bags" not in registry.methods()
+    assert "vsepp" in registry.methods()
+    (line,) = methods.left_out()
+    assert line.startswith(says.format(tmp_path / f"{module}.py"))
+
+
+DATA = """
+import harness.data.scenes as scenes
+
+print("imported")
+
+def small():
+    return scenes.source(scenes.Settings(seed=7, train_images=11, dev_images=5, test_images=3))
+
+def broken():
+    raise OSError("no disk")
+
+def nothing():
+    return 3
+"""
+
+
+def test_a_package_brings_data_by_name(tmp_path, monkeypatch, capsys):
+    points = {name: f"module_of_data:{name}" for name in ("small", "broken", "nothing", "scenes")}
+    packaged(tmp_path, "of-others", plugins.DATASETS, points | {"gone": "module_gone:small"})
+    written(tmp_path, "module_of_data", DATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data, offers = sources.described("small")
+    assert (data.name, data.path, data.own) == ("small", "", False)
+    assert data.fingerprint != sources.described("scenes")[0].fingerprint  # of the built-in ones, which win
+    assert "pixels" in offers
+    assert sources.embedded("small", own=False)
+    prepared = prepare(data, Settings(min_count=1))
+    assert len(prepared.train.split.images) == 11
+    for name, says in {
+        "broken": "of-others 1.0 brings no data 'broken': OSError: no disk",
+        "nothing": "brings no data 'nothing': module_of_data:nothing returns a int, not a harness.data.split.Source",
+        "gone": "of-others 1.0 brings no 'gone': ModuleNotFoundError: No module named 'module_gone'",
+    }.items():
+        with pytest.raises(DataError, match=says):
+            sources.find(name)
+    assert capsys.readouterr().out == ""
+    plugins.choose(installed=False)
+    with pytest.raises(DataError, match="no data 'small'"):
+        sources.find("small")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +186,11 @@ def test_methods_of_strings_and_of_pixels_run_from_end_to_end(tmp_path, data_fol
     ranks = store.ranks(found["colours"].key)
     assert ranks is not None
     assert ranks.i2t.mean() < 6  # the best of 5 captions among 80: of chance it is (80 - 5) / 6 = 12.5
-    plain = ran(tmp_path / "r", *chosen, f"--data={data_folder}", "--set=settings.min_count=1")
-    assert plain == {"letters": "ok", "colours": "ok"}
-    assert [record.label for record in Store(tmp_path / "r" / "full-zoo").records()] == ["letters"]
+    plugins.choose([letters, colours])
+    asked = suites.asked("full", Data(name="zoo"), only=["letters", "colours"], seeds=[0])
+    left, lines = needs.served(asked, sources.described(str(data_folder))[1])
+    assert [job.model.label for job in left.jobs] == ["letters"]
+    assert lines == ["Left out: colours needs pixels, which zoo does not have"]
 
 
 def test_ray_workers_have_them_too(tmp_path):
