@@ -25,6 +25,7 @@ LITERALS = (
     "SPARED",
     "HOSTS",
     "FAMILY",
+    "FLOOR",
 )  # what a file may say of its method
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
 USUAL = ("fragments", "tokens")  # where a file does not say
@@ -45,6 +46,7 @@ class Method:
     needs: tuple[str, ...] = USUAL  # what it reads, some of `NEEDS`
     spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
     hosts: bool = False  # whether SelfAlign can be put on it
+    floor: bool = False  # what every other method must beat: beside the others, never ranked among them
     plugin: Plugin | None = None  # who brings it, where it is not ours
     origin: str = ""  # of a plugin: distribution, version and a hash of its source
 
@@ -145,6 +147,7 @@ def read(path: Path, family: str) -> Method:
         added=constants.get("ADDED", ()),
         needs=needs,
         spared=constants.get("SPARED", {}),
+        floor=constants.get("FLOOR", False),
         hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 

@@ -73,6 +73,11 @@ def model(
     )
 
 
+def floor(method: str) -> bool:
+    """Whether a method, maybe one that is gone, is the floor that the others must beat."""
+    return method in methods() and methods()[method].floor
+
+
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
