@@ -8,7 +8,6 @@ python -m harness.check bags --plugin bags.py         a file of your own
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,8 +15,8 @@ from rich.console import Console
 
 from harness import doors
 from harness.commands import HELP
-from harness.run import refusals
-from harness.spec import plugins, registry, suites
+from harness.run import choose_plugins, refusals
+from harness.spec import registry, suites
 
 app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -33,7 +32,7 @@ def main(
 ) -> None:
     with refusals():
         doors.check_names(name=name, plugin="".join(plugin or ()))
-        plugins.choose([Path(file) for file in plugin or ()], installed=not no_plugins)
+        choose_plugins(plugin or (), no_plugins)
         failed = sum(_checked(label) for label in _rows(name))
     if failed:
         raise typer.Exit(1)

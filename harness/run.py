@@ -47,7 +47,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        _choose_plugins(what)
+        choose_plugins(what.plugin, what.no_plugins)
         if once.list_:
             _list(once.parameters)
             return
@@ -81,9 +81,9 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
-def _choose_plugins(what: What) -> None:
-    """Raises SpecError."""
-    plugins.choose([Path(file) for file in what.plugin], installed=not what.no_plugins)
+def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
+    """Says what of the installed ones is left out.  Raises SpecError."""
+    plugins.choose([Path(file) for file in files], installed=not none_installed)
     for line in methods.left_out():
         err.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import check, contract
-from harness.spec import plugins
-from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, written
+from harness.spec import methods, plugins
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, written
 
 MEAN = "masked_mean(self.image(images.fragments), images.mask)"
 BREAKS = {  # what is changed in a sound method, by what -> the check that fails, and a part of its sentence
@@ -72,6 +72,17 @@ def test_built_in_rows_pass_and_what_does_not_apply_is_said():
 def test_a_host_is_checked_with_selfalign_too():
     assert check._rows("vsepp") == ("vsepp", "vsepp+selfalign")
     assert check._rows("scan:t2i-lse") == ("scan:t2i-lse",)
+
+
+def test_a_broken_package_is_said_before_its_method_is_unknown(tmp_path, monkeypatch):
+    installed(tmp_path, "of-others", "module_of_others", "bags", "x = (")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    methods._methods.cache_clear()
+    code, lines = checked("bags")
+    assert code == 2
+    assert lines[0].startswith("of-others 1.0 brings no method 'bags': ")
+    assert lines[1].startswith("error: unknown method 'bags'")
+    methods._methods.cache_clear()
 
 
 def test_an_unknown_name_is_one_line():
