@@ -53,6 +53,7 @@ BREAKS = {  # what is changed in a sound method, by what -> the check that fails
 def as_before():
     yield
     plugins.choose()
+    methods._methods.cache_clear()
 
 
 def checked(*words: str) -> tuple[int, list[str]]:

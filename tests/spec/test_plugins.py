@@ -22,6 +22,7 @@ from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, i
 def as_before():
     yield
     plugins.choose()
+    methods._methods.cache_clear()
 
 
 def test_a_file_is_a_row_with_its_source_in_the_key(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from harness.report.read.groups import collect
 from harness.report.tables.comparison import comparison
-from harness.spec import plugins
+from harness.spec import methods, plugins
 from tests.methods_of_others import packaged, written
 
 METRICS = """
@@ -25,6 +25,7 @@ def endless(i2t, t2i):
 def as_before():
     yield
     plugins.choose()
+    methods._methods.cache_clear()
 
 
 def test_a_metric_is_a_column_and_a_broken_one_is_a_line(stored, tmp_path, monkeypatch):
