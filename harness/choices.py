@@ -127,6 +127,7 @@ class Once:
     force: Annotated[bool, Option("--force", help="Run again what is already recorded.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would run, and stop.")] = False
     list_: Annotated[bool, Option("--list", help="Show all methods and suites, and stop.")] = False
+    parameters: Annotated[bool, Option("--parameters", help="With --list: count what each row trains.")] = False
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=show_version, help="Show the version, and stop.")
     ] = False

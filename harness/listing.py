@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -16,32 +16,36 @@ from harness.spec.methods import Method
 NONE = "—"
 
 
-def methods_tables() -> Iterator[Table]:
-    """`--list`: every row there can be, by family, with its parameters, what it is and where it was published."""
+def methods_tables(parameters: Mapping[str, int] | None = None) -> Iterator[Table]:
+    """`--list`: every row there can be, by family, with its parameters, what it is and where it was published.
+
+    parameters: of each row that could be counted; None = nobody asked, and there is no column.
+    """
+    column = [] if parameters is None else ["parameters"]
     families = {
         "independent": "each side encoded on its own, ahead of a query",
         "interactive": "scores need the fragments of both sides",
     }
     for family, meaning in families.items():
-        table = _listing(f"{family.capitalize()}: {meaning}", "parameters", "what it is")
+        table = _listing(f"{family.capitalize()}: {meaning}", *column, "what it is")
         for method in registry.methods().values():
             if method.family == family:
                 rows = _rows(method)
-                counts = (registry.parameters().get(label) for label in rows)
-                table.add_row("\n".join(rows), "\n".join(map(_count, counts)), _said(method))
+                counts = [] if parameters is None else ["\n".join(_count(parameters.get(label)) for label in rows)]
+                table.add_row("\n".join(rows), *counts, _said(method))
         yield table
     module = registry.selfalign()
-    table = _listing("SelfAlign on a host: the rows named HOST+selfalign above", "", "what it is")
-    table.add_row(f"...+{registry.SELFALIGN}", "", _said(module))
+    table = _listing("SelfAlign on a host: the rows named HOST+selfalign above", "what it is")
+    table.add_row(f"...+{registry.SELFALIGN}", _said(module))
     yield table
-    table = _listing("Ensembles: scores of models trained apart, averaged (marked *)", "", "members")
+    table = _listing("Ensembles: scores of models trained apart, averaged (marked *)", "members")
     for ensemble in ENSEMBLES:
         seeds = f", {ensemble.seeds} seeds" if ensemble.seeds > 1 else ""
-        table.add_row(ensemble.name, "", Text(f"{' + '.join(ensemble.members)}{seeds}. {ensemble.source}"))
+        table.add_row(ensemble.name, Text(f"{' + '.join(ensemble.members)}{seeds}. {ensemble.source}"))
     yield table
 
 
-LIST_NOTE = "Parameters are the trained ones at the default settings on the embedded scenes."
+PARAMETERS_NOTE = "Parameters are the trained ones at the default settings on the embedded scenes."
 
 
 def _listing(title: str, *headings: str) -> Table:
@@ -49,9 +53,9 @@ def _listing(title: str, *headings: str) -> Table:
         title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.add_column("row", no_wrap=True)
-    table.add_column(headings[0], justify="right", no_wrap=True)
-    for heading in headings[1:]:
-        table.add_column(heading, overflow="fold")
+    for heading in headings[:-1]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(headings[-1], overflow="fold")
     return table
 
 

@@ -7,7 +7,7 @@ Letters in shapes: B items of a batch, N fragments, R regions, L words, D featur
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
@@ -23,6 +23,8 @@ def _moved(value, device: torch.device | str):
         return value.to(device)
     if isinstance(value, Mapping):
         return {name: _moved(inner, device) for name, inner in value.items()}
+    if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+        return tuple(_moved(inner, device) for inner in value)
     return value
 
 
@@ -34,23 +36,30 @@ class _Movable:
 
 @dataclass(frozen=True)
 class ImageBatch(_Movable):
-    """Images as sets of fragments (regions of a detector or cells of a grid)."""
+    """Images as sets of fragments (regions of a detector or cells of a grid), as pixels, or both.
 
-    fragments: Tensor  # (B, R, D) float
-    mask: Tensor  # (B, R) bool, True = a real fragment
+    A method that NEEDS fragments, or boxes, gets them; for another they are None, whatever their type says.
+    """
+
+    fragments: Tensor = None  # type: ignore[assignment]  # (B, R, D) float
+    mask: Tensor = None  # type: ignore[assignment]  # (B, R) bool, True = a real fragment
     boxes: Tensor | None = None  # (B, R, 4) x1, y1, x2, y2 in pixels
     sizes: Tensor | None = None  # (B, 2) width, height in pixels
+    ids: tuple[str, ...] | None = None  # (B,) of the data; None where nobody named them
+    pixels: tuple[Tensor, ...] | None = None  # B of (3, H, W) uint8 RGB, for a method that NEEDS them
 
     def __len__(self) -> int:
-        return len(self.fragments)
+        return next(len(value) for value in (self.fragments, self.pixels, self.ids) if value is not None)
 
 
 @dataclass(frozen=True)
 class TextBatch(_Movable):
-    """Captions as word (or word-piece) numbers."""
+    """Captions as word (or word-piece) numbers, and as they were written."""
 
     tokens: Tensor  # (B, L) int64, 0 where padded
     mask: Tensor  # (B, L) bool, True = a real word; real words come first
+    ids: tuple[str, ...] | None = None  # (B,) `IMAGE#k` is caption k of an image; None where nobody named them
+    strings: tuple[str, ...] | None = None  # (B,) raw, for a method that NEEDS them
 
     @property
     def lengths(self) -> Tensor:
@@ -154,6 +163,7 @@ class Retriever(nn.Module, ABC):
     """
 
     family: ClassVar[Family]
+    needs: Collection[str] = ("fragments", "tokens")  # what its batches hold: `NEEDS` of its file, once it is built
 
     @abstractmethod
     def encode_images(self, images: ImageBatch) -> Encoded:

@@ -49,9 +49,9 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        _choose_plugins(what)
+        choose_plugins(what.plugin, what.no_plugins)
         if once.list_:
-            out.print(*listing.methods_tables(), listing.LIST_NOTE, listing.suites_table(), listing.questions_table())
+            _list(once.parameters)
             return
         asked = _asked(what, how, where)
         jobs = asked.jobs
@@ -83,11 +83,23 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
-def _choose_plugins(what: What) -> None:
-    """Raises SpecError."""
-    plugins.choose([Path(file) for file in what.plugin], installed=not what.no_plugins)
-    for line in methods.clashes():
+def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
+    """Says what of the installed ones is left out.  Raises SpecError."""
+    plugins.choose([Path(file) for file in files], installed=not none_installed)
+    for line in methods.left_out():
         err.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _list(parameters: bool) -> None:
+    """What there is to run; with their parameters every row is built, which takes torch and seconds."""
+    counts, note = None, ()
+    if parameters:
+        from harness.parameters import listed
+
+        (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
+        for line in failures:
+            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
+    out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
 def _asked(what: What, how: How, where: Where) -> Asked:

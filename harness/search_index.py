@@ -20,7 +20,7 @@ from rich.console import Console
 from harness import console, doors, report
 from harness.commands import HELP
 from harness.data import sources
-from harness.record import IndexRecord, Store
+from harness.record import IndexRecord, Record, Store
 from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
@@ -63,11 +63,15 @@ def _rows(store: Store, only: str) -> list[Job]:
         raise SpecError(f"{store.folder} holds no records of trained rows")
     chosen = suites.select(doors.words(only, "only"), known)
     first = {record.label: record for record in reversed(records) if record.label in chosen}
-    trained = [record for record in first.values() if not record.members and record.label != "chance"]
-    independent = [record for record in trained if record.family == "independent"]
+    independent = [record for record in first.values() if _has_embeddings(record)]
     if not independent:
         raise SpecError(f"{', '.join(chosen)}: only independent rows keep embeddings that can be indexed")
     return [Job.from_dict(record.job) for record in sorted(independent, key=lambda record: record.label)]
+
+
+def _has_embeddings(record: Record) -> bool:
+    """Of an independent row; those of the floor are noise."""
+    return record.family == "independent" and not registry.floor(record.job["model"]["method"])
 
 
 def _placed(job: Job, data: str, threads: int) -> Job:

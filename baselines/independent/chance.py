@@ -19,6 +19,7 @@ from models.retrievers import inner_product
 RECIPE = 1
 PAPER = ""
 HOSTS = False  # there is no encoder for SelfAlign to stand on
+FLOOR = True
 VARIANTS: dict[str, dict] = {"": {}}
 
 

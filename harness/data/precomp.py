@@ -6,6 +6,7 @@
     {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
     {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
     {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
+    pictures, pictures.tar ...  optional: the pictures, by the image ids as names of files, for methods that read pixels
     {..}_counts.npy             optional: (N,) number of real fragments where images are padded to R
     dataset.json                optional: {"name": ...}; the folder's name otherwise
 
@@ -21,9 +22,9 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -42,6 +43,7 @@ ARRAYS = {  # what it is -> file names end with, best first
     "img_sizes": ("img_sizes", "ims_size"),
     "counts": ("counts",),
 }
+PICTURES = ("pictures", "pictures.tar", "pictures.tar.gz", "pictures.zip")
 NPY_MAGIC = b"\x93NUMPY"
 COCO_FOLD = 1000  # images per fold of the COCO 1K protocol
 CHECKED_NEIGHBOURS = 512  # rows that are compared with the one before
@@ -314,6 +316,7 @@ def load(split: str, folder: Path) -> Split:
         counts=_counts(folder, stem, rows, regions),
         boxes=_beside(folder, stem, "boxes", (rows, regions, 4)),
         sizes=_beside(folder, stem, "img_sizes", (rows, 2)),
+        pixels=_pixels(folder),
     )
     try:
         check_finite(images, _spread(len(images)))
@@ -335,8 +338,32 @@ def source(folder: Path) -> Source:
     if not present:
         raise DataError(f"{folder}: no {', '.join(f'{split}_ims.npy' for split in SPLITS)} or the like in this folder")
     placed = all(_stored(folder, stem, what) for stem in present for what in ("boxes", "img_sizes"))
-    offers = frozenset({"fragments", "tokens", *(("boxes",) if placed else ())})
+    also = {"boxes": placed, "pixels": _pictures(folder) is not None}
+    offers = frozenset({"fragments", "tokens", "strings", *(what for what, there in also.items() if there)})
     return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers)
+
+
+def _pictures(folder: Path) -> Path | None:
+    """Where the pictures lie; None where there are none."""
+    return next((path for name in PICTURES if (path := folder / name).exists()), None)
+
+
+def _pixels(folder: Path) -> Callable[[str], np.ndarray] | None:
+    """From an image's id, the name of its file, to its pixels; opened when the first is asked for."""
+    path = _pictures(folder)
+    if path is None:
+        return None
+
+    @cache
+    def opened():
+        from harness.data.pictures import Pictures  # Pillow, for the few methods that look at pictures
+
+        return Pictures(path)
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(opened().picture(opened().find(name)))
+
+    return read
 
 
 def _stored(folder: Path, stem: str, what: str) -> bool:
@@ -367,6 +394,9 @@ def _fingerprint(folder: Path, stems: Sequence[str]) -> str:
     for stem in stems:
         for label, path in _files(folder, stem):
             sha.update(f"{stem}_{label}:{contents.digest(path)}:".encode())
+    pictures = _pictures(folder)
+    if pictures is not None:
+        sha.update(f"pictures:{contents.digest(pictures)}:".encode())
     return sha.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -11,9 +11,10 @@ import torch
 
 from harness.data import sources
 from harness.data.split import DataError, Images, Split
-from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, tokens
+from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, picked, tokens
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
+from harness.spec.methods import USUAL
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def _drawn(side: Side, settings: Settings) -> Side:
     keep = np.zeros(images, bool)
     keep[order[: max(1, round(settings.train_share * images))]] = True
     of_captions = keep[side.split.caption_to_image]
-    kept = replace(side.tokens, ids=side.tokens.ids[of_captions], lengths=side.tokens.lengths[of_captions])
-    return Side(side.split.some(keep), kept)
+    return Side(side.split.some(keep), side.tokens.some(of_captions))
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +96,7 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
 
 
 def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
-    return Side(split, tokens(split.captions, tokenizer, max_words))
+    return Side(split, replace(tokens(split.captions, tokenizer, max_words), names=split.caption_ids))
 
 
 def _word_pieces(name: str) -> Tokenizer:
@@ -113,15 +113,31 @@ def _token_states(settings: Settings):
     return partial(TokenStates, settings.text_model, settings.train_text_model)
 
 
-def image_batch(images: Images, index: np.ndarray | slice) -> ImageBatch:
-    """The images `index` names, as float32 tensors on the CPU."""
+def image_batch(images: Images, index: np.ndarray | slice, needs: Collection[str] = USUAL) -> ImageBatch:
+    """What a method needs of the images `index` names, on the CPU: fragments as float32, pixels as bytes.
+
+    Raises DataError where pixels are needed and there are none.
+    """
+    ids = picked(images.ids, index)
+    pixels = tuple(_pixels(images, name) for name in ids) if "pixels" in needs else None
+    if not {"fragments", "boxes"} & set(needs):
+        return ImageBatch(ids=ids, pixels=pixels)
     read = images.take(index, _single)
     return ImageBatch(
         fragments=torch.from_numpy(read.features),
         mask=torch.from_numpy(read.mask),
         boxes=None if read.boxes is None else torch.from_numpy(read.boxes),
         sizes=None if read.sizes is None else torch.from_numpy(read.sizes),
+        ids=ids,
+        pixels=pixels,
     )
+
+
+def _pixels(images: Images, name: str) -> torch.Tensor:
+    """(3, H, W) uint8."""
+    if images.pixels is None:
+        raise DataError(f"image {name}: there are no pictures in these data")
+    return torch.tensor(images.pixels(name)).permute(2, 0, 1)
 
 
 def _single(stored: np.ndarray) -> np.ndarray:
@@ -129,24 +145,35 @@ def _single(stored: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.asarray(stored)).float().numpy()
 
 
-def text_batch(captions: Tokens, index: np.ndarray | slice) -> TextBatch:
+def text_batch(captions: Tokens, index: np.ndarray | slice, needs: Collection[str] = USUAL) -> TextBatch:
+    """The captions `index` names: tokens on the CPU and, for a method that needs them, strings."""
     ids, mask = captions.take(index)
-    return TextBatch(torch.from_numpy(ids), torch.from_numpy(mask))
+    return TextBatch(
+        tokens=torch.from_numpy(ids),
+        mask=torch.from_numpy(mask),
+        ids=picked(captions.names, index) if captions.names else None,
+        strings=picked(captions.strings, index) if "strings" in needs else None,
+    )
 
 
 def steps_per_epoch(side: Side, batch: int) -> int:
     return max(1, len(side.split.captions) // batch)
 
 
-def update_batches(side: Side, batch: int, seed: int, start: int, stop: int) -> Iterator[PairBatch]:
+def update_batches(
+    side: Side, batch: int, seed: int, start: int, stop: int, needs: Collection[str] = USUAL
+) -> Iterator[PairBatch]:
     """The batches of the updates from `start` up to `stop`, counted from 0 over epoch after epoch."""
     steps = steps_per_epoch(side, batch)
     for epoch in range(start // steps, -(-stop // steps)):
         before = epoch * steps
-        yield from pair_batches(side, batch, seed, epoch, range(max(start - before, 0), min(stop - before, steps)))
+        some = range(max(start - before, 0), min(stop - before, steps))
+        yield from pair_batches(side, batch, seed, epoch, some, needs)
 
 
-def pair_batches(side: Side, batch: int, seed: int, epoch: int, some: range | None = None) -> Iterator[PairBatch]:
+def pair_batches(
+    side: Side, batch: int, seed: int, epoch: int, some: range | None = None, needs: Collection[str] = USUAL
+) -> Iterator[PairBatch]:
     """Every caption once with its image, in an order that depends on seed and epoch alone.
 
     A last batch that is not full is left out (unless it is the only one): losses are sums over a batch.
@@ -158,8 +185,8 @@ def pair_batches(side: Side, batch: int, seed: int, epoch: int, some: range | No
         captions = order[step * batch : (step + 1) * batch]
         owner = side.split.caption_to_image[captions]
         yield PairBatch(
-            images=image_batch(side.split.images, owner),
-            texts=text_batch(side.tokens, captions),
+            images=image_batch(side.split.images, owner, needs),
+            texts=text_batch(side.tokens, captions, needs),
             image_index=torch.from_numpy(owner.astype(np.int64)),
             epoch=epoch,
             update=epoch * steps + step,

@@ -41,6 +41,7 @@ from harness.data.grammar import (
 )
 from harness.data.split import SPLITS, Images, Source, Split
 
+PIXELS = 96  # longer side of a picture
 RECIPE = 1  # raised whenever the same settings would give other data
 
 EXCHANGED: Mapping[Twin, tuple[tuple[str, ...], ...]] = {  # what the two things of a twin exchange: one of these
@@ -148,7 +149,7 @@ def source(settings: Settings = DEFAULT) -> Source:
     """The data set as a whole; its fingerprint is that of the settings and the recipe."""
     identity = json.dumps({"recipe": RECIPE, **asdict(settings)}, sort_keys=True)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-    offers = frozenset({"fragments", "boxes", "tokens"})
+    offers = frozenset({"fragments", "boxes", "tokens", "strings", "pixels"})
     return Source("scenes", fingerprint, partial(load, settings=settings), offers)
 
 
@@ -227,14 +228,23 @@ def _images(drawn: Sequence[Scene], split: str, settings: Settings) -> Images:
     mix = np.random.default_rng([settings.seed, *b"mix"]).standard_normal((latents, settings.dim)) / settings.dim**0.5
     features = seen @ mix + settings.noise * rng.standard_normal((*seen.shape[:2], settings.dim))  # (N, R, D)
     real = np.arange(settings.regions) < counts[:, None]  # (N, R)
+    ids = tuple(f"{split}-{i}" for i in range(len(drawn)))
     return Images(
         features=(features * real[..., None]).astype(np.float32),
         rows=np.arange(len(drawn)),
-        ids=tuple(f"{split}-{i}" for i in range(len(drawn))),
+        ids=ids,
         counts=counts,
         boxes=boxes,
         sizes=np.array([scene.picture for scene in drawn], dtype=np.float32),
+        pixels=partial(_drawn, dict(zip(ids, drawn, strict=True))),
     )
+
+
+def _drawn(drawn: Mapping[str, Scene], name: str) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    from harness.data.drawing import draw  # Pillow, for the few methods that look at pictures
+
+    return np.asarray(draw(drawn[name], PIXELS))
 
 
 def _fragments(rng: np.random.Generator, scene: Scene, regions: int) -> tuple[np.ndarray, np.ndarray]:

@@ -50,6 +50,7 @@ class Images:
     counts: np.ndarray | None = None  # (rows,) number of real fragments; None = all but zero rows at the end
     boxes: np.ndarray | None = None  # (rows, R, 4) x1, y1, x2, y2 in pixels
     sizes: np.ndarray | None = None  # (rows, 2) width, height in pixels
+    pixels: Callable[[str], np.ndarray] | None = None  # id -> (H, W, 3) uint8 RGB; None = there are no pictures
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,6 +129,14 @@ class Split:
                 f"{(counts == 0).sum()} images have no caption, first {self.images.ids[int(counts.argmin())]}"
             )
 
+    @property
+    def caption_ids(self) -> tuple[str, ...]:
+        """(M,) `IMAGE#k` for caption k of an image, counted from 0."""
+        first = np.searchsorted(self.caption_to_image, np.arange(len(self.images)))  # (N,)
+        numbers = np.arange(len(self.captions)) - first[self.caption_to_image]
+        owners = zip(self.caption_to_image.tolist(), numbers.tolist(), strict=True)
+        return tuple(f"{self.images.ids[image]}#{number}" for image, number in owners)
+
     def first(self, images: int) -> Split:
         """The first `images` images with all their captions; 0 or more than there are = everything."""
         if not 0 < images < len(self.images):
@@ -154,4 +163,4 @@ class Source:
     name: str
     fingerprint: str  # changes whenever the data would
     load: Callable[[str], Split]
-    offers: frozenset[str] = frozenset({"fragments", "tokens"})  # what a method may need of its items
+    offers: frozenset[str] = frozenset({"fragments", "tokens", "strings"})  # what a method may need of its items

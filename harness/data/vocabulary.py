@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -88,6 +88,11 @@ class Vocabulary:
         return [START, *(self._numbers.get(word, UNKNOWN) for word in words(caption)), END]
 
 
+def picked(values: tuple[str, ...], index: np.ndarray | slice) -> tuple[str, ...]:
+    """Those that `index` names, in that order."""
+    return values[index] if isinstance(index, slice) else tuple(values[place] for place in index.tolist())
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Encoded captions, padded."""
@@ -97,6 +102,14 @@ class Tokens:
     cut: int = 0  # captions that were longer than allowed
     most: int = 0  # tokens that a caption was allowed
     unknown: float = 0.0  # share of unknown words, start and end not counted
+    strings: tuple[str, ...] = ()  # (M,) as they were written
+    names: tuple[str, ...] = ()  # (M,) of the captions; () where nobody named them
+
+    def some(self, index: np.ndarray) -> Tokens:
+        """The captions that `index` names, positions or a (M,) bool, in that order."""
+        places = np.arange(len(self.lengths))[index]
+        strings, names = (picked(values, places) if values else () for values in (self.strings, self.names))
+        return replace(self, ids=self.ids[places], lengths=self.lengths[places], strings=strings, names=names)
 
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (B, L) int64 and mask (B, L), no wider than the longest caption taken."""
@@ -120,4 +133,4 @@ def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tok
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
-    return Tokens(table, lengths, cut, most, share)
+    return Tokens(table, lengths, cut, most, share, tuple(captions))

@@ -31,9 +31,10 @@ def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
     torch.manual_seed(seed)
     retriever = _host(model, inputs)
     if model.control == "final-width":
-        return FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
-    if model.selfalign is not None:
+        retriever = FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
+    elif model.selfalign is not None:
         retriever = selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
+    retriever.needs = registry.methods()[model.method].needed(model.options)
     return retriever
 
 

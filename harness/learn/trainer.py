@@ -126,7 +126,7 @@ def _part(
     last_rsum = history[-1]["dev_rsum"] if history else None
     started, sums = time.perf_counter(), defaultdict[str, float](float)
     model.train()
-    for batch in update_batches(train, settings.batch, settings.seed, start, stop):
+    for batch in update_batches(train, settings.batch, settings.seed, start, stop, model.needs):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(batch.update)
         where = f"epoch {batch.epoch + 1}, step {batch.update % plan.steps + 1}"

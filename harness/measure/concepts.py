@@ -77,8 +77,8 @@ def _sample(
     """Word by word: token number, region, its similarity, prototypes of both; (S, L), -1 where padded."""
     owner = side.split.caption_to_image[captions]
     with autocast(settings):
-        images = model.encode_images(image_batch(side.split.images, owner).to(settings.device))
-        texts = model.encode_texts(text_batch(side.tokens, captions).to(settings.device))
+        images = model.encode_images(image_batch(side.split.images, owner, model.needs).to(settings.device))
+        texts = model.encode_texts(text_batch(side.tokens, captions, model.needs).to(settings.device))
     regions, region_mask = _fragments(images)
     words, word_mask = _fragments(texts)
     similarity = (words @ regions.transpose(1, 2)).masked_fill(~region_mask[:, None], float("-inf"))  # (S, L, R)
@@ -103,7 +103,7 @@ def _words_of_prototypes(
     for rows in metrics.blocks(len(side.split.captions), CAPTION_BATCH):
         tokens, _ = side.tokens.take(rows)
         with autocast(settings):
-            texts = model.encode_texts(text_batch(side.tokens, rows).to(settings.device))
+            texts = model.encode_texts(text_batch(side.tokens, rows, model.needs).to(settings.device))
         words, mask = _fragments(texts)
         nearest = (words @ prototypes.T).argmax(2)
         inner = _inner(mask).cpu().numpy()
@@ -138,7 +138,7 @@ def _all_regions(model: Retriever, side: Side, settings: Settings) -> Iterator[t
     """Block by block: image numbers (B,), unit regions (B, R, d), mask (B, R)."""
     for rows in metrics.blocks(len(side.split.images), IMAGE_BATCH):
         with autocast(settings):
-            images = model.encode_images(image_batch(side.split.images, rows).to(settings.device))
+            images = model.encode_images(image_batch(side.split.images, rows, model.needs).to(settings.device))
         regions, mask = _fragments(images)
         yield torch.arange(rows.start, rows.stop, device=mask.device), regions, mask
 

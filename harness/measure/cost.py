@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import cast
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def workload(side: Side) -> Workload:
     queries = spread(len(side.tokens.lengths), QUERIES)
     return Workload(
         images=side.split.images.first(IMAGES),
-        tokens=Tokens(side.tokens.ids[captions], side.tokens.lengths[captions]),
+        tokens=side.tokens.some(captions),
         queries=queries,
         query_images=side.split.caption_to_image[queries],
         gallery=side.split.images,
@@ -160,8 +161,8 @@ class _Bench:
     def flops(self) -> dict[str, float]:
         """Operations per image, per caption and per pair, each a mean over a batch."""
         model, device = self.model, self.job.settings.device
-        images = image_batch(self.load.images.first(COUNTED), slice(None)).to(device)
-        texts = text_batch(self.load.tokens, slice(0, COUNTED)).to(device)
+        images = image_batch(self.load.images.first(COUNTED), slice(None), model.needs).to(device)
+        texts = text_batch(self.load.tokens, slice(0, COUNTED), model.needs).to(device)
         some = self.gallery.select(slice(0, COUNTED))
         pairs = flops(lambda: [model.similarity(some, group.encoded) for group in self.queries])
         return {

@@ -49,7 +49,7 @@ def encode_images(model: Retriever, images: Images, settings: Settings, watch: W
     parts = []
     for rows in metrics.blocks(len(images), IMAGE_BATCH):
         with autocast(settings):
-            parts.append(model.indexed(model.encode_images(image_batch(images, rows).to(settings.device))))
+            parts.append(model.indexed(model.encode_images(image_batch(images, rows, model.needs).to(settings.device))))
         watch(Progress("encode", rows.stop, len(images)))
     return concatenate(parts)
 
@@ -63,7 +63,7 @@ def encode_texts(model: Retriever, captions: Tokens, settings: Settings, rows: n
         parts = []
         for part in metrics.blocks(len(members), CAPTION_BATCH):
             with autocast(settings):
-                batch = text_batch(captions, rows[members[part]]).to(settings.device)
+                batch = text_batch(captions, rows[members[part]], model.needs).to(settings.device)
                 parts.append(model.indexed(model.encode_texts(batch)))
         groups.append(Group(members, concatenate(parts)))
     return groups

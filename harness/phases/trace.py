@@ -93,7 +93,7 @@ def _training(job: Job, data: Prepared, model: Retriever) -> Step:
     """One update after the other on the batches of the first epoch, from the first weights, as the trainer does it."""
     settings = job.settings
     torch.manual_seed(settings.seed)
-    optimizer, batches, number = optimiser(model.train(), settings), _first_epoch(job, data), count(1)
+    optimizer, batches, number = optimiser(model.train(), settings), _first_epoch(job, data, model), count(1)
 
     def step() -> None:
         with record_function("train/batch"):
@@ -103,10 +103,10 @@ def _training(job: Job, data: Prepared, model: Retriever) -> Step:
     return step
 
 
-def _first_epoch(job: Job, data: Prepared) -> Iterator[PairBatch]:
+def _first_epoch(job: Job, data: Prepared, model: Retriever) -> Iterator[PairBatch]:
     """Its batches in order, over again where it has too few."""
     while True:
-        yield from pair_batches(data.train, job.settings.batch, job.settings.seed, epoch=0)
+        yield from pair_batches(data.train, job.settings.batch, job.settings.seed, epoch=0, needs=model.needs)
 
 
 def _inferring(call: Step) -> Step:

@@ -25,6 +25,7 @@ LITERALS = (
     "SPARED",
     "HOSTS",
     "FAMILY",
+    "FLOOR",
 )  # what a file may say of its method
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
 USUAL = ("fragments", "tokens")  # where a file does not say
@@ -45,6 +46,7 @@ class Method:
     needs: tuple[str, ...] = USUAL  # what it reads, some of `NEEDS`
     spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
     hosts: bool = False  # whether SelfAlign can be put on it
+    floor: bool = False  # what every other method must beat: beside the others, never ranked among them
     plugin: Plugin | None = None  # who brings it, where it is not ours
     origin: str = ""  # of a plugin: distribution, version and a hash of its source
 
@@ -68,26 +70,35 @@ class Method:
 
 def methods() -> Mapping[str, Method]:
     """Every method by its name: our own by file name, then those of the plugins that were chosen.  Raises SpecError."""
-    return _methods(plugins.chosen())
+    return _methods(plugins.chosen())[0]
+
+
+def left_out() -> tuple[str, ...]:
+    """A line for every method of an installed package that is broken, or goes by a name of ours.  Raises SpecError."""
+    return _methods(plugins.chosen())[1]
 
 
 @cache
-def _methods(chosen: plugins.Chosen) -> Mapping[str, Method]:
+def _methods(chosen: plugins.Chosen) -> tuple[Mapping[str, Method], tuple[str, ...]]:
     ours = _built_in()
-    theirs = plugins.found(chosen)
     for file in chosen.files:
         if file.stem in ours:
             raise SpecError(f"{file} and selfalign-harness both bring a method {file.stem!r}: rename the file")
-    return {**ours} | {name: _by_others(plugin) for name, plugin in theirs.items() if name not in ours}
-
-
-def clashes() -> list[str]:
-    """One line for every method of an installed package that goes by the name of one of ours, which wins."""
-    return [
-        f"{plugin.giver} and selfalign-harness both bring a method {name!r}: the built-in one is taken"
-        for name, plugin in plugins.found(plugins.chosen()).items()
-        if name in _built_in()
-    ]
+    found, lines = plugins.found(chosen)
+    theirs = {}
+    for name, plugin in found.items():
+        if name in ours:
+            lines.append(
+                f"{plugin.giver} and selfalign-harness both bring a method {name!r}: the built-in one is taken"
+            )
+            continue
+        try:
+            theirs[name] = _by_others(plugin)
+        except Exception as error:
+            if plugin.path in chosen.files:  # given by hand
+                raise
+            lines.append(f"{plugin.giver} brings no method {name!r}: {error}")
+    return {**ours, **theirs}, tuple(lines)
 
 
 def _by_others(plugin: Plugin) -> Method:
@@ -136,6 +147,7 @@ def read(path: Path, family: str) -> Method:
         added=constants.get("ADDED", ()),
         needs=needs,
         spared=constants.get("SPARED", {}),
+        floor=constants.get("FLOOR", False),
         hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 

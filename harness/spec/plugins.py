@@ -2,20 +2,26 @@
 
 An entry point of group `selfalign_harness.methods` names a module of the shape a built-in method has, and says its
 `FAMILY` as a literal; so does a file.  Neither is imported here: what they say is read, as it is of built-in ones.
+Installed packages may bring data sets and metrics too.  What is broken is left out in a line and stops nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from harness.spec.job import SpecError
 
 GROUP = "selfalign_harness.methods"
+DATASETS = "selfalign_harness.datasets"  # name = module:function, which returns a `harness.data.split.Source`
+METRICS = "selfalign_harness.metrics"  # name = module:function of 0-based ranks, (N,) i2t and (M,) t2i, to a number
 
 
 @dataclass(frozen=True)
@@ -65,24 +71,75 @@ def choose(files: Sequence[Path] = (), installed: bool = True) -> None:
     _chosen[0] = Chosen(tuple(dict.fromkeys(file.resolve() for file in files)), installed)
 
 
-def found(among: Chosen) -> dict[str, Plugin]:
-    """Every method by others by its name.  Raises SpecError where two bring one of the same name."""
+def found(among: Chosen) -> tuple[dict[str, Plugin], list[str]]:
+    """Every method by others by its name, and a line for every installed one that cannot be taken.
+
+    Raises SpecError where a file given by hand has the name of another method.
+    """
     by_name: dict[str, Plugin] = {}
-    for plugin in (*(Plugin(file.stem, file) for file in among.files), *(_installed() if among.installed else ())):
+    for plugin in (Plugin(file.stem, file) for file in among.files):
         other = by_name.setdefault(plugin.name, plugin)
         if other.path != plugin.path:
             raise SpecError(f"{other.giver} and {plugin.giver} both bring a method {plugin.name!r}")
-    return by_name
+    installed, lines = _installed() if among.installed else ({}, [])
+    for name, plugin in installed.items():
+        if name in by_name:
+            raise SpecError(f"{by_name[name].giver} and {plugin.giver} both bring a method {name!r}")
+    return {**by_name, **installed}, lines
 
 
-def _installed() -> Iterator[Plugin]:
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        dist = point.dist
-        name, version = (dist.name, dist.version) if dist else (point.module, "")
+def _installed() -> tuple[dict[str, Plugin], list[str]]:
+    points, lines = _once(GROUP, "method")
+    taken = {}
+    for name, point in points.items():
         path = _located(point.module)
         if path is None:
-            raise SpecError(f"{name} {version}: no file of module {point.module}; --no-plugins goes without")
-        yield Plugin(point.name, path, point.module, name, version)
+            lines.append(f"{giver(point)} brings no method {name!r}: there is no file of module {point.module}")
+            continue
+        dist = point.dist
+        of, version = (dist.name, dist.version) if dist else (point.module, "")
+        taken[name] = Plugin(name, path, point.module, of, version)
+    return taken, lines
+
+
+def _once(group: str, what: str) -> tuple[dict[str, EntryPoint], list[str]]:
+    """Entry points by name, and a line for every name that two bring: neither is taken, no order is the right one."""
+    by_name: dict[str, dict[str, EntryPoint]] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
+        by_name.setdefault(point.name, {})[point.value] = point
+    twice = {name: points for name, points in by_name.items() if len(points) > 1}
+    lines = [
+        f"{' and '.join(map(giver, points.values()))} both bring a {what} {name!r}: neither is taken"
+        for name, points in twice.items()
+    ]
+    return {name: next(iter(points.values())) for name, points in by_name.items() if name not in twice}, lines
+
+
+def giver(point: EntryPoint) -> str:
+    """Who brings it, for people."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.module
+
+
+def datasets() -> dict[str, EntryPoint]:
+    """Data sets of installed packages by name, as far as this process looks at them; nothing is imported."""
+    return _once(DATASETS, "data set")[0] if chosen().installed else {}
+
+
+def metrics() -> tuple[dict[str, EntryPoint], list[str]]:
+    """Metrics of installed packages, likewise, and a line for each that cannot be taken."""
+    return _once(METRICS, "metric") if chosen().installed else ({}, [])
+
+
+def loaded(point: EntryPoint) -> Any:
+    """What an entry point names; what its import prints goes to stderr.
+
+    Raises SpecError, one line that names the distribution, whatever the import raises.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            return point.load()
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"{giver(point)} brings no {point.name!r}: {type(error).__name__}: {error}") from error
 
 
 def _located(module: str) -> Path | None:

@@ -5,19 +5,12 @@ The same string is the flag, the row and the record's name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from harness import ROOT
 from harness.spec.job import Model, SpecError
 from harness.spec.methods import SELFALIGN, Method, methods, selfalign
 from harness.spec.names import fitted, nearest
-
-PARAMETERS = (
-    ROOT / "baselines" / "parameters.json"
-)  # label -> trained ones, as `python -m tests.parameters` counts them
 
 
 def labels() -> tuple[str, ...]:
@@ -25,12 +18,6 @@ def labels() -> tuple[str, ...]:
     rows = [label for method in methods().values() for label in method.labels]
     hosts = [label for method in methods().values() if method.hosts for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
-
-
-@cache
-def parameters() -> Mapping[str, int]:
-    """Trained parameters of every row at the default settings on the embedded scenes: {} where nobody counted."""
-    return json.loads(PARAMETERS.read_text(encoding="utf-8")) if PARAMETERS.exists() else {}
 
 
 def parse(label: str) -> tuple[Method, str, bool]:
@@ -84,6 +71,11 @@ def model(
         recipes=recipes,
         origin=method.origin,
     )
+
+
+def floor(method: str) -> bool:
+    """Whether a method, maybe one that is gone, is the floor that the others must beat."""
+    return method in methods() and methods()[method].floor
 
 
 def current(model: Model) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from harness.data import scenes, sources
+from harness.data.drawing import draw
 from harness.data.prepared import (
     Prepared,
     Side,
@@ -155,6 +160,62 @@ def test_batches_are_tensors_of_the_right_kind(data_folder):
     texts = text_batch(data.train.tokens, slice(0, 2))
     assert [t.dtype for t in (texts.tokens, texts.mask)] == [torch.int64, torch.bool]
     assert texts.lengths.tolist() == data.train.tokens.lengths[:2].tolist()
+
+
+def test_a_method_gets_what_it_needs_and_every_item_has_its_name(data_folder):
+    side = prepared(data_folder).dev
+    captions, order = side.split.captions, np.array([3, 0])
+    plain = image_batch(side.split.images, order), text_batch(side.tokens, order)
+    assert (plain[0].pixels, plain[1].strings) == (None, None)
+    assert plain[0].ids == (side.split.images.ids[3], side.split.images.ids[0])
+    assert plain[1].ids == (f"{side.split.images.ids[1]}#1", f"{side.split.images.ids[0]}#0")
+    assert text_batch(side.tokens, order, ("strings",)).strings == (captions[3], captions[0])
+    bare = image_batch(side.split.images, order, ("strings",))
+    assert (bare.fragments, bare.mask, bare.boxes, len(bare)) == (None, None, None, 2)
+    with pytest.raises(DataError, match=f"image {side.split.images.ids[3]}: there are no pictures in these data"):
+        image_batch(side.split.images, order, ("pixels",))
+
+
+def test_captions_that_are_kept_keep_their_strings_and_names(data_folder):
+    half = prepared(data_folder, replace(SETTINGS, train_share=0.5)).train
+    assert half.tokens.strings == half.split.captions
+    assert half.tokens.names == half.split.caption_ids
+    assert len(half.split.captions) == 2 * len(half.split.images)
+    (batch,) = pair_batches(half, len(half.split.captions), 0, 0, needs=("fragments", "strings"))
+    owners = dict(zip(half.split.caption_ids, half.split.captions, strict=True))
+    assert [owners[name] for name in batch.texts.ids] == list(batch.texts.strings)
+    assert [name.partition("#")[0] for name in batch.texts.ids] == list(batch.images.ids)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
+def test_a_folder_offers_the_pictures_that_lie_in_it(data_folder, packed):
+    ids = prepared(data_folder).dev.split.images.ids
+    bare = sources.find(str(data_folder))
+    assert "pixels" not in bare.offers
+    (data_folder / "pictures").mkdir()
+    for number, name in enumerate(ids):
+        Image.new("RGB", (5, 2 + number), (7, number, 0)).save(data_folder / "pictures" / name, format="PNG")
+    if packed:
+        with tarfile.open(data_folder / "pictures.tar", "w") as tar:
+            tar.add(data_folder / "pictures", "somewhere")
+        shutil.rmtree(data_folder / "pictures")
+    found = sources.find(str(data_folder))
+    assert "pixels" in found.offers
+    assert found.fingerprint != bare.fingerprint
+    images = found.load("dev").images
+    first, second = image_batch(images, np.array([2, 0]), ("pixels",)).pixels
+    assert (first.shape, first.dtype, second.shape) == ((3, 4, 5), torch.uint8, (3, 2, 5))
+    assert first[:, 0, 0].tolist() == [7, 2, 0]
+
+
+def test_scenes_offer_the_pictures_that_are_drawn_of_them():
+    source = sources.find("scenes")
+    assert {"pixels", "strings"} <= source.offers
+    images = source.load("dev").images
+    (picture,) = image_batch(images, np.array([5]), ("pixels",)).pixels
+    assert max(picture.shape) == scenes.PIXELS
+    wanted = np.asarray(draw(scenes.scenes("dev")[5], scenes.PIXELS))
+    assert torch.equal(picture, torch.tensor(wanted).permute(2, 0, 1))
 
 
 def test_an_epoch_shows_every_caption_once_with_its_image(data_folder):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.spec import methods, needs, suites
+from harness.spec import methods, needs, plugins, registry, suites
 from harness.spec.job import Data, SpecError
 
 PLAIN = frozenset({"fragments", "tokens"})
@@ -45,6 +45,15 @@ def test_a_file_says_what_it_needs_and_hosts(tmp_path, says, needed, hosts):
     file.write_text(f'"""Mine."""\nRECIPE = 1\nPAPER = ""\n{says}\n')
     method = methods.read(file, "independent")
     assert (method.needs, method.hosts) == (needed, hosts)
+
+
+def test_a_file_says_whether_it_is_the_floor(tmp_path):
+    file = tmp_path / "dice.py"
+    file.write_text('"""Dice."""\nRECIPE = 1\nPAPER = ""\nFAMILY = "independent"\nFLOOR = True\n')
+    plugins.choose([file])
+    assert [name for name in registry.methods() if registry.floor(name)] == ["chance", "dice"]
+    plugins.choose()
+    assert not registry.floor("dice")  # it is gone, and its records are still read
 
 
 def test_an_unknown_need_is_one_line(tmp_path):

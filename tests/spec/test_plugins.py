@@ -9,64 +9,20 @@ from pathlib import Path
 import pytest
 
 from harness import ROOT
-from harness.spec import methods, plugins, registry, suites
-from harness.spec.job import Data, SpecError
-
-INDEPENDENT = '''"""Bags of words and means of regions, by somebody else."""
-from dataclasses import dataclass
-from torch import nn
-from harness.protocol import Encoded
-from models.encoders import unit
-from models.pooling import masked_mean
-from models.retrievers import Independent
-
-FAMILY = "independent"
-RECIPE = 1
-PAPER = ""
-HOSTS = False
-
-@dataclass(frozen=True)
-class Options:
-    slope: float = 1.0
-
-class Bags(Independent):
-    def __init__(self, inputs):
-        super().__init__(inputs)
-        self.image = nn.Linear(inputs.image_dim, inputs.dim)
-        self.word = nn.Embedding(inputs.vocabulary, inputs.dim)
-    def encode_images(self, images):
-        return Encoded(embedding=unit(masked_mean(self.image(images.fragments), images.mask)))
-    def encode_texts(self, texts):
-        return Encoded(embedding=unit(masked_mean(self.word(texts.tokens), texts.mask)))
-
-def build(inputs, options):
-    return Bags(inputs)
-'''
-INTERACTIVE = INDEPENDENT.replace('FAMILY = "independent"', 'FAMILY = "interactive"').replace(
-    "class Bags(Independent):", 'class Bags(Independent):\n    family = "interactive"'
-)
+from harness.data import sources
+from harness.data.prepared import prepare
+from harness.data.split import DataError
+from harness.record import Store
+from harness.spec import methods, needs, plugins, registry, suites
+from harness.spec.job import Data, Settings, SpecError
+from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, packaged, written
 
 
 @pytest.fixture(autouse=True)
 def as_before():
     yield
     plugins.choose()
-
-
-def written(folder: Path, name: str, text: str = INDEPENDENT) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.py"
-    file.write_text(text)
-    return file
-
-
-def installed(folder: Path, distribution: str, module: str, name: str, text: str) -> None:
-    """A package of one file, as an installer leaves it."""
-    written(folder, module, text)
-    info = folder / f"{distribution}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{name} = {module}\n")
+    methods._methods.cache_clear()
 
 
 def test_a_file_is_a_row_with_its_source_in_the_key(tmp_path):
@@ -101,14 +57,82 @@ def test_of_two_names_ours_wins_and_two_others_clash(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "a"))
     methods._methods.cache_clear()
     assert registry.methods()["vsrn"].plugin is None
-    assert methods.clashes() == [
-        "first 1.0 and selfalign-harness both bring a method 'vsrn': the built-in one is taken"
-    ]
+    assert methods.left_out() == (
+        "first 1.0 and selfalign-harness both bring a method 'vsrn': the built-in one is taken",
+    )
     installed(tmp_path / "b", "second", "module_b", "vsrn", INDEPENDENT)
     monkeypatch.syspath_prepend(str(tmp_path / "b"))
     methods._methods.cache_clear()
-    with pytest.raises(SpecError, match=r"first 1\.0 and second 1\.0 both bring a method 'vsrn'"):
+    assert methods.left_out() == ("first 1.0 and second 1.0 both bring a method 'vsrn': neither is taken",)
+    assert registry.methods()["vsrn"].plugin is None
+    plugins.choose([written(tmp_path, "bags")])
+    installed(tmp_path / "c", "third", "module_c", "bags", INDEPENDENT)
+    monkeypatch.syspath_prepend(str(tmp_path / "c"))
+    with pytest.raises(SpecError, match=r"bags\.py and third 1\.0 both bring a method 'bags'"):
         registry.methods()
+
+
+@pytest.mark.parametrize(
+    ("text", "module", "says"),
+    [
+        ("x = (", "module_bad", "of-others 1.0 brings no method 'bags': {0}: cannot be read as a method: "),
+        ("RECIPE = 1", "module_bad", "of-others 1.0 brings no method 'bags': {0}: no method, for it does not say"),
+        ("NEEDS = 3\nRECIPE = 1\nPAPER = ''\nFAMILY = 'independent'", "module_bad",
+         "of-others 1.0 brings no method 'bags': 'int' object is not iterable"),
+        (INDEPENDENT, "module_gone", "of-others 1.0 brings no method 'bags': there is no file of module module_gone"),
+    ],
+)  # fmt: skip
+def test_a_broken_installed_one_is_a_line_and_stops_nothing(tmp_path, monkeypatch, text, module, says):
+    installed(tmp_path, "of-others", module, "bags", text)
+    if module == "module_gone":
+        (tmp_path / "module_gone.py").unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    methods._methods.cache_clear()
+    assert "bags" not in registry.methods()
+    assert "vsepp" in registry.methods()
+    (line,) = methods.left_out()
+    assert line.startswith(says.format(tmp_path / f"{module}.py"))
+
+
+DATA = """
+import harness.data.scenes as scenes
+
+print("imported")
+
+def small():
+    return scenes.source(scenes.Settings(seed=7, train_images=11, dev_images=5, test_images=3))
+
+def broken():
+    raise OSError("no disk")
+
+def nothing():
+    return 3
+"""
+
+
+def test_a_package_brings_data_by_name(tmp_path, monkeypatch, capsys):
+    points = {name: f"module_of_data:{name}" for name in ("small", "broken", "nothing", "scenes")}
+    packaged(tmp_path, "of-others", plugins.DATASETS, points | {"gone": "module_gone:small"})
+    written(tmp_path, "module_of_data", DATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data, offers = sources.described("small")
+    assert (data.name, data.path, data.own) == ("small", "", False)
+    assert data.fingerprint != sources.described("scenes")[0].fingerprint  # of the built-in ones, which win
+    assert "pixels" in offers
+    assert sources.embedded("small", own=False)
+    prepared = prepare(data, Settings(min_count=1))
+    assert len(prepared.train.split.images) == 11
+    for name, says in {
+        "broken": "of-others 1.0 brings no data 'broken': OSError: no disk",
+        "nothing": "brings no data 'nothing': module_of_data:nothing returns a int, not a harness.data.split.Source",
+        "gone": "of-others 1.0 brings no 'gone': ModuleNotFoundError: No module named 'module_gone'",
+    }.items():
+        with pytest.raises(DataError, match=says):
+            sources.find(name)
+    assert capsys.readouterr().out == ""
+    plugins.choose(installed=False)
+    with pytest.raises(DataError, match="no data 'small'"):
+        sources.find("small")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +172,26 @@ def test_one_that_fails_to_import_is_one_failed_row(tmp_path):
     good = written(tmp_path, "good", INDEPENDENT + "\nprint('hello')\n")
     found = ran(tmp_path / "r", "--workers=0", "--only=bad,good", f"--plugin={bad}", f"--plugin={good}")
     assert found == {"bad": "failed", "good": "ok"}
+
+
+def test_methods_of_strings_and_of_pixels_run_from_end_to_end(tmp_path, data_folder):
+    """What reads raw captions trains, what has nothing to learn finds colours; both are timed."""
+    letters, colours = written(tmp_path, "letters", STRINGS), written(tmp_path, "colours", PIXELS)
+    chosen = ["--workers=0", "--only=letters,colours", f"--plugin={letters}", f"--plugin={colours}"]
+    assert ran(tmp_path / "r", *chosen) == {"letters": "ok", "colours": "ok"}
+    store = Store(tmp_path / "r" / "full-scenes")
+    found = {record.label: record for record in store.records()}
+    assert (found["colours"].parameters, found["colours"].best_epoch) == (0, None)
+    assert found["letters"].best_epoch == 0
+    assert all(store.cost(record.key) is not None for record in found.values())
+    ranks = store.ranks(found["colours"].key)
+    assert ranks is not None
+    assert ranks.i2t.mean() < 6  # the best of 5 captions among 80: of chance it is (80 - 5) / 6 = 12.5
+    plugins.choose([letters, colours])
+    asked = suites.asked("full", Data(name="zoo"), only=["letters", "colours"], seeds=[0])
+    left, lines = needs.served(asked, sources.described(str(data_folder))[1])
+    assert [job.model.label for job in left.jobs] == ["letters"]
+    assert lines == ["Left out: colours needs pixels, which zoo does not have"]
 
 
 def test_ray_workers_have_them_too(tmp_path):

@@ -82,7 +82,7 @@ def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]
 
 def family(row: Row) -> str:
     """As the figures tell them apart."""
-    return "chance" if row.is_chance else SELFALIGN if row.model.selfalign is not None else row.family
+    return "chance" if row.is_floor else SELFALIGN if row.model.selfalign is not None else row.family
 
 
 def points(group: Group) -> list[Point]:
@@ -92,7 +92,7 @@ def points(group: Group) -> list[Point]:
     found = []
     for row in group.rows:
         ms = _query_ms(row)
-        if row.runs and ms and not row.is_chance and not timing_conflict(group.rows):
+        if row.runs and ms and not row.is_floor and not timing_conflict(group.rows):
             rsums = list(row.rsums.values())
             found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums)))
     return found
@@ -100,7 +100,7 @@ def points(group: Group) -> list[Point]:
 
 def chance(group: Group) -> float | None:
     """Mean Rsum of the chance row."""
-    return next((mean_sd(list(row.rsums.values()))[0] for row in group.rows if row.is_chance and row.runs), None)
+    return next((mean_sd(list(row.rsums.values()))[0] for row in group.rows if row.is_floor and row.runs), None)
 
 
 def _query_ms(row: Row) -> float | None:
@@ -119,7 +119,7 @@ def _accuracy_time(group: Group) -> Picture:
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
-        _not_drawn([r for r in group.rows if not r.is_chance], {point.name for point in found}),
+        _not_drawn([r for r in group.rows if not r.is_floor], {point.name for point in found}),
         timing_line(group),
     ]
     return _picture(
@@ -192,7 +192,7 @@ def _training(group: Group) -> Picture:
     ]
     if not any(value is not None for _, _, runs in rows for run in runs for value in run):
         raise Undrawn("no record holds a dev Rsum by epoch")
-    trained = [row for row in group.rows if not row.is_chance]
+    trained = [row for row in group.rows if not row.is_floor]
     words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
     return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
 

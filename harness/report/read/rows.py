@@ -27,8 +27,9 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
 
     @property
-    def is_chance(self) -> bool:
-        return self.model.method == "chance"
+    def is_floor(self) -> bool:
+        """Whether it is the floor that the others must beat: beside them, never ranked among them."""
+        return registry.floor(self.model.method)
 
     @property
     def is_ensemble(self) -> bool:
@@ -97,4 +98,4 @@ def _name(run: Run, models: Sequence[Run]) -> str:
 
 
 def _place(row: Row) -> tuple:
-    return (not row.is_chance, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
+    return (not row.is_floor, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)

@@ -17,8 +17,10 @@ from harness.measure.intervals import Interval, mean_sd, t_interval
 from harness.measure.metrics import RECALL_AT
 from harness.record import CostRecord
 from harness.report.formats import ABSENT, Sheet, decimals, interval, significant, whole
+from harness.report.read import of_others
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
+from harness.report.read.of_others import Metric
 from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
@@ -43,9 +45,12 @@ class Column:
 def comparison(group: Group) -> Sheet:
     """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
     conflict = timing_conflict(group.rows)
-    columns = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *(_cost_columns(timed=not conflict))]
+    by_others, broken = of_others.metrics(group.rows)
+    accuracy = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *map(_column, by_others)]
+    columns = [*accuracy, *_cost_columns(timed=not conflict)]
     notes = [
         LEGEND,
+        *broken,
         ensemble_note(group.rows),
         conflict or _timing_note(group.rows),
         arms_note(group),
@@ -173,6 +178,15 @@ def _group_columns(rows: Sequence[Row]) -> list[Column]:
         return lambda row: mean_sd(found) if (found := _accuracy(f"{name}_r1")(row)) else None
 
     return [Column(f"{name} R@1", of(name), decimals(1), "higher") for name in names]
+
+
+def _column(metric: Metric) -> Column:
+    """A metric of an installed package."""
+
+    def of(row: Row) -> Estimate | None:
+        return mean_sd(found) if (found := metric.values(row)) else None
+
+    return Column(metric.name, of, significant, metric.better)
 
 
 def _cost_columns(timed: bool) -> list[Column]:
@@ -313,7 +327,7 @@ def _marks(
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_chance and row.is_ensemble == ensembles
+            if estimate is not None and not row.is_floor and row.is_ensemble == ensembles
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:

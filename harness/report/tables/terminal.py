@@ -76,8 +76,8 @@ def _best_first(group: Group) -> list[int]:
 
 def _chance_line(group: Group) -> list[str]:
     """Where no row is beyond chance over the queries, one line; rows at chance say nothing of their methods."""
-    chance = next((row for row in group.rows if row.is_chance and row.runs), None)
-    others = [row for row in group.rows if row.runs and not row.is_chance]
+    chance = next((row for row in group.rows if row.is_floor and row.runs), None)
+    others = [row for row in group.rows if row.runs and not row.is_floor]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))

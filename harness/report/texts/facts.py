@@ -76,7 +76,7 @@ class Facts:
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not row.is_chance and not row.is_ensemble
+            if row.runs and not row.is_floor and not row.is_ensemble
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
