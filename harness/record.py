@@ -200,6 +200,7 @@ class Ranks:
     fold_of_image: np.ndarray  # (folds * n,) int32
     fold_of_caption: np.ndarray
     groups: Mapping[str, np.ndarray]  # name -> (M,) bool subsets of caption queries
+    caption_to_image: np.ndarray | None = None  # (M,) int32; None of a record from before it was stored
 
 
 @dataclass(frozen=True)
@@ -344,7 +345,7 @@ class Store:
             self.ranks_path(record.key).unlink(missing_ok=True)
             self.scores_path(record.key).unlink(missing_ok=True)
         else:
-            arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
+            arrays = {f.name: array for f in fields(ranks) if isinstance(array := getattr(ranks, f.name), np.ndarray)}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             small: dict[str, Any] = {name: _narrow(array) for name, array in arrays.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **small))
@@ -409,6 +410,11 @@ def _checked_ranks(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     ):
         if len(arrays[name]) != len(arrays[own]):
             raise ValueError(f"{name} must be as long as {own}, {len(arrays[own])}, got {len(arrays[name])}")
+    owners = arrays.get("caption_to_image")
+    if owners is not None and owners.shape != captions:
+        raise ValueError(f"caption_to_image must be as long as t2i, {captions[0]}, got {len(owners)}")
+    if owners is not None and not np.array_equal(np.unique(owners), np.arange(len(arrays["i2t"]))):
+        raise ValueError(f"caption_to_image must name every one of {len(arrays['i2t'])} images and no other")
     return arrays
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,7 +54,8 @@ PAIR = RerankRecord(
 def ranks(**changes) -> Ranks:
     """Of two images and three captions."""
     shapes = {"i2t": 2, "t2i": 3, "i2t_top": (2, 1), "t2i_top": (3, 1)}
-    arrays = {f.name: np.zeros(shapes.get(f.name, 0), np.int32) for f in fields(Ranks) if f.name != "groups"}
+    arrays = {f.name: np.zeros(shapes.get(f.name, 0), np.int32) for f in fields(Ranks) if f.default is MISSING}
+    arrays.pop("groups")
     return replace(Ranks(**arrays, groups={"some": np.array([True, False, True])}), **changes)
 
 
@@ -66,11 +67,21 @@ def ranks(**changes) -> Ranks:
         ({"t2i": np.array([0, 0, -1])}, "t2i must be from 0"),
         ({"i2t_top": np.zeros((1, 1), np.int32)}, "i2t_top must be as long as i2t, 2, got 1"),
         ({"groups": {"a": np.array([True])}}, "group_a must be (3,) bool"),
+        ({"caption_to_image": np.array([0, 1])}, "caption_to_image must be as long as t2i, 3, got 2"),
+        ({"caption_to_image": np.array([0, 0, 0])}, "caption_to_image must name every one of 2 images and no other"),
+        ({"caption_to_image": np.array([0, 1, 2])}, "caption_to_image must name every one of 2 images and no other"),
     ],
 )
 def test_ranks_that_cannot_be_are_refused_by_name(store, changes, says):
     store.save(RECORD, ranks(**changes))
     assert says in refusal(lambda: store.ranks("0123"))
+
+
+def test_ranks_tell_whose_captions_they_are_and_older_ones_do_not(store):
+    store.save(RECORD, ranks(caption_to_image=np.array([0, 1, 1])))
+    assert store.ranks("0123").caption_to_image.tolist() == [0, 1, 1]
+    store.save(RECORD, ranks())
+    assert store.ranks("0123").caption_to_image is None
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -214,6 +225,7 @@ def test_ranks_come_back_as_they_were(store):
     kept = ranks(
         i2t_top=np.array([[0, 1, 2], [2, 1, 0]], np.int32),
         groups={"a_b": np.array([True] * 3), "c": np.array([False] * 3)},
+        caption_to_image=np.array([0, 0, 1], np.int32),
     )
     store.save(RECORD, kept)
     found = store.ranks("0123")

@@ -89,9 +89,9 @@ def model(
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
-    if model.origin and model.method not in methods():  # a plugin that is not here cannot have changed here
+    here = methods().get(model.method)  # None of an ensemble, which has the recipes of its members
+    if here is None and model.origin:  # a plugin that is not here cannot have changed here
         known[model.method] = model.recipes[model.method]
-        same = True
-    else:
-        same = model.method in methods() and methods()[model.method].origin == model.origin
-    return same and all(known.get(name) == recipe for name, recipe in model.recipes.items())
+    return (here is None or here.origin == model.origin) and all(
+        known.get(name) == recipe for name, recipe in model.recipes.items()
+    )

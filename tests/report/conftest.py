@@ -23,6 +23,7 @@ def made_ranks(
     i2t: Sequence[int], t2i: Sequence[int], folds: bool = False, groups: Mapping[str, Sequence[bool]] | None = None
 ) -> Ranks:
     none = np.zeros(0, np.int32)
+    owners = np.arange(len(t2i), dtype=np.int32) * len(i2t) // len(t2i)
     return Ranks(
         i2t=np.array(i2t, np.int32),
         t2i=np.array(t2i, np.int32),
@@ -33,6 +34,7 @@ def made_ranks(
         fold_of_image=np.arange(len(i2t), dtype=np.int32) if folds else none,
         fold_of_caption=np.arange(len(t2i), dtype=np.int32) % len(i2t) if folds else none,
         groups={name: np.array(mask) for name, mask in (groups or {}).items()},
+        caption_to_image=owners if len(t2i) >= len(i2t) else None,
     )
 
 
