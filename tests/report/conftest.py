@@ -51,7 +51,8 @@ class Maker:
         return Job(replace(Data(), **(data or {})), model, Settings(seed=seed, **settings))
 
     def add(self, job: Job, ranks: Ranks | None, **fields: Any) -> str:
-        counts = {job.data.ranked: {"images": IMAGES, "captions": CAPTIONS, "notes": []}}
+        images, captions = (IMAGES, CAPTIONS) if ranks is None else (len(ranks.i2t), len(ranks.t2i))
+        counts = {job.data.ranked: {"images": images, "captions": captions, "notes": []}}
         described = {"parameters": 1234, "data": counts, "provenance": {"commit": "abc"}} | fields
         method = registry.methods().get(job.model.method)
         family = described.pop("family", method.family if method else "independent")
