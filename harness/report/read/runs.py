@@ -90,10 +90,10 @@ def _run(store: Store, key: str) -> Run:
         if cost is not None and (cost.key, cost.label) != (key, record.label):
             raise ValueError(f"key and label must be {key} and {record.label}, got {cost.key} and {cost.label}")
     ranks = ranks_of(store, key)
-    if ranks is not None:
-        _check_counts(record, job, ranks, f"{store.folder.name}/ranks/{key}.npz")
     if ranks is not None and not (ranks.i2t.size and ranks.t2i.size):
         raise RecordError(f"{store.folder.name}/ranks/{key}.npz holds no ranks")
+    if ranks is not None:
+        _check_counts(record, job, ranks, f"{store.folder.name}/ranks/{key}.npz")
     return Run(record, job, ranks, cost, _problem(record, job, ranks))
 
 
