@@ -31,6 +31,9 @@ Key = Annotated[str, "[0-9a-f]{16}"]  # of a job
 Pair = Annotated[str, "[0-9a-f]{16}-[0-9a-f]{16}"]  # of two
 
 
+OWNERS = "caption_to_image"  # that ranks of before do not hold
+
+
 class RecordError(ValueError):
     """A stored file that cannot be trusted: newer, incomplete or not ours.  One line that names it."""
 
@@ -272,6 +275,7 @@ class Ranks:
     fold_of_image: Annotated[np.ndarray, "counts F"]
     fold_of_caption: Annotated[np.ndarray, "counts G"]
     groups: Mapping[str, np.ndarray]  # name -> (M,) bool subsets of caption queries
+    caption_to_image: np.ndarray | None = None  # (M,) int32; None of a record from before it was stored
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,8 @@ class Store:
             return None
         arrays = _arrays(path)
         masks = {name: array for name, array in arrays.items() if name.startswith("group_")}
-        layout = {**schema.layout(Ranks), **dict.fromkeys(masks, "flags M")}
+        owners = {OWNERS: "counts M"} if OWNERS in arrays else {}
+        layout = {**schema.layout(Ranks), **dict.fromkeys(masks, "flags M"), **owners}
         if why := schema.array_problem(arrays, layout) or _beyond(arrays):
             raise RecordError(f"{_short(path)}: {why}")
         numbers = {name: array.astype(np.int32) for name, array in arrays.items() if name not in masks}
@@ -409,7 +414,7 @@ class Store:
             self.ranks_path(record.key).unlink(missing_ok=True)
             self.scores_path(record.key).unlink(missing_ok=True)
         else:
-            arrays = {f.name: getattr(ranks, f.name) for f in fields(ranks) if f.name != "groups"}
+            arrays = {f.name: array for f in fields(ranks) if isinstance(array := getattr(ranks, f.name), np.ndarray)}
             arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
             small: dict[str, Any] = {name: _narrow(array) for name, array in arrays.items()}
             write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **small))
@@ -476,6 +481,8 @@ def _beyond(arrays: Mapping[str, np.ndarray]) -> str:
         wrong = arrays[name] >= limit
         if wrong.any():
             return f"{name} has {arrays[name][wrong][0]}, counted from 0, in a gallery of {limit[wrong][0]}"
+    if OWNERS in arrays and not np.array_equal(np.unique(arrays[OWNERS]), np.arange(images)):
+        return f"{OWNERS} must name every one of {images} images and no other"
     return ""
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,7 +63,8 @@ PAIR = RerankRecord(
 def ranks(**changes) -> Ranks:
     """Of two images and three captions."""
     shapes = {"i2t": 2, "t2i": 3, "i2t_top": (2, 1), "t2i_top": (3, 1)}
-    arrays = {f.name: np.zeros(shapes.get(f.name, 0), np.int32) for f in fields(Ranks) if f.name != "groups"}
+    arrays = {f.name: np.zeros(shapes.get(f.name, 0), np.int32) for f in fields(Ranks) if f.default is MISSING}
+    arrays.pop("groups")
     return replace(Ranks(**arrays, groups={"some": np.array([True, False, True])}), **changes)
 
 
@@ -82,11 +83,21 @@ def ranks(**changes) -> Ranks:
             {name: np.array([0, 1]) for name in ("fold_i2t", "fold_t2i", "fold_of_image", "fold_of_caption")},
             "fold_i2t has 1, counted from 0, in a gallery of 1",
         ),
+        ({"caption_to_image": np.array([0, 1])}, "caption_to_image must be (M) where M is 3, got (2,)"),
+        ({"caption_to_image": np.array([0, 0, 0])}, "caption_to_image must name every one of 2 images and no other"),
+        ({"caption_to_image": np.array([0, 1, 2])}, "caption_to_image must name every one of 2 images and no other"),
     ],
 )
 def test_ranks_that_cannot_be_are_refused_by_name(store, changes, says):
     store.save(RECORD, ranks(**changes))
     assert says in refusal(lambda: store.ranks(KEY))
+
+
+def test_ranks_tell_whose_captions_they_are_and_older_ones_do_not(store):
+    store.save(RECORD, ranks(caption_to_image=np.array([0, 1, 1])))
+    assert store.ranks(KEY).caption_to_image.tolist() == [0, 1, 1]
+    store.save(RECORD, ranks())
+    assert store.ranks(KEY).caption_to_image is None
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -231,6 +242,7 @@ def test_ranks_come_back_as_they_were(store):
     kept = ranks(
         i2t_top=np.array([[0, 1, 2], [2, 1, 0]], np.int32),
         groups={"a_b": np.array([True] * 3), "c": np.array([False] * 3)},
+        caption_to_image=np.array([0, 0, 1], np.int32),
     )
     store.save(RECORD, kept)
     found = store.ranks(KEY)

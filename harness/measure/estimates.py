@@ -67,10 +67,9 @@ class Estimate:
         """One-sided p of the claim that the true value is below `bound`; None for one seed."""
         return self._tail(self.value - bound)
 
-    @property
-    def p(self) -> float | None:
-        """Two-sided p of the claim that the true value is not zero; None for one seed."""
-        above, below = self.p_above(0), self.p_below(0)
+    def p_off(self, bound: float = 0.0) -> float | None:
+        """Two-sided p of the claim that the true value is not `bound`; None for one seed."""
+        above, below = self.p_above(bound), self.p_below(bound)
         return None if above is None or below is None else min(1.0, 2 * min(above, below))
 
     def p_within(self, margin: float) -> float | None:

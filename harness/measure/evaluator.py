@@ -187,6 +187,7 @@ def _as_ranks(found: Ranked, split: Split) -> Ranks:
         fold_i2t=found.fold_i2t,
         fold_t2i=found.fold_t2i,
         **_fold_places(split),
+        caption_to_image=split.caption_to_image.astype(np.int32),
     )
 
 
@@ -202,6 +203,7 @@ def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
             groups=dict(split.groups),
             **_fold_ranks(matrix, split),
             **_fold_places(split),
+            caption_to_image=split.caption_to_image.astype(np.int32),
         ),
         tied,
     )

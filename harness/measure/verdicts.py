@@ -46,12 +46,13 @@ def levels(ps: Sequence[float], rate: float = RATE) -> list[float]:
     return found
 
 
-def corrected(family: Sequence[Estimate], rate: float = RATE) -> list[Interval | None]:
+def corrected(family: Sequence[Estimate], rate: float = RATE, bound: float = 0.0) -> list[Interval | None]:
     """The intervals of differences that are tested together, in the order given.
 
+    bound: what Holm tests each against, and what an interval therefore leaves out where, and only where, he rejects.
     None for one seed, which is no test: it counts for none.
     """
-    ps = {place: estimate.p for place, estimate in enumerate(family)}
+    ps = {place: estimate.p_off(bound) for place, estimate in enumerate(family)}
     tested = {place: p for place, p in ps.items() if p is not None}
     level = dict(zip(tested, levels(list(tested.values()), rate), strict=True))
     return [family[place].interval(level[place]) if place in level else None for place in ps]

@@ -73,6 +73,11 @@ def markdown(sheet: Sheet, level: int = 1) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def shown(value: float | None, bounds: tuple[float, float] | None) -> str:
+    """`+1.8 [0.3, 3.2]`, without the interval where there is none."""
+    return ABSENT if value is None else signed(value) + (f" {interval(bounds)}" if bounds is not None else "")
+
+
 def csv(sheet: Sheet) -> str:
     """Means and standard deviations in columns of their own."""
     return sheet.flat.to_csv(index=False, lineterminator="\n")

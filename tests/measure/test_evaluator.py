@@ -191,6 +191,7 @@ def test_ranks_by_hand():
     assert (ranks.i2t.tolist(), ranks.t2i.tolist(), tied) == ([0, 2], [0, 1, 0], 0)
     assert ranks.i2t_top.tolist() == [[0, 2, 1], [0, 1, 2]]
     assert ranks.t2i_top.tolist() == [[0, 1], [1, 0], [1, 0]]
+    assert (ranks.caption_to_image.tolist(), ranks.caption_to_image.dtype) == ([0, 0, 1], np.int32)
     assert ranks.fold_i2t.size == ranks.fold_t2i.size == ranks.fold_of_image.size == ranks.fold_of_caption.size == 0
 
 
@@ -229,6 +230,7 @@ def test_the_top_of_many_ties_is_the_same_each_time(axis):
 @pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
 def test_a_gallery_of_one(label):
     found = evaluator.evaluate(model_of(label), side(1, per_image=1), SETTINGS)
+    assert found.ranks.caption_to_image.tolist() == [0]  # streamed or not
     assert (found.ranks.i2t.tolist(), found.ranks.t2i.tolist(), found.tied_queries) == ([0], [0], 0)
     assert (found.ranks.i2t_top.tolist(), found.ranks.t2i_top.tolist()) == ([[0]], [[0]])
     assert evaluator.rsum(model_of(label), side(1, per_image=1), SETTINGS) == 600.0

@@ -56,9 +56,17 @@ def test_levels_by_hand():
 @given(st.lists(st.floats(-6, 6).map(lambda x: round(x, 2)), min_size=1, max_size=6))
 def test_an_interval_leaves_zero_out_where_holm_rejects(values):
     family = [replace(KNOWN, value=value) for value in values]
-    rejected = slow_holm_rejects([estimate.p or 0 for estimate in family], 0.05)
+    rejected = slow_holm_rejects([estimate.p_off() or 0 for estimate in family], 0.05)
     found = corrected(family)
     assert [word(interval) in ("better", "worse") for interval in found] == rejected
+
+
+@given(st.lists(st.floats(-11, 6).map(lambda x: round(x, 2)), min_size=1, max_size=6))
+def test_rows_that_reach_others_are_told_by_holms_test_of_the_margin(values):
+    family = [replace(KNOWN, value=value) for value in values]
+    rejected = slow_holm_rejects([estimate.p_off(-5) or 0 for estimate in family], 0.05)
+    found = corrected(family, bound=-5)
+    assert [reach(interval) != "undecided" for interval in found] == rejected
 
 
 def test_one_difference_alone_needs_no_correction_and_one_seed_is_no_test():

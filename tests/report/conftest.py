@@ -31,6 +31,8 @@ def made_ranks(
     def repeated(numbers: Iterable[int]) -> np.ndarray:
         return np.tile(np.array(list(numbers), np.int32), times)
 
+    owners = np.arange(len(t2i), dtype=np.int32) * len(i2t) // max(1, len(t2i))
+    whose = np.concatenate([owners + len(i2t) * turn for turn in range(times)]).astype(np.int32)
     return Ranks(
         i2t=repeated(i2t),
         t2i=repeated(t2i),
@@ -41,6 +43,7 @@ def made_ranks(
         fold_of_image=repeated(range(len(i2t))) if folds else none,
         fold_of_caption=repeated([caption % len(i2t) for caption in range(len(t2i))]) if folds else none,
         groups={name: np.tile(mask, times) for name, mask in (groups or {}).items()},
+        caption_to_image=whose if len(t2i) >= len(i2t) > 0 else None,
     )
 
 

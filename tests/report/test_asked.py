@@ -9,7 +9,7 @@ import pytest
 from harness.record import RecordError
 from harness.report.outputs import texts
 from harness.report.read.groups import collect
-from harness.report.tables.ablations import ablation_sheets, ablations
+from harness.report.tables.ablations import ablation_sheets, by_question
 from harness.spec import questions
 from harness.spec.asked import Asked, Posed
 from harness.spec.questions import Question
@@ -36,9 +36,9 @@ def test_arms_that_change_a_setting_have_one_base(make):
     ask(make, MARGINS, "vsepp")
     (group,) = collect(make.folder)
     assert [row.name for row in group.rows] == ["vsepp"]
-    (found,) = ablations([group])
-    assert (found.name, found.base.name, [arm.name for arm in found.arms]) == ("margin", "vsepp", ["0.1", "0.3"])
-    assert [arm.difference.mean for arm in found.arms] == pytest.approx([210, 210])
+    ((found,),) = by_question([group]).values()
+    assert (found.name, found.base.name, list(found.arms)) == ("margin", "vsepp", ["0.1", "0.3"])
+    assert [arm.value for arm in found.arms.values()] == pytest.approx([210, 210])
     assert list(ablation_sheets([group])["margin"].text["arm"]) == ["(base)", "0.1", "0.3"]
 
 
@@ -61,8 +61,8 @@ def test_an_arm_that_is_asked_for_as_a_row_stands_in_the_comparison(make):
     (group,) = collect(make.folder)
     assert [row.name for row in group.rows] == ["vsepp", "vsepp+selfalign"]
     assert len(group.arms) == 2  # one level each
-    (found,) = ablations([group])
-    assert [arm.name for arm in found.arms] == ["both", "concept-only", "context-only"]
+    ((found,),) = by_question([group]).values()
+    assert list(found.arms) == ["both", "concept-only", "context-only"]
 
 
 def test_a_suite_is_known_whatever_its_folder_is_called(make):
@@ -78,8 +78,8 @@ def test_a_suite_is_known_whatever_its_folder_is_called(make):
 def test_two_runs_of_one_question_are_one_table(make):
     ask(make, MARGINS, "vsepp", seeds=(0,))
     ask(make, MARGINS, "vsepp", seeds=(1, 2))
-    (found,) = ablations(collect(make.folder))
-    assert [arm.shared for arm in found.arms] == [[0, 1, 2]] * 2
+    ((found,),) = by_question(collect(make.folder)).values()
+    assert [arm.seeds for arm in found.arms.values()] == [3, 3]
 
 
 def test_asking_the_same_again_stores_nothing_new(make):
@@ -92,7 +92,7 @@ def test_asking_the_same_again_stores_nothing_new(make):
 def test_a_base_that_was_not_run_yet_leaves_its_question_out(make):
     asked = ask(make, MARGINS, "vsepp", seeds=(0,))
     make.store.remove(asked.posed[0].base.key)
-    assert ablations(collect(make.folder)) == []
+    assert by_question(collect(make.folder)) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from harness import ROOT
 from harness.spec import registry
-from harness.spec.job import SpecError
+from harness.spec.job import Model, SpecError
 from harness.spec.names import fitted
 
 
@@ -72,6 +72,13 @@ def test_models_of_older_recipes_are_not_current():
     for name in ("vsepp", "selfalign"):
         assert not registry.current(type(model)(**{**vars(model), "recipes": {**model.recipes, name: 0}}))
     assert not registry.current(type(model)(method="gone", recipes={"gone": 1}))
+
+
+def test_an_ensemble_is_as_current_as_its_members():
+    members = [registry.model(label) for label in ("bfan:equal", "bfan:prob")]
+    recipes = {name: recipe for member in members for name, recipe in member.recipes.items()}
+    assert registry.current(Model("bfan*", recipes=recipes))
+    assert not registry.current(Model("bfan*", recipes={name: recipe - 1 for name, recipe in recipes.items()}))
 
 
 def test_the_list_and_the_report_need_no_torch():

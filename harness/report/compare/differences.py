@@ -1,8 +1,8 @@
 """Two results folders side by side: what changed between them, and is it more than noise?
 
 Rows of one name are compared where both folders have them, B minus A.  How sure a difference is, is told by the best
-that the records allow: the t interval of pairs where both ran the same seeds, Welch's where each ran several, and for
-single seeds the paired bootstrap over the same queries, which knows nothing of the noise between seeds.
+that the records allow: where both ran the same seeds on the same queries by the interval over seeds and images that
+tables of one folder have, corrected for all rows; else by Welch's where each ran several.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.measure.intervals import Interval, mean_sd, paired_bootstrap, paired_difference, welch_difference
-from harness.report.formats import ABSENT, Sheet, decimals, interval, signed, significant
+from harness.measure.intervals import Interval, mean_sd, welch_difference
+from harness.report.formats import ABSENT, Sheet, decimals, shown, significant
+from harness.report.read.contrasts import Contrast, compared
 from harness.report.read.described import described
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
@@ -77,14 +78,17 @@ def _identity(group: Group) -> tuple[dict[str, Any], dict[str, Any]]:
 def changes(pair: Pair) -> list[Change]:
     """Every row that both have, in the order of A."""
     others = {row.name: row for row in pair.b.rows}
-    return [_change(row, others[row.name], pair.same_queries) for row in pair.a.rows if row.name in others]
+    both = [(others[row.name], row) for row in pair.a.rows if row.name in others]
+    alike = [(b, a) for b, a in both if pair.same_queries and _same_seeds(a, b)]
+    contrasts = {found.row.name: found for found in compared(alike)}
+    return [_change(a, b, pair.same_queries, contrasts.get(a.name)) for b, a in both]
 
 
-def _change(a: Row, b: Row, same_queries: bool) -> Change:
+def _change(a: Row, b: Row, same_queries: bool, contrast: Contrast | None) -> Change:
     ratio, why = _time_ratio(a, b)
     if not (a.runs and b.runs):
         return Change(a.name, a, b, None, None, ABSENT, "nothing to compare", ratio, why)
-    difference, bounds, over = _difference(a, b, same_queries)
+    difference, bounds, over = _difference(a, b, contrast)
     if _same_ranks(a, b):
         verdict = "same ranks"
     elif not same_queries:
@@ -96,25 +100,22 @@ def _change(a: Row, b: Row, same_queries: bool) -> Change:
     return Change(a.name, a, b, difference, bounds, over, verdict, ratio, why)
 
 
-def _difference(a: Row, b: Row, same_queries: bool) -> tuple[float, Interval | None, str]:
+def _difference(a: Row, b: Row, contrast: Contrast | None) -> tuple[float, Interval | None, str]:
     """Rsum of B minus that of A, its 95% interval and what that is over."""
-    if len(a.rsums) > 1 and a.rsums.keys() == b.rsums.keys():
-        found = paired_difference(b.rsums, a.rsums)
-        return found.mean, found.interval, "paired seeds"
+    if contrast is not None and contrast.estimate is not None and contrast.interval is not None:
+        return contrast.estimate.value, contrast.interval, "seeds and images"
     found = welch_difference(list(b.rsums.values()), list(a.rsums.values()))
-    if found.interval is not None:
-        return found.mean, found.interval, "seeds (Welch)"
-    ranks_a, ranks_b = a.ranks(), b.ranks()
-    equal = all(one.shape[1] == other.shape[1] for one, other in zip(ranks_a, ranks_b, strict=True))
-    if same_queries and equal:
-        return found.mean, paired_bootstrap(ranks_b, ranks_a), "queries"
-    return found.mean, None, ABSENT
+    return found.mean, found.interval, ABSENT if found.interval is None else "seeds (Welch)"
+
+
+def _same_seeds(a: Row, b: Row) -> bool:
+    return a.rsums.keys() == b.rsums.keys()
 
 
 def _same_ranks(a: Row, b: Row) -> bool:
-    if a.rsums.keys() != b.rsums.keys():
-        return False
-    return all(np.array_equal(one, other) for one, other in zip(a.ranks(), b.ranks(), strict=True))
+    return _same_seeds(a, b) and all(
+        np.array_equal(one, other) for one, other in zip(a.ranks(), b.ranks(), strict=True)
+    )
 
 
 def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
@@ -129,11 +130,11 @@ def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
 
 
 LEGEND = (
-    "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval: over paired "
-    "seeds where both ran the same ones, over seeds by Welch's t where both ran several others, else over queries "
-    "(paired bootstrap, 10,000 resamples), which leaves out what another seed would change. Beyond noise: that "
-    "interval leaves zero out. Time: scoring and ranking a query, B over A, only where both ran on the same machine "
-    "with the same sizes."
+    "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval: over seeds and "
+    "images at once where both ran the same seeds, corrected by Holm for all such rows; over seeds by Welch's t where "
+    "both ran several others. Beyond noise: that interval leaves zero out. The same seed gives other numbers on "
+    "another processor: see what differs. Time: scoring and ranking a query, B over A, only where both ran on the same "
+    "machine with the same sizes."
 )
 
 
@@ -146,7 +147,7 @@ def sheet(pair: Pair, names: tuple[str, str]) -> Sheet:
             "seeds": f"{len(change.a.runs) or ABSENT} : {len(change.b.runs) or ABSENT}",
             "Rsum A": _rsum(change.a),
             "Rsum B": _rsum(change.b),
-            "B - A": _difference_shown(change),
+            "B - A": shown(change.difference, change.interval),
             "over": change.over,
             "verdict": change.verdict,
             "time": ABSENT if change.time_ratio is None else f"{significant(change.time_ratio)}×",
@@ -161,13 +162,6 @@ def sheet(pair: Pair, names: tuple[str, str]) -> Sheet:
         header=(f"A: `{names[0]}`, B: `{names[1]}`.",),
         notes=tuple([LEGEND] * bool(found) + _notes(pair, found)),
     )
-
-
-def _difference_shown(change: Change) -> str:
-    """`+1.8 [0.3, 3.2]`, without the interval where there is none."""
-    if change.difference is None:
-        return ABSENT
-    return signed(change.difference) + (f" {interval(change.interval)}" if change.interval is not None else "")
 
 
 def _notes(pair: Pair, found: Sequence[Change]) -> list[str]:

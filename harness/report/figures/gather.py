@@ -10,19 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.intervals import mean_sd, paired_difference, t_interval
+from harness.measure.intervals import mean_sd, t_interval
 from harness.record import CostRecord, RerankRecord
+from harness.report.read.contrasts import Contrast
 from harness.report.read.described import data_line, described, settings_line, timing_line
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.tables import reranking
-from harness.report.tables.ablations import by_question, forest_rows
-from harness.report.tables.claims import is_host
+from harness.report.tables.ablations import by_question, named
+from harness.report.tables.claims import against_hosts
 from harness.report.tables.comparison import QUERY_STAGES, stage_ms, timing_conflict
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.report.figures.bars import ForestRow
     from harness.report.figures.rerank import Curves
     from harness.report.figures.scatter import Point
     from harness.report.figures.style import Picture
@@ -164,22 +166,28 @@ def gallery_sizes(cost: CostRecord | None) -> list[Mapping[str, Any]]:
 
 
 def _claims(group: Group) -> Picture:
-    from harness.report.figures.bars import ForestRow, forest
+    from harness.report.figures.bars import forest
 
-    rows: list[ForestRow] = []
-    for row in (row for row in group.rows if row.model.selfalign is not None):
-        for host in (host for host in group.rows if is_host(host, row)):
-            if row.rsums.keys() & host.rsums.keys():
-                found = paired_difference(row.rsums, host.rsums)
-                low, high = found.interval or (None, None)
-                rows.append((f"{row.name} − {host.name}", found.mean, low, high))
+    rows = forest_rows([(f"{found.row.name} − {found.other.name}", found) for found in against_hosts(group)])
     if not rows:
         raise Undrawn("no SelfAlign row stands beside its host")
-    words = [
-        "Mean difference over seeds both have, with its 95% interval (Student's t); filled where zero lies outside."
-    ]
     title = "What SelfAlign adds to its host"
-    return _picture(group, title, words, lambda t, c: forest(rows, t, c, "Rsum, SelfAlign minus host"))
+    return _picture(group, title, [FOREST], lambda t, c: forest(rows, t, c, "Rsum, SelfAlign minus host"))
+
+
+FOREST = (
+    "Mean difference over the seeds both ran, with its 95% interval over seeds and images at once, corrected for all "
+    "that are tested together (Holm); filled where zero lies outside."
+)
+
+
+def forest_rows(named: Sequence[tuple[str, Contrast]]) -> list[ForestRow]:
+    """Those of which there is a difference; no bounds where too few seeds were run."""
+    rows = []
+    for name, found in named:
+        low, high = found.interval or (None, None)
+        rows += [(name, found.value, low, high)] if found.value is not None else []
+    return rows
 
 
 def _training(group: Group) -> Picture:
@@ -238,12 +246,9 @@ def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
 
     pictures = {}
     for name, found in by_question(groups).items():
-        rows = forest_rows(found)
+        rows = forest_rows(named(found))
         if rows:
-            words = (
-                "Mean difference to the base over seeds both ran, with its 95% interval (Student's t); filled where "
-                f"zero lies outside. Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
-            )
+            words = f"{FOREST} Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
             title, caption = found[0].question, f"{data_line(groups[0])} {words}"
             pictures[f"ablation-{name}"] = picture(forest(rows, title, caption), title, caption)
     return pictures

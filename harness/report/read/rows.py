@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.measure.estimates import even_owners
 from harness.record import CostRecord
 from harness.report.read.nested import differing, flatten
 from harness.report.read.runs import Run, shared_settings
@@ -50,6 +51,18 @@ class Row:
         """Ranks of both directions, (S, N) and (S, M), of all seeds or of some."""
         chosen = [run.usable_ranks for run in self.runs if seeds is None or run.seed in seeds]
         return np.stack([r.i2t for r in chosen]), np.stack([r.t2i for r in chosen])
+
+
+def owners(runs: Sequence[Run]) -> np.ndarray | None:
+    """(M,) the image of each caption that runs on the same queries rank, by the first that tells.
+
+    Older ones do not: then every image has equally many captions, or None where that cannot be.
+    """
+    stored = (run.usable_ranks.caption_to_image for run in runs)
+    if (found := next((each for each in stored if each is not None), None)) is not None or not runs:
+        return found
+    images, captions = (len(ranks) for ranks in (runs[0].usable_ranks.i2t, runs[0].usable_ranks.t2i))
+    return None if captions % images else even_owners(images, captions)
 
 
 def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:

@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.measure.intervals import paired_bootstrap
+from harness.measure.estimates import difference
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
+from harness.report.read.rows import owners
 from harness.report.tables.comparison import comparison, left_out_lines
 
 COLUMNS = {  # heading -> column of the comparison
@@ -25,6 +26,7 @@ COLUMNS = {  # heading -> column of the comparison
     "encode\nimage\nms": "encode ms/image",
     "encode\ncaption\nms": "encode ms/caption",
 }
+BEYOND = 0.975  # share of draws of images in which the best row must be above chance
 STYLES = {"best": "bold", "second": "underline"}
 
 
@@ -75,12 +77,17 @@ def _best_first(group: Group) -> list[int]:
 
 
 def _chance_line(group: Group) -> list[str]:
-    """Where no row is beyond chance over the queries, one line; rows at chance say nothing of their methods."""
+    """Where no row is beyond chance over the images, one line; rows at chance say nothing of their methods.
+
+    One seed of each: chance draws its own, whatever those of the others are.
+    """
     chance = next((row for row in group.rows if row.is_floor and row.runs), None)
     others = [row for row in group.rows if row.runs and not row.is_floor]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))
-    if paired_bootstrap(best.ranks(), chance.ranks())[0] > 0:
+    known = owners([*best.runs, *chance.runs])
+    ranks, by_chance = (row.ranks([min(row.rsums)]) for row in (best, chance))
+    if known is None or difference(ranks, by_chance, known).positive > BEYOND:
         return []
     return [f"No row is beyond chance: {best.name}, the best, is within its noise. Train longer, or on more images."]

@@ -18,7 +18,7 @@ import numpy as np
 from harness import ROOT
 from harness.measure import estimates
 from harness.measure.estimates import Estimate
-from harness.measure.intervals import Interval, mean_sd, paired_bootstrap
+from harness.measure.intervals import Interval, mean_sd
 from harness.measure.verdicts import Word, corrected, detectable, word
 from harness.record import CostRecord, RecordError
 from harness.report.formats import decimals, interval, signed, significant, whole
@@ -27,6 +27,7 @@ from harness.report.read.rows import Row
 from harness.report.tables import ablations, reranking
 from harness.report.tables.claims import is_host
 
+NORMAL = 1.96  # standard errors to either end of a 95% interval
 GALLERY = 1_000  # images, where a text names no size
 T = TypeVar("T")
 WORDS = {
@@ -146,15 +147,17 @@ class Facts:
     def arm(self, folder: str, question: str, base: str, arm: str) -> str:
         """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6] ○`."""
         found = ablations.by_question([self.group(folder)]).get(question, [])
-        arms = [a for ablation in found if ablation.base.name == base for a in ablation.arms if a.name == arm]
-        return ablations.shown(_only(folder, f"{question}: {base}, {arm}", arms))
+        arms = [ablation.arms[arm] for ablation in found if ablation.base.name == base and arm in ablation.arms]
+        return _only(folder, f"{question}: {base}, {arm}", arms).shown
 
     def told_apart(self, folder: str, name: str) -> dict[str, str]:
-        """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over queries."""
+        """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over images."""
         row, found = self.row(folder, name), {"above": [], "level": [], "behind": []}
         for other in self.rows(folder, "interactive"):
-            low, high = paired_bootstrap(row.ranks(), other.ranks())
-            found["above" if low > 0 else "behind" if high < 0 else "level"].append(other.name)
+            estimate = _difference(row, other)
+            reach = NORMAL * estimate.over_images**0.5
+            where = "above" if estimate.value > reach else "behind" if estimate.value < -reach else "level"
+            found[where].append(other.name)
         return {where: listed(names) for where, names in found.items()}
 
     def query_ms(self, folder: str, name: str, items: int = GALLERY) -> str:

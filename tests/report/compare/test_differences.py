@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.compare import app
-from harness.measure.intervals import paired_bootstrap, paired_difference, welch_difference
+from harness.measure.intervals import welch_difference
 from harness.report.compare.differences import Pair, changes, conditions, paired, sheets
+from harness.report.read.contrasts import compared
 from harness.report.read.groups import collect
 
-HIT, NEAR, MISS = [0, 0], [0, 4], [9, 10]
+HIT, NEAR, MISS, FAR = [0, 0], [0, 4], [9, 10], [10, 10]
 
 
 class Two:
@@ -52,12 +53,9 @@ def test_equal_seeds_are_paired(two):
     two.run("a", "vsepp", {0: MISS, 1: NEAR})
     two.run("b", "vsepp", {0: NEAR, 1: HIT})
     change = two.change()
-    a, b = change.a.rsums, change.b.rsums
-    assert (change.difference, change.interval) == (
-        paired_difference(b, a).mean,
-        paired_difference(b, a).interval,
-    )
-    assert change.over == "paired seeds"
+    (alone,) = compared([(change.b, change.a)])
+    assert alone.interval is not None
+    assert (change.difference, change.interval, change.over) == (alone.value, alone.interval, "seeds and images")
     assert change.difference is not None
     assert change.difference > 0
 
@@ -70,13 +68,24 @@ def test_other_seeds_are_not_paired(two):
     assert (change.difference, change.interval, change.over) == (expected.mean, expected.interval, "seeds (Welch)")
 
 
-def test_single_seeds_are_compared_over_the_same_queries(two):
+def test_one_seed_has_no_interval_and_no_verdict(two):
     two.run("a", "vsepp", {0: MISS})
     two.run("b", "vsepp", {0: HIT})
     change = two.change()
     assert change.difference == 250  # from R@10 50 to three times 100
-    assert change.interval == paired_bootstrap(change.b.ranks(), change.a.ranks())
-    assert (change.over, change.verdict) == ("queries", "beyond noise")
+    assert (change.interval, change.over, change.verdict) == (None, "—", "not enough seeds")
+
+
+def test_rows_are_tested_together(two):
+    for label in ("vsepp", "vsrn"):
+        two.run("a", label, {0: MISS, 1: NEAR})
+        two.run("b", label, {0: NEAR, 1: HIT})
+    found = changes(two.pair())
+    assert [change.interval for change in found] == [c.interval for c in compared([(c.b, c.a) for c in found])]
+    (alone,) = compared([(found[0].b, found[0].a)])
+    assert found[0].interval is not None
+    assert alone.interval is not None
+    assert found[0].interval[0] < alone.interval[0]
 
 
 def test_single_seeds_on_other_data_get_no_verdict(two):
@@ -89,23 +98,18 @@ def test_single_seeds_on_other_data_get_no_verdict(two):
 @pytest.mark.parametrize(
     ("a", "b", "verdict"),
     [
+        ({0: FAR, 1: FAR}, {0: HIT, 1: HIT}, "beyond noise"),
+        ({0: HIT, 1: HIT}, {0: FAR, 1: FAR}, "beyond noise"),
         ({0: MISS, 1: MISS}, {0: HIT, 1: HIT}, "beyond noise"),
-        ({0: HIT, 1: HIT}, {0: MISS, 1: MISS}, "beyond noise"),
         ({0: MISS, 1: HIT}, {0: HIT, 1: MISS}, "within noise"),
         ({0: MISS, 1: HIT}, {0: MISS, 1: HIT}, "same ranks"),
-        ({0: [0, 9]}, {0: [9, 0]}, "within noise"),
+        ({0: [0, 9], 1: HIT}, {0: [9, 0], 1: HIT}, "within noise"),
     ],
 )
 def test_a_verdict_rests_on_the_interval(two, a, b, verdict):
     two.run("a", "vsepp", a)
     two.run("b", "vsepp", b)
     assert two.change().verdict == verdict
-
-
-def test_equal_sums_of_other_ranks_are_not_the_same_ranks(two):
-    two.run("a", "vsepp", {0: [0, 9], 1: HIT})
-    two.run("b", "vsepp", {0: [9, 0], 1: HIT})
-    assert two.change().verdict == "within noise"
 
 
 def test_times_are_compared_on_equal_machines_alone(two):
@@ -163,14 +167,14 @@ def test_folders_of_several_settings_are_matched_by_them(two):
 
 
 def test_the_door_prints_and_writes(two, tmp_path):
-    two.run("a", "vsepp", {0: MISS})
-    two.run("b", "vsepp", {0: HIT})
+    two.run("a", "vsepp", {0: FAR, 1: FAR})
+    two.run("b", "vsepp", {0: HIT, 1: HIT})
     target = tmp_path / "new" / "changes.md"
     done = call(two.a.folder, two.b.folder, "--out", target)
     assert done.exit_code == 0
     assert "beyond" in done.stdout
     assert "noise" in done.stdout
-    assert "+250.0" in done.stdout
+    assert "+300.0" in done.stdout
     text = target.read_text(encoding="utf-8")
     assert text.startswith("# Side by side\n\nA: `results/a`, B: `results/b`.\n")
     assert "## What differs\n\n- Data, settings and provenance are the same in A and B.\n" in text

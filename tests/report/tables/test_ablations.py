@@ -1,16 +1,17 @@
-"""Ablation tables: arms find their base by themselves, pair by seed, and no interval with zero is called a gain."""
+"""Ablation tables: arms find their base by themselves, pair by seed, and are tested together."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from harness.measure.intervals import paired_bootstrap
+from harness.measure.estimates import difference
+from harness.measure.verdicts import corrected
 from harness.report.figures import gather
-from harness.report.formats import ABSENT
+from harness.report.formats import ABSENT, interval
 from harness.report.outputs import texts
 from harness.report.read.groups import collect
-from harness.report.tables.ablations import ablation_sheets, ablations, forest_rows, holds_zero, shown, verdict
+from harness.report.tables.ablations import ablation_sheets, by_question, named
 from harness.spec import questions
 from harness.spec.override import override
 
@@ -23,6 +24,10 @@ BETTER_RSUM = (480.0, 420.0, 270.0)  # 210 more each
 
 def arm(base, question: str, name: str):
     return override(base, questions.questions()[question].arms[name])
+
+
+def ablations(groups):
+    return [ablation for found in by_question(groups).values() for ablation in found]
 
 
 @pytest.fixture
@@ -43,22 +48,26 @@ def test_arms_are_compared_with_their_base_seed_by_seed(asked):
     (found,) = ablations(collect(asked.folder))
     assert (found.name, found.base.name) == ("prototypes", "vsepp+selfalign")
     assert tuple(found.base.rsums.values()) == pytest.approx(BASE_RSUM)
-    swapped, better = found.arms  # in the order of the file
+    swapped, better = found.arms.values()
     assert tuple(better.row.rsums.values()) == pytest.approx(BETTER_RSUM)
-    assert (swapped.name, swapped.shared, better.name, better.shared) == ("64", [0, 1], "256", [0, 1, 2])
-    assert better.difference is not None
-    assert better.difference.mean == pytest.approx(210)
-    assert better.over_seeds == pytest.approx((210, 210))
-    assert swapped.difference is not None
-    assert swapped.difference.mean == pytest.approx(0)
+    assert list(found.arms) == ["64", "256"]  # in the order of the file
+    assert (swapped.seeds, better.seeds) == (2, 3)
+    assert (swapped.value, better.value) == (pytest.approx(0), pytest.approx(210))
 
 
-def test_the_interval_over_queries_is_the_paired_bootstrap_of_the_shared_seeds(asked):
-    swapped, better = ablations(collect(asked.folder))[0].arms
-    i2t, t2i = (np.array([getattr(asked.ranks(*ranks), way) for ranks in BETTER]) for way in ("i2t", "t2i"))
-    base = [np.array([getattr(asked.ranks(*ranks), way) for ranks in BASE]) for way in ("i2t", "t2i")]
-    assert better.over_queries == paired_bootstrap((i2t, t2i), base)
-    assert swapped.over_queries == pytest.approx((0, 0))  # the two seeds have the same hits in sum
+def test_arms_of_a_table_are_tested_together(asked):
+    swapped, better = ablations(collect(asked.folder))[0].arms.values()
+    better_ranks, base_ranks = ([asked.ranks(*one) for one in many] for many in (BETTER, BASE))
+    i2t, t2i = (np.array([getattr(one, way) for one in better_ranks]) for way in ("i2t", "t2i"))
+    base = np.array([one.i2t for one in base_ranks]), np.array([one.t2i for one in base_ranks])
+    alone = difference((i2t, t2i), base, base_ranks[0].caption_to_image)
+    assert better.estimate == alone
+    assert swapped.estimate is not None
+    assert [swapped.interval, better.interval] == corrected([swapped.estimate, alone])
+    narrow, wide = alone.interval(), better.interval
+    assert narrow is not None
+    assert wide is not None
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
 def test_arms_stand_in_tables_of_their_own_alone(asked):
@@ -77,10 +86,11 @@ def test_a_row_that_no_question_asks_for_stays_in_the_comparison(make):
 
 
 def test_the_answer_is_drawn(asked):
+    (found,) = ablations(collect(asked.folder))
     drawn = gather.draw(collect(asked.folder)).pictures["ablation-prototypes"]
     assert drawn.title == questions.questions()["prototypes"].question
     assert drawn.caption.endswith("Base: vsepp+selfalign.")
-    assert b"+210.0 [210.0, 210.0]" in drawn.svg
+    assert f"+210.0 {interval(found.arms['256'].interval)}".encode() in drawn.svg
 
 
 def test_the_table_reads_as_it_should(asked):
@@ -88,16 +98,16 @@ def test_the_table_reads_as_it_should(asked):
     table = sheet.text.set_index("arm")
     assert sheet.title == questions.questions()["prototypes"].question
     assert table.loc["(base)", "Rsum"] == "180.0 ± 108.2"
-    assert table.loc["(base)", "difference, over seeds"] == ABSENT
-    assert table.loc["256", "difference, over seeds"] == "+210.0 [210.0, 210.0]"
-    assert table.loc["256", "verdict"] == "gain"
-    assert table.loc["64", "seeds"] == "2"
-    assert table.loc["64", "difference, over seeds"].endswith("○")
-    assert table.loc["64", "over queries"] == "[0.0, 0.0] ○"
-    assert table.loc["64", "verdict"] == "no difference shown"
+    assert table.loc["(base)", "Rsum difference"] == ABSENT
+    (found,) = ablations(collect(asked.folder))
+    assert table.loc["256", "Rsum difference"] == f"+210.0 {interval(found.arms['256'].interval)}"
+    assert (table.loc["256", "P above zero"], table.loc["256", "verdict"]) == ("1.00", "better")
+    assert (table.loc["64", "seeds"], table.loc["64", "verdict"]) == ("2", "undecided")
     flat = sheet.flat.set_index("arm")
-    assert (flat.loc["256", "low"], flat.loc["256", "zero_over_seeds"]) == ("+210.0", "no")
-    assert (flat.loc["64", "zero_over_queries"], flat.loc["(base)", "low"]) == ("yes", ABSENT)
+    assert (flat.loc["256", "rsum_difference"], flat.loc["256", "p_above_zero"]) == ("+210.0", "1.00")
+    assert flat.loc["256", "low"] == f"{(found.arms['256'].interval or (0, 0))[0]:+.1f}"
+    assert flat.loc["(base)", "low"] == ABSENT
+    assert any(note.startswith("A true difference of so many Rsum") and "64 " in note for note in sheet.notes)
 
 
 def test_the_files_are_there(asked):
@@ -110,31 +120,13 @@ def test_the_files_are_there(asked):
     assert not {name for name in made if name.startswith("ablation") and "prototypes" not in name}
 
 
-@pytest.mark.parametrize(
-    ("over_seeds", "over_queries", "says"),
-    [
-        ((0.1, 2.0), (0.2, 1.0), "gain"),
-        ((0.1, 2.0), (-0.1, 1.0), "no difference shown"),
-        ((-0.1, 2.0), (0.2, 1.0), "no difference shown"),
-        ((0.0, 2.0), (0.2, 1.0), "no difference shown"),
-        ((-2.0, -0.1), (-1.0, -0.2), "loss"),
-        ((-2.0, 0.0), (-1.0, -0.2), "no difference shown"),
-        (None, (0.2, 1.0), "not enough seeds"),
-        (None, None, "not enough seeds"),
-    ],
-)
-def test_what_holds_zero_is_never_a_gain(over_seeds, over_queries, says):
-    assert verdict(over_seeds, over_queries) == says
-    assert (says in ("gain", "loss")) == (holds_zero(over_seeds) is False and holds_zero(over_queries) is False)
-
-
 def test_one_seed_is_not_enough_and_has_no_interval(make):
     base = make.job("vsepp+selfalign")
     make.add(base, make.ranks(*BASE[0]))
     make.add(arm(base, "prototypes", "256"), make.ranks(*BETTER[0]))
     (found,) = ablations(collect(make.folder))
-    assert (shown(found.arms[0]), found.arms[0].verdict) == ("+210.0", "not enough seeds")
-    assert forest_rows([found]) == [("256", pytest.approx(210), None, None)]
+    assert (found.arms["256"].shown, found.arms["256"].word) == ("+210.0", "undecided")
+    assert gather.forest_rows(named([found])) == [("256", pytest.approx(210), None, None)]
 
 
 def test_an_arm_of_which_nothing_can_be_used_keeps_its_line(make):
@@ -143,7 +135,7 @@ def test_an_arm_of_which_nothing_can_be_used_keeps_its_line(make):
     make.add(arm(base, "prototypes", "256"), None, status="failed", error="OSError: disk full")
     sheet = ablation_sheets(collect(make.folder))["prototypes"]
     table = sheet.text.set_index("arm")
-    assert set(table.loc["256", ["seeds", "Rsum", "difference, over seeds", "over queries"]]) == {ABSENT}
+    assert set(table.loc["256", ["seeds", "Rsum", "Rsum difference", "P above zero"]]) == {ABSENT}
     assert "No run of 256 on vsepp+selfalign can be used." in sheet.notes
 
 
@@ -155,7 +147,7 @@ def test_an_arm_of_one_question_is_no_base_of_another(asked):
         asked.add(override(host, {"control": "width"}), asked.ranks(*BETTER[seed]))
     found = {a.name: a for a in ablations(collect(asked.folder))}
     assert set(found) == {"prototypes", "dimension_control"}
-    assert [a.name for a in found["dimension_control"].arms] == ["host", "host-width"]
+    assert list(found["dimension_control"].arms) == ["host", "host-width"]
     assert found["dimension_control"].base.model == asked.job("vsepp+selfalign").model
 
 
@@ -183,12 +175,11 @@ def test_an_arm_may_have_other_settings_than_its_base(make, monkeypatch):
     groups = collect(make.folder)
     assert len(groups) == 2  # never in one comparison
     (found,) = ablations(groups)
-    assert found.arms[0].difference is not None
-    assert found.arms[0].difference.mean == pytest.approx(210)
+    assert found.arms["wide"].value == pytest.approx(210)
 
 
-def test_rows_of_a_forest_plot_are_plain_values(asked):
+def test_rows_of_a_forest_plot_are_those_of_the_table(asked):
     found = ablations(collect(asked.folder))
-    rows = forest_rows(found)
-    assert rows[1] == ("256", pytest.approx(210), pytest.approx(210), pytest.approx(210))
-    assert forest_rows(found, over="queries")[1][2:] == found[0].arms[1].over_queries
+    assert gather.forest_rows(named(found)) == [
+        (name, arm.value, *(arm.interval or ())) for name, arm in found[0].arms.items()
+    ]
