@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.interactive.imram import IMRAM, TILE, Options, build
+from baselines.interactive.imram import IMRAM, Options, build
 from harness.protocol import Encoded
 from tests import fragment_checks, three_pairs
 from tests.three_pairs import INPUTS, batch, each_alone
@@ -95,10 +95,11 @@ def test_every_option_changes_the_scores():
         assert not torch.allclose(scores(**{"mode": "text", **change}), plain), change
 
 
-def test_more_pairs_than_a_tile_are_scored_alike():
+def test_more_pairs_than_a_tile_are_scored_alike(monkeypatch):
     model, images, texts = encoded(Options())
     whole = model.similarity(images, texts)
-    for rows, columns in ((11, TILE + 3), (TILE + 3, 11)):
+    monkeypatch.setattr("baselines.interactive.imram.TILE", 20 * INPUTS.dim * INPUTS.regions)  # twenty pairs
+    for rows, columns in ((11, 23), (23, 11)):
         image, text = torch.arange(rows) % 3, torch.arange(columns) % 3
         many = model.similarity(images.select(image), texts.select(text))
         torch.testing.assert_close(many, whole[image][:, text])

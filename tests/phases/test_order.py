@@ -89,6 +89,7 @@ def test_a_pair_goes_from_the_retriever_to_the_reranker(door):
     assert not list(door.store.folder.glob(".scores-*"))
 
 
+@pytest.mark.slow
 def test_what_is_there_is_kept_and_only_a_missing_pair_is_made(door):
     rows = "chance,vsepp,scan:t2i-lse"
     door("--rerank", rows=rows)
@@ -101,6 +102,7 @@ def test_what_is_there_is_kept_and_only_a_missing_pair_is_made(door):
     assert {name for name, data in door.files("reranks").items() if before.get(name) != data} == {str(gone)}
 
 
+@pytest.mark.slow
 def test_without_rounds_there_is_accuracy_and_time_comes_later_without_scoring_again(door, monkeypatch):
     door("--rerank", rounds=0)
     (untimed,) = door.store.reranks()
@@ -191,6 +193,7 @@ def told(record: Record) -> Record:
     return replace(record, operators=None, history=history, seconds={}, peak_memory_mib=0, provenance={})
 
 
+@pytest.mark.slow
 def test_a_traced_run_finds_the_same_bit_for_bit_and_leaves_times_alone(door, tmp_path):
     plain = Door(door.data, tmp_path / "plain")
     plain()
@@ -216,6 +219,7 @@ def test_a_traced_run_finds_the_same_bit_for_bit_and_leaves_times_alone(door, tm
         assert all(len(samples) == 2 for samples in cost.samples_s.values())
 
 
+@pytest.mark.slow
 def test_what_is_recorded_already_is_traced_without_training_again(door, tmp_path):
     door()
     before, records = door.files("ranks", "costs", "checkpoints/*"), {r.key: told(r) for r in door.store.records()}

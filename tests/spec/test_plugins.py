@@ -174,6 +174,7 @@ def test_one_that_fails_to_import_is_one_failed_row(tmp_path):
     assert found == {"bad": "failed", "good": "ok"}
 
 
+@pytest.mark.slow
 def test_methods_of_strings_and_of_pixels_run_from_end_to_end(tmp_path, data_folder):
     """What reads raw captions trains, what has nothing to learn finds colours; both are timed."""
     letters, colours = written(tmp_path, "letters", STRINGS), written(tmp_path, "colours", PIXELS)
@@ -194,6 +195,7 @@ def test_methods_of_strings_and_of_pixels_run_from_end_to_end(tmp_path, data_fol
     assert lines == ["Left out: colours needs pixels, which zoo does not have"]
 
 
+@pytest.mark.slow
 def test_ray_workers_have_them_too(tmp_path):
     pytest.importorskip("ray")
     installed(tmp_path / "site", "of-others", "module_of_others", "crossed", INTERACTIVE)
