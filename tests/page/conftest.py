@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness import ROOT
 from harness.report import write
+from harness.spec.job import Job
 
 REFERENCE = ROOT / "results" / "reference" / "full-scenes"
 FLAGS = [
@@ -67,6 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record["key"] = key
         record["job"]["model"] |= changes.pop("model", {})
         record["job"]["settings"] |= changes.pop("settings", {})
+        record["label"] = Job.from_dict(record["job"]).model.label
         (folder / "records" / f"{key}.json").write_text(json.dumps(record | changes))
         if ranks:
             shutil.copy(folder / "ranks" / f"{by_label[base]}.npz", folder / "ranks" / f"{key}.npz")
