@@ -16,6 +16,7 @@ from pathlib import Path
 
 MARK = "HARNESS_RAY_SESSION"  # in the environment of every process of a runtime: its folder
 TRIES, PAUSE_S = 100, 0.1  # a process may start another while it is being ended
+QUIET = 3  # looks that find none: one that is just starting tells no environment yet
 
 
 def members(folder: str) -> list[int]:
@@ -31,12 +32,14 @@ def members(folder: str) -> list[int]:
 
 def clear(folder: str) -> None:
     """Ends the processes and removes the folder."""
+    quiet = 0
     for _ in range(TRIES):
         left = members(folder)
         for number in left:
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
-        if not left:
+        quiet = 0 if left else quiet + 1
+        if quiet == QUIET:
             break
         time.sleep(PAUSE_S)
     shutil.rmtree(folder, ignore_errors=True)

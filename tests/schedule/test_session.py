@@ -65,10 +65,13 @@ def test_another_clusters_address_is_not_taken_and_is_there_again_afterwards(mon
 def test_nothing_is_left_however_the_driver_ends(then):
     code = DRIVER.format(then=then)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
-        folder = driver.stdout.readline().strip()
-        if "sleep" in then:
-            assert guard.members(folder)
-            kill(driver.pid)
+        try:
+            folder = driver.stdout.readline().strip()
+            if "sleep" in then:
+                until(lambda: guard.members(folder), "process that the driver started", 60)
+        finally:
+            if "sleep" in then:
+                kill(driver.pid)
     until(lambda: not guard.members(folder) and not Path(folder).exists(), "end of the processes and their folder")
 
 
