@@ -20,14 +20,20 @@ QUIET = 3  # looks that find none: one that is just starting tells no environmen
 
 
 def members(folder: str) -> list[int]:
-    """Processes of the runtime of a folder; none where the system does not tell the environment of a process."""
-    mark = f"{MARK}={folder}".encode()
+    """Processes of the runtime of a folder; none where the system does not tell of processes."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # gone meanwhile, or another user's
-            if mark in (path / "environ").read_bytes().split(b"\0"):
+            if int(path.name) != os.getppid() and _belongs(path, folder):  # the driver ends by itself
                 found.append(int(path.name))
     return found
+
+
+def _belongs(process: Path, folder: str) -> bool:
+    """By its environment, or by files that it has open: one that gives itself another title loses its environment."""
+    if f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        return True
+    return any(os.readlink(link).startswith(f"{folder}/") for link in (process / "fd").iterdir())  # noqa: PTH115
 
 
 def clear(folder: str) -> None:
