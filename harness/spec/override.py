@@ -16,6 +16,7 @@ from harness.spec.names import fitted, nearest
 
 SECTIONS = ("data", "settings", "model", "selfalign")
 SWITCHES = ("selfalign", "control")
+UPDATES, WARMUP = "settings.updates", "settings.warmup_updates"
 
 
 def override(job: Job, changes: Mapping[str, Any]) -> Job:
@@ -58,6 +59,23 @@ def _control(name: Any, model: Model) -> str:
     if name and (model.selfalign is not None or not registry.methods()[model.method].hosts):
         raise SpecError(f"control {name} is for a host without SelfAlign, {model.label} is not one")
     return name
+
+
+def yielding(usual: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of the usual settings where `told` states the length or the hinge's warm-up in its own unit.
+
+    A length in epochs, or a warm-up in epochs, stands in for the one in updates; another length in updates keeps the
+    share of it that is the warm-up.
+    """
+    left = dict(usual)
+    length = told.get(UPDATES, 0 if "settings.epochs" in told else left.get(UPDATES, 0))
+    if not length:
+        left.pop(UPDATES, None)
+    if not length or "settings.warmup_epochs" in told:
+        left.pop(WARMUP, None)
+    if WARMUP in left:
+        left[WARMUP] = left[WARMUP] * length // left[UPDATES]
+    return left
 
 
 def paths(job: Job) -> tuple[str, ...]:

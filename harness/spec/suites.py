@@ -8,11 +8,11 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
-from harness.spec import paper, questions, registry
+from harness.spec import embedded, paper, questions, registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
 from harness.spec.names import nearest
-from harness.spec.override import override
+from harness.spec.override import override, yielding
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,6 @@ class Suite:
 TEXT_MODEL = "settings.text_model"
 ONE = {"independent": (0,), "interactive": (0,)}
 THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
-
-EMBEDDED: Mapping[str, Mapping[str, Any]] = {  # data made here are small: a suite on them should take minutes
-    "scenes": {
-        "settings.batch": 32,
-        "settings.dim": 64,
-        "settings.word_dim": 64,
-        "settings.epochs": 6,
-        "settings.drop_every": 5,
-        "settings.lr": 3.2e-3,  # this and the warm-up: as in Settings, by results/reference/tune-scenes
-        "settings.warmup_epochs": 5,
-    },
-}
 
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
@@ -162,6 +150,7 @@ def asked(
     named_rows = [pattern for pattern in only if pattern not in patterns]
     labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
     _check_reached(told, labels, patterns)
+    module = {} if suite.published or data.own else embedded.module(data.name)
     rows: list[Job] = []
     posed: list[Posed] = []
     for sweep in suite.sweep:
@@ -169,12 +158,15 @@ def asked(
         def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
             plain = Job(data, registry.model(label), settings or Settings())
             applied = _applicable(told, plain, suite.published)
-            return override(plain, {**usual(label), **suite.changes, **sweep, **applied})
+            before = {**yielding(usual(label), suite.changes), **suite.changes}
+            own = {**sweep, **applied}
+            return override(plain, {**yielding(before, own), **own})
 
         rows += [job for label in labels for job in _seeded(row(label), suite, seeds)]
         for question, base in questions.select(patterns if only else suite.ablations):
             _check_reach(question, base, told)
-            posed += [Posed(question, job, questions.arms(question, job)) for job in _seeded(row(base), suite, seeds)]
+            bases = _seeded(row(base), suite, seeds)
+            posed += [Posed(question, job, questions.arms(question, job, module)) for job in bases]
     return Asked(name, suite.published, tuple(rows), tuple(posed), suite.sweep)
 
 
@@ -210,8 +202,8 @@ def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: 
 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:
-    """The same for every row."""
-    return lambda _: {} if data.own else EMBEDDED.get(data.name, {})
+    """The same for every row; SelfAlign's own settings go to the rows that have the module."""
+    return lambda label: {} if data.own else embedded.settings(data.name, label)
 
 
 def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:

@@ -120,7 +120,12 @@ def split_of(group: Group, data: str) -> Split:
         raise DataError(f"captions of {stored['name']} are in no record: --data names the folder they lie in")
     opened = sources.find(data or stored["name"])
     if opened.fingerprint != stored["fingerprint"]:
-        raise DataError(f"{data or stored['name']} holds other data than those of the records (or a changed copy)")
+        if not data:
+            raise DataError(
+                f"these records are of another edition of {stored['name']} ({stored['fingerprint'][:8]}) than is made "
+                f"today ({opened.fingerprint[:8]}), so there are no captions and pictures to show"
+            )
+        raise DataError(f"{data} holds other data than those of the records (or a changed copy)")
     images = stored["dev_images"] if stored["ranked"] == "dev" else stored["test_images"]
     return opened.load(stored["ranked"]).first(images)
 
