@@ -22,6 +22,7 @@ from harness.learn.trainer import trained_parameters
 from harness.parameters import counted
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from harness.spec import registry
+from harness.spec.methods import FITS
 
 VOCABULARY, IMAGE_DIM, REGIONS, WORDS, DIM = 29, 13, 7, 5, 32
 INPUTS = Inputs(  # whatever a method may ask for
@@ -89,15 +90,20 @@ def pairs(label: str, count: int = 5, more: int = 0, rubbish: int = 0, seed: int
     tokens = filled(words, WORDS, lambda g, shape: torch.randint(1, VOCABULARY, shape, generator=g))
     boxes = torch.cat([corners, corners + extent], 2)
     sizes = torch.tensor([100.0, 120.0]).expand(count, 2)
+    told = bool(set(FITS) & set(wanted))
     named = tuple(f"image-{number}" for number in range(count))
     images = ImageBatch(
         **({"fragments": fragments, "mask": regions} if {"fragments", "boxes"} & set(wanted) else {}),
         **({"boxes": boxes, "sizes": sizes} if "boxes" in wanted else {}),
         ids=named,
         pixels=_pictures(real, count) if "pixels" in wanted else None,
+        places=torch.arange(count) if told else None,
     )
     spelt = _spelt(tokens, words) if "strings" in wanted else None
-    texts = TextBatch(tokens, words, tuple(f"{name}#0" for name in named), spelt)
+    fits = (torch.rand(count, count, generator=real) < 0.3) | torch.eye(count, dtype=torch.bool) if told else None
+    texts = TextBatch(
+        tokens, words, tuple(f"{name}#0" for name in named), spelt, torch.arange(count) if told else None, fits
+    )
     return PairBatch(images, texts, torch.arange(count))
 
 

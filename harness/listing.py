@@ -25,6 +25,7 @@ def methods_tables(parameters: Mapping[str, int] | None = None) -> Iterator[Tabl
     families = {
         "independent": "each side encoded on its own, ahead of a query",
         "interactive": "scores need the fragments of both sides",
+        "scale": "no models: told what captions fit, on embedded data alone",
     }
     for family, meaning in families.items():
         table = _listing(f"{family.capitalize()}: {meaning}", *column, "what it is")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Family = Literal["independent", "interactive"]
+Family = Literal["independent", "interactive", "scale"]
 
 
 def _moved(value, device: torch.device | str):
@@ -47,6 +47,7 @@ class ImageBatch(_Movable):
     sizes: Tensor | None = None  # (B, 2) width, height in pixels
     ids: tuple[str, ...] | None = None  # (B,) of the data; None where nobody named them
     pixels: tuple[Tensor, ...] | None = None  # B of (3, H, W) uint8 RGB, for a method that NEEDS them
+    places: Tensor | None = None  # (B,) int64 of the images in their split, for a row that is told `fits`
 
     def __len__(self) -> int:
         return next(len(value) for value in (self.fragments, self.pixels, self.ids) if value is not None)
@@ -60,6 +61,9 @@ class TextBatch(_Movable):
     mask: Tensor  # (B, L) bool, True = a real word; real words come first
     ids: tuple[str, ...] | None = None  # (B,) `IMAGE#k` is caption k of an image; None where nobody named them
     strings: tuple[str, ...] | None = None  # (B,) raw, for a method that NEEDS them
+    places: Tensor | None = None  # (B,) int64 of the captions in their split, for a row that is told `fits`
+    # (B, N) bool: which of the N images of its split a caption fits, for a row that NEEDS `truth` or `bag`
+    fits: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -160,6 +164,7 @@ class Retriever(nn.Module, ABC):
 
     `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item
     and its similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
+    A row of the *scale* is no model: it is told what captions fit, and shows what could be reached.
     """
 
     family: ClassVar[Family]

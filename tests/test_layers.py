@@ -65,6 +65,7 @@ NO_TORCH = (
     "harness/data/split.py",
     "harness/data/texts.py",
     "harness/data/scenes.py",
+    "harness/data/scenes_scale.py",
     "harness/data/precomp.py",
     "harness/data/sources.py",
     "harness/data/vocabulary.py",

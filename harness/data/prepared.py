@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from harness.data.split import DataError, Images, Split
 from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, picked, tokens
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
-from harness.spec.methods import USUAL
+from harness.spec.methods import FITS, USUAL
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def _drawn(side: Side, settings: Settings) -> Side:
     keep = np.zeros(images, bool)
     keep[order[: max(1, round(settings.train_share * images))]] = True
     of_captions = keep[side.split.caption_to_image]
-    return Side(side.split.some(keep), side.tokens.some(of_captions))
+    split = side.split.some(keep)
+    return Side(split, replace(side.tokens.some(of_captions), fits=_once(split.fits)))
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +97,13 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
 
 
 def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
-    return Side(split, replace(tokens(split.captions, tokenizer, max_words), names=split.caption_ids))
+    found = tokens(split.captions, tokenizer, max_words)
+    return Side(split, replace(found, names=split.caption_ids, fits=_once(split.fits)))
+
+
+def _once(fits: Mapping[str, Callable[[], np.ndarray]]) -> dict[str, Callable[[], np.ndarray]]:
+    """Found when first asked for, and kept."""
+    return {name: cache(found) for name, found in fits.items()}
 
 
 def _word_pieces(name: str) -> Tokenizer:
@@ -120,8 +127,9 @@ def image_batch(images: Images, index: np.ndarray | slice, needs: Collection[str
     """
     ids = picked(images.ids, index)
     pixels = tuple(_pixels(images, name) for name in ids) if "pixels" in needs else None
+    places = torch.arange(len(images))[index] if set(FITS) & set(needs) else None
     if not {"fragments", "boxes"} & set(needs):
-        return ImageBatch(ids=ids, pixels=pixels)
+        return ImageBatch(ids=ids, pixels=pixels, places=places)
     read = images.take(index, _single)
     return ImageBatch(
         fragments=torch.from_numpy(read.features),
@@ -130,6 +138,7 @@ def image_batch(images: Images, index: np.ndarray | slice, needs: Collection[str
         sizes=None if read.sizes is None else torch.from_numpy(read.sizes),
         ids=ids,
         pixels=pixels,
+        places=places,
     )
 
 
@@ -146,13 +155,16 @@ def _single(stored: np.ndarray) -> np.ndarray:
 
 
 def text_batch(captions: Tokens, index: np.ndarray | slice, needs: Collection[str] = USUAL) -> TextBatch:
-    """The captions `index` names: tokens on the CPU and, for a method that needs them, strings."""
+    """The captions `index` names: tokens on the CPU and, for a method that needs them, strings and what they fit."""
     ids, mask = captions.take(index)
+    told = next((need for need in FITS if need in needs), None)
     return TextBatch(
         tokens=torch.from_numpy(ids),
         mask=torch.from_numpy(mask),
         ids=picked(captions.names, index) if captions.names else None,
         strings=picked(captions.strings, index) if "strings" in needs else None,
+        places=None if told is None else torch.arange(len(captions.lengths))[index],
+        fits=None if told is None else torch.from_numpy(captions.fits[told]()[index]),
     )
 
 

@@ -43,6 +43,7 @@ from harness.data.grammar import (
     tells,
     wording,
 )
+from harness.data.scenes_scale import bags_hold, truths
 from harness.data.split import SPLITS, Images, Source, Split
 
 PIXELS = 96  # longer side of a picture
@@ -146,6 +147,10 @@ def load(split: str, settings: Settings = DEFAULT) -> Split:
         captions=tuple(caption.text for caption in said),
         caption_to_image=np.array([caption.image for caption in said], dtype=np.int64),
         groups={kind: np.array([caption.tells == kind for caption in said]) for kind in EXCHANGED},
+        fits={
+            name: partial(found, [caption.statement for caption in said], drawn)
+            for name, found in {"truth": truths, "bag": bags_hold}.items()
+        },
     )
 
 
@@ -153,7 +158,7 @@ def source(settings: Settings = DEFAULT) -> Source:
     """The data set as a whole; its fingerprint is that of the settings and the recipe."""
     identity = json.dumps({"recipe": RECIPE, **asdict(settings)}, sort_keys=True)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-    offers = frozenset({"fragments", "boxes", "tokens", "strings", "pixels"})
+    offers = frozenset({"fragments", "boxes", "tokens", "strings", "pixels", "truth", "bag"})
     return Source("scenes", fingerprint, partial(load, settings=settings), offers)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -104,18 +104,27 @@ class Tokens:
     unknown: float = 0.0  # share of unknown words, start and end not counted
     strings: tuple[str, ...] = ()  # (M,) as they were written
     names: tuple[str, ...] = ()  # (M,) of the captions; () where nobody named them
+    # need -> () -> (M, N) bool, which images of the split a caption fits
+    fits: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     def some(self, index: np.ndarray) -> Tokens:
         """The captions that `index` names, positions or a (M,) bool, in that order."""
         places = np.arange(len(self.lengths))[index]
         strings, names = (picked(values, places) if values else () for values in (self.strings, self.names))
-        return replace(self, ids=self.ids[places], lengths=self.lengths[places], strings=strings, names=names)
+        fits = {name: partial(_rows, found, places) for name, found in self.fits.items()}
+        return replace(
+            self, ids=self.ids[places], lengths=self.lengths[places], strings=strings, names=names, fits=fits
+        )
 
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (B, L) int64 and mask (B, L), no wider than the longest caption taken."""
         lengths = self.lengths[index]
         width = int(lengths.max())
         return self.ids[index, :width].astype(np.int64), np.arange(width) < lengths[:, None]
+
+
+def _rows(found: Callable[[], np.ndarray], places: np.ndarray) -> np.ndarray:
+    return found()[places]
 
 
 def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tokens:

@@ -27,7 +27,9 @@ LITERALS = (
     "FAMILY",
     "FLOOR",
 )  # what a file may say of its method
-NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
+FITS = ("truth", "bag")  # what a row of the scale is told: which images a caption fits, by its truth or its words
+NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings", *FITS)  # what a method may read of an item
+FAMILIES = ("independent", "interactive", "scale")  # folders of `baselines`
 USUAL = ("fragments", "tokens")  # where a file does not say
 
 
@@ -36,7 +38,7 @@ class Method:
     """What a method's file says of itself."""
 
     name: str  # file name
-    family: str  # independent | interactive: folder, or what a plugin says
+    family: str  # one of `FAMILIES`: folder, or what a plugin says
     summary: str  # first line of the docstring
     paper: str
     recipe: int  # raised when behaviour changes; older records are stale
@@ -109,7 +111,7 @@ def _by_others(plugin: Plugin) -> Method:
 @cache
 def _built_in() -> Mapping[str, Method]:
     found = {}
-    for family in ("independent", "interactive"):
+    for family in FAMILIES:
         for path in sorted((ROOT / "baselines" / family).glob("[!_]*.py")):
             found[path.stem] = read(path, family)
     return found
@@ -129,7 +131,7 @@ def read(path: Path, family: str) -> Method:
         raise SpecError(f"{path}: cannot be read as a method: {error}") from None
     family = family or constants.get("FAMILY", "")
     lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
-    if lacking or family not in ("independent", "interactive"):
+    if lacking or family not in FAMILIES:
         wanted = lacking or ['FAMILY = "independent" or "interactive"']
         raise SpecError(f"{path}: no method, for it does not say {' and '.join(wanted)}")
     needs = tuple(constants.get("NEEDS", USUAL))

@@ -78,6 +78,12 @@ def floor(method: str) -> bool:
     return method in methods() and methods()[method].floor
 
 
+def scale(label: str) -> bool:
+    """Whether a row only shows what is little and what is much: the floor, and those of the family `scale`."""
+    method = parse(label)[0]
+    return method.floor or method.family == "scale"
+
+
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}

@@ -176,7 +176,10 @@ def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
 
 
 def _seeded(job: Job, suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
+    """The job under every seed; a row of the scale, which learns nothing, under the first alone."""
     family = registry.methods()[job.model.method].family
+    if family == "scale":
+        return [with_seed(job, 0)]
     return [with_seed(job, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
 
 

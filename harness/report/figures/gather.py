@@ -94,7 +94,7 @@ def points(group: Group) -> list[Point]:
     found = []
     for row in group.rows:
         ms = _query_ms(row)
-        if row.runs and ms and not row.is_floor and not timing_conflict(group.rows):
+        if row.runs and ms and not row.is_scale and not timing_conflict(group.rows):
             rsums = list(row.rsums.values())
             found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums)))
     return found
@@ -121,7 +121,7 @@ def _accuracy_time(group: Group) -> Picture:
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
-        _not_drawn([r for r in group.rows if not r.is_floor], {point.name for point in found}),
+        _not_drawn([r for r in group.rows if not r.is_scale], {point.name for point in found}),
         timing_line(group),
     ]
     return _picture(
@@ -200,7 +200,7 @@ def _training(group: Group) -> Picture:
     ]
     if not any(value is not None for _, _, runs in rows for run in runs for value in run):
         raise Undrawn("no record holds a dev Rsum by epoch")
-    trained = [row for row in group.rows if not row.is_floor]
+    trained = [row for row in group.rows if not row.is_scale]
     words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
     return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
 

@@ -134,7 +134,7 @@ def _chart_words(group: Group, drawn: set[str]) -> str:
         return f"No chart. {conflict}"
     if not drawn:
         return "No chart: no method has both ranks and times."
-    missing = [row.name for row in group.rows if row.name not in drawn and not row.is_floor]
+    missing = [row.name for row in group.rows if row.name not in drawn and not row.is_scale]
     bars = "Bars: 95% interval of the mean over seeds, where there are several."
     return f"{bars} Not drawn, without ranks or times: {', '.join(missing)}." if missing else bars
 

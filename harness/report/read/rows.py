@@ -33,6 +33,11 @@ class Row:
         return registry.floor(self.model.method)
 
     @property
+    def is_scale(self) -> bool:
+        """Whether it only shows what is little and what is much, the floor included: never ranked among the others."""
+        return self.is_floor or self.family == "scale"
+
+    @property
     def is_ensemble(self) -> bool:
         """Whether its scores are the mean of those of several models: never ranked among single ones."""
         return any(run.record.members for run in self.runs)
@@ -111,4 +116,11 @@ def _name(run: Run, models: Sequence[Run]) -> str:
 
 
 def _place(row: Row) -> tuple:
-    return (not row.is_floor, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
+    return (
+        not row.is_floor,
+        not row.is_scale,
+        row.family != "independent",
+        row.model.host,
+        row.model.selfalign is not None,
+        row.name,
+    )

@@ -327,7 +327,7 @@ def _marks(
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_floor and row.is_ensemble == ensembles
+            if estimate is not None and not row.is_scale and row.is_ensemble == ensembles
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:

@@ -82,7 +82,7 @@ def _chance_line(group: Group) -> list[str]:
     One seed of each: chance draws its own, whatever those of the others are.
     """
     chance = next((row for row in group.rows if row.is_floor and row.runs), None)
-    others = [row for row in group.rows if row.runs and not row.is_floor]
+    others = [row for row in group.rows if row.runs and not row.is_scale]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))

@@ -103,7 +103,7 @@ def not_run(facts: Facts, folder: str) -> str:
     """Rows that are not there, and rows of a single seed."""
     rows = facts.rows(folder)
     here = {row.name for row in rows}
-    missing = [f"`{label}`" for label in registry.labels() if label not in here and label != "chance"]
+    missing = [f"`{label}`" for label in registry.labels() if label not in here and not registry.scale(label)]
     single = sum(len(row.runs) == 1 for row in rows)
     return (
         f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "

@@ -77,7 +77,7 @@ class Facts:
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not row.is_floor and not row.is_ensemble
+            if row.runs and not row.is_scale and not row.is_ensemble
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
