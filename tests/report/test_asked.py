@@ -21,11 +21,11 @@ MARGINS = Question(
 )
 
 
-def ask(make, question, label, seeds=(0, 1), rows=(), suite="full", sweep=({},)) -> Asked:
+def ask(make, question, label, seeds=(0, 1), rows=(), suite="full") -> Asked:
     """Stores what was asked, and a record of every job of it; arms find more than their base."""
     bases = [make.job(label, seed) for seed in seeds]
     posed = tuple(Posed(question, base, questions.arms(question, base)) for base in bases)
-    asked = Asked(suite, suite == "paper", tuple(rows), posed, sweep)
+    asked = Asked(suite, suite == "paper", tuple(rows), posed)
     make.store.save_asked(asked.record())
     for job in asked.jobs:
         make.add(job, make.ranks(*(MORE if any(job in one.arms.values() for one in posed) else HITS)))
