@@ -135,9 +135,8 @@ def _contradiction(row: TunedRow, design: TunedDesign) -> str:
             return f"trials.{place}.{why}"
     if len({(trial["lr"], trial["warmup_updates"]) for trial in trials}) < len(trials):
         return "trials holds one twice"
-    beyond = sum(trial["lr"] not in design["rates"] for trial in trials)
-    if row["outward"] != beyond:
-        return f"outward must count the trials beyond design.rates, {beyond}, got {row['outward']}"
+    if (outward := row["outward"]) > 1 or (outward and not _beyond([trial["lr"] for trial in trials])):
+        return f"outward must be 0, or 1 where the last trial's rate is beyond all others, got {outward}"
     winner = trials[found]
     at = edge([trial["lr"] for trial in trials], winner["lr"])
     if row["edge"] != at:
@@ -149,6 +148,12 @@ def _contradiction(row: TunedRow, design: TunedDesign) -> str:
         return f"doubled.lr must be the winner's, {winner['lr']}, got {doubled['lr']}"
     why = _impossible(doubled, 2 * updates, design["parts"])
     return why and f"doubled.{why}"
+
+
+def _beyond(rates: Sequence[float]) -> bool:
+    """Whether the last rate lies outside the others."""
+    *others, last = rates
+    return bool(others) and not min(others) <= last <= max(others)
 
 
 def _impossible(trial: TunedTrial, updates: int, most: int) -> str:

@@ -73,6 +73,8 @@ def _run(trials: Trials, wave: Sequence[Job], place: Place | None, out: Console)
     store, todo = trials.store, trials.to_run(wave)
     if len(todo) < len(wave):
         _say(out, f"cached  {len(wave) - len(todo)} of {len(wave)} trials are recorded already")
+    if not todo:
+        return
     with console.run_view(out, len(todo)) as view:
         for job in todo if trials.force else ():
             Checkpoints(store.checkpoints(job.key)).discard()

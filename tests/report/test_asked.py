@@ -67,7 +67,7 @@ def test_an_arm_that_is_asked_for_as_a_row_stands_in_the_comparison(make):
 
 def test_a_suite_is_known_whatever_its_folder_is_called(make):
     rows = (make.job("vsepp", batch=64), make.job("vsrn", batch=128))
-    make.store.save_asked(Asked("paper", True, rows, (), ({},)).record())
+    make.store.save_asked(Asked("paper", True, rows, ()).record())
     for job in rows:
         make.add(job, make.ranks(*HITS))
     (group,) = collect(make.folder)
