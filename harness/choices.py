@@ -11,7 +11,8 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
-from harness.spec.job import MOST_IMAGES
+from harness.spec.job import MOST, MOST_IMAGES
+from harness.spec.tuning import LEAST_TRIALS, ORDER
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ class How:
 
     PANEL = "How"
     epochs: Annotated[int | None, Option(min=1, help="Epochs for every row.")] = None
+    updates: Annotated[
+        int | None, Option(min=1, max=MOST["updates"], help="Length of every row in updates, in place of epochs.")
+    ] = None
+    trials: Annotated[
+        int | None,
+        Option(min=LEAST_TRIALS, max=len(ORDER), help="Suite tune: the first so many trials, for every row the same."),
+    ] = None
+    untuned: Annotated[
+        bool, Option("--untuned", help="The defaults for every row, whatever suite tune has chosen.")
+    ] = False
     train_images: Annotated[
         int | None, Option(min=0, max=MOST_IMAGES, help="Train on the first so many images only; 0 = all.")
     ] = None

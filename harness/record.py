@@ -6,7 +6,8 @@ FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row h
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
-FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, settings swept
+FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
+FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
 FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
@@ -236,6 +237,14 @@ class PosedQuestion:
     arms: list[tuple[str, Key]]  # name and job of each, in the order of the file
 
 
+class TunedFrom(TypedDict):
+    """Where a job's settings are from."""
+
+    value: Key  # of the tuned settings
+    row: str  # the row of theirs
+    how: Literal["own", "base", "by hand"]  # as the row's winner; of an arm as its base's; some were set by hand
+
+
 @dataclass(frozen=True)
 class AskedRecord(_Stored):
     """What one command asked for; the same command again writes the same file."""
@@ -245,7 +254,8 @@ class AskedRecord(_Stored):
     published: bool  # every row has settings of its own, as it was published
     rows: list[Key]  # of the jobs, and of the ensembles, that the comparison is of
     questions: list[Mapping[str, Any]]  # PosedQuestion each
-    sweep: list[Mapping[str, Any]]  # settings that all rows ran under in turn, path -> value
+    sweep: list[Mapping[str, Any]]  # of older records: settings that all rows ran under in turn, path -> value
+    tuning: Mapping[str, TunedFrom] = field(default_factory=dict)  # key of a job -> whose tuned settings it has
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

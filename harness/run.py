@@ -21,7 +21,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, report
+from harness import console, doors, listing, report, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
@@ -36,6 +36,7 @@ from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
+from harness.tuned import TunedRecord
 
 out = Console()
 err = Console(stderr=True)
@@ -53,10 +54,12 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         if once.list_:
             _list(once.parameters)
             return
-        asked = _asked(what, how, where)
+        asked, found = _asked(what, how, where)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
+        if asked.design is not None and after.trace is not None:
+            raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
         store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
@@ -68,11 +71,17 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             rows = [*jobs, *planned.plans]
             cached = [not once.force and store.finished(row.key) is not None for row in rows]
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
+            if asked.design is not None:
+                settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
         with _exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
-            failed = _run(jobs, planned, store, once.force, phases, place)
+            settled.keep(asked, found, store.folder)
+            if asked.design is not None:
+                failed = settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=False)
+            else:
+                failed = _run(jobs, planned, store, once.force, phases, place)
     if failed:
         raise typer.Exit(1)
 
@@ -102,25 +111,33 @@ def _list(parameters: bool) -> None:
     out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
-def _asked(what: What, how: How, where: Where) -> Asked:
-    """What the data can serve; a line for every row that is left out.  Raises SpecError and DataError."""
+def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, TunedRecord] | None]:
+    """What the data can serve, with the tuned settings it reads; a line for every row that is left out.
+
+    Raises SpecError, DataError and RecordError.
+    """
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
     place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    changes = _changes(how.set, how.epochs, how.train_images)
+    changes = _changes(how)
     data, offers = sources.described(what.data)
+    name = suites.named(what.suite, only)
+    reads = suites.find(name).tuned and not how.untuned
+    found = settled.stored(where.results, data) if reads else None
     asked = suites.asked(
-        suites.named(what.suite, only),
+        name,
         data,
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
         settings=checked_settings(place),
         paper_of=what.paper_of,
+        tuned=found and found[1],
+        trials=how.trials,
     )
     asked, left_out = needs.served(asked, offers)
-    for line in left_out:
+    for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-    return asked
+    return asked, found
 
 
 def _place(where: Where, jobs: int) -> Place | None:
@@ -182,14 +199,17 @@ def _check_device(name: str) -> None:
         check_device(name)
 
 
-def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:
+def _changes(how: How) -> dict[str, Any]:
+    """Raises SpecError."""
+    if how.epochs is not None and how.updates is not None:
+        raise SpecError("--epochs and --updates are two lengths of one training: choose one")
     changes: dict[str, Any] = {}
-    for setting in settings:
+    for setting in how.set:
         path, equals, value = setting.partition("=")
         if not equals:
             raise SpecError(f"--set takes path=value, got {setting!r}")
         changes[path] = parse_value(value)
-    named = {"settings.epochs": epochs, "data.train_images": train_images}
+    named = {"settings.epochs": how.epochs, "settings.updates": how.updates, "data.train_images": how.train_images}
     return changes | {path: value for path, value in named.items() if value is not None}
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from itertools import product
 from typing import Any
 
+from harness.record import TunedFrom
 from harness.spec import embedded, paper, questions, registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
 from harness.spec.names import nearest
-from harness.spec.override import override, yielding
+from harness.spec.override import checked_settings, override, yielding
+from harness.spec.tuning import Design, check_told, design, settle, settle_arm
+from harness.tuned import TunedRecord
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,12 @@ class Suite:
     seeds: Mapping[str, tuple[int, ...]]  # family -> seeds
     without: tuple[str, ...] = ()  # labels left out
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, for all rows
-    sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
+    tuned: bool = False  # rows have the settings their trials chose, where there were trials
+    tuning: bool = False  # it is those trials
     ensembles: bool = False  # rows that average the scores of others too
     published: bool = False  # every row as its paper has it, in place of settings that all share
     ablations: tuple[str, ...] = ()  # questions asked beside the rows, as `--only` takes them
+    ablation_seeds: tuple[int, ...] = ()  # of the questions and their bases, where not those of the rows
 
     def labels(self) -> tuple[str, ...]:
         out = select(self.without) if self.without else ()
@@ -37,6 +41,8 @@ class Suite:
 TEXT_MODEL = "settings.text_model"
 ONE = {"independent": (0,), "interactive": (0,)}
 THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
+FINAL = {"independent": (1,), "interactive": (1,)}  # settings were chosen with seed 0
+SHARE = {"settings.train_share": 0.9}  # of the training images, drawn by the seed: its error counts the choice of data
 
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
@@ -55,23 +61,30 @@ SUITES: Mapping[str, Suite] = {
     ),
     "full": Suite(
         question="Which model, how accurate, how fast, how sure?",
-        ablations=("ablations/submodules/vsepp", "ablations/submodules/vsrn"),
+        ablations=("ablations/submodules/vsepp",),
+        ablation_seeds=(1, 2, 3),
         methods=("*",),
-        seeds=THREE,
+        seeds=FINAL,
+        changes=SHARE,
         ensembles=True,
+        tuned=True,
     ),
     "ablations": Suite(
         question="Does every part of a model earn its cost? One question per file in ablations/.",
         methods=(),
-        seeds={"independent": (0, 1, 2), "interactive": (0, 1, 2)},  # without several no interval
+        seeds={"independent": (1, 2, 3), "interactive": (1, 2, 3)},  # without several no interval
+        changes=SHARE,
+        tuned=True,
         ablations=("ablations/*",),
     ),
     "baselines": Suite(
         question="How do the baselines compare without SelfAlign?",
         methods=("*",),
         without=("*+selfalign",),
-        seeds=THREE,
+        seeds=FINAL,
+        changes=SHARE,
         ensembles=True,
+        tuned=True,
     ),
     "paper": Suite(
         question="What does each method reach as it was published? Settings differ from row to row.",
@@ -81,14 +94,11 @@ SUITES: Mapping[str, Suite] = {
         published=True,
     ),
     "tune": Suite(
-        question="Which learning rate and warm-up, the same for all rows, is best on dev? Never looks at test.",
-        methods=("vsepp*", "vse_infty*", "vsrn*", "camera", "saem", "cvse", "scan:t2i-lse", "chan", "bfan:equal"),
+        question="Which settings suit each row, by equally many trials on dev? Never looks at test.",
+        methods=("*",),
+        without=("chance",),
         seeds=ONE,
-        changes={"data.ranked": "dev"},
-        sweep=tuple(
-            {"settings.lr": lr, "settings.warmup_epochs": warmup}
-            for lr, warmup in product((4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3), (2, 5))
-        ),
+        tuning=True,
     ),
 }
 
@@ -134,40 +144,51 @@ def asked(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     paper_of: str = "",
+    tuned: TunedRecord | None = None,
+    trials: int | None = None,
 ) -> Asked:
     """What a suite asks for: its rows, with seeds innermost, and its questions of their bases, seed by seed.
 
     `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
     `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
+    tuned: where suites that read tuned settings take them from; trials: the budget of a row in suite `tune`.
     Raises SpecError for unknown names and values.
     """
-    suite, told = find(name), changes or {}
+    suite, told = find(name), dict(changes or {})
     if paper_of and not suite.published:
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
-    usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
     named_rows = [pattern for pattern in only if pattern not in patterns]
     labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
+    tried = _design(suite, name, data, told, trials, seeds, patterns)
+    usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
     module = {} if suite.published or data.own else embedded.module(data.name)
-    rows: list[Job] = []
+    value, tuning = tuned if suite.tuned else None, {}
+
+    def row(label: str, seed: int) -> Job:
+        plain = Job(data, registry.model(label), settings or Settings())
+        applied = _applicable(told, plain, suite.published)
+        before = {**yielding(usual(label), suite.changes), **suite.changes}
+        job = with_seed(override(plain, {**yielding(before, applied), **applied}), seed)
+        return job if value is None else _noted(tuning, *settle(value, job, told))
+
+    def arm(job: Job, base: Job) -> Job:
+        return job if value is None else _noted(tuning, *settle_arm(value, job, base, tuning.get(base.key)))
+
+    rows = [row(label, seed) for label in labels for seed in _seeds(label, suite.seeds, seeds)]
+    if tried is not None:
+        trials_of = tuple(tried.job(job, trial) for job in rows for trial in tried.first)
+        return Asked(name, False, trials_of, (), design=tried)
     posed: list[Posed] = []
-    for sweep in suite.sweep:
-
-        def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
-            plain = Job(data, registry.model(label), settings or Settings())
-            applied = _applicable(told, plain, suite.published)
-            before = {**yielding(usual(label), suite.changes), **suite.changes}
-            own = {**sweep, **applied}
-            return override(plain, {**yielding(before, own), **own})
-
-        rows += [job for label in labels for job in _seeded(row(label), suite, seeds)]
-        for question, base in questions.select(patterns if only else suite.ablations):
-            _check_reach(question, base, told)
-            bases = _seeded(row(base), suite, seeds)
-            posed += [Posed(question, job, questions.arms(question, job, module)) for job in bases]
-    return Asked(name, suite.published, tuple(rows), tuple(posed), suite.sweep)
+    for question, base in questions.select(patterns if only else suite.ablations):
+        _check_reach(question, base, told)
+        given = suite.ablation_seeds if seeds is None and suite.ablation_seeds else seeds
+        for job in (row(base, seed) for seed in _seeds(base, suite.seeds, given)):
+            arms = {name: arm(found, job) for name, found in questions.arms(question, job, module).items()}
+            posed.append(Posed(question, job, arms))
+    return Asked(name, suite.published, tuple(rows), tuple(posed), tuning)
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -175,12 +196,43 @@ def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
     return asked(name, data, **choices).jobs
 
 
-def _seeded(job: Job, suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
-    """The job under every seed; a row of the scale, which learns nothing, under the first alone."""
-    family = registry.methods()[job.model.method].family
+def _seeds(label: str, of: Mapping[str, tuple[int, ...]], given: Sequence[int] | None) -> Sequence[int]:
+    """Those of a row's family, or those `given`; a row of the scale, which learns nothing, has the first alone."""
+    family = registry.parse(label)[0].family
     if family == "scale":
-        return [with_seed(job, 0)]
-    return [with_seed(job, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
+        return (0,)
+    return of[family] if given is None else given
+
+
+def _noted(tuning: dict[str, TunedFrom], job: Job, source: TunedFrom | None) -> Job:
+    """The job, its settings' source put down."""
+    if source is not None:
+        tuning[job.key] = source
+    return job
+
+
+def _design(
+    suite: Suite,
+    name: str,
+    data: Data,
+    told: dict[str, Any],
+    trials: int | None,
+    seeds: Sequence[int] | None,
+    patterns: Sequence[str],
+) -> Design | None:
+    """Of suite `tune`, its length taken from what was `told`; None of others.  Raises SpecError for what is not its."""
+    if not suite.tuning:
+        if trials is not None:
+            raise SpecError(f"--trials is the budget of suite tune, not of {name}")
+        return None
+    if patterns:
+        raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
+    if seeds is not None:
+        raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
+    length = {name: told.pop(f"settings.{name}") for name in ("updates",) if f"settings.{name}" in told}
+    found = design(data, trials, checked_settings(length).updates or None)
+    check_told(told)
+    return found
 
 
 def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
