@@ -15,7 +15,7 @@ from typing import Any
 from harness import tuned
 from harness.record import TunedFrom
 from harness.spec import embedded
-from harness.spec.job import Data, Job, SpecError
+from harness.spec.job import Data, Job, Settings, SpecError
 from harness.tuned import TunedData, TunedDesign, TunedRecord, TunedRow
 
 OWN, BASE, HAND = "own", "base", "by hand"  # whose trials the settings are of, and what was put in their place
@@ -48,7 +48,7 @@ class Design:
     updates: int  # T
     trials: int = len(ORDER)
     shares: tuple[float, ...] = (0.25, 0.80)  # of the updates, the hinge's warm-up
-    parts: int = 10  # looks at dev
+    parts: int = Settings.parts  # looks at dev
     seed: int = 0  # finals use others
     schedule: str = "cosine"
     clip: float = 2.0
@@ -109,8 +109,10 @@ class Design:
 def design(data: Data, trials: int | None = None, updates: int | None = None) -> Design:
     """Of these data: the placement of an embedded set, the usual one of a folder.  Raises SpecError."""
     name = "" if data.own else data.name
-    length = embedded.EMBEDDED.get(name, {}).get("settings.updates", USUAL_UPDATES) if updates is None else updates
-    return Design(RATES.get(name, USUAL_RATES), length, len(ORDER) if trials is None else trials)
+    usual = embedded.EMBEDDED.get(name, {})
+    length = usual.get("settings.updates", USUAL_UPDATES) if updates is None else updates
+    looks = usual.get("settings.parts", Settings.parts)
+    return Design(RATES.get(name, USUAL_RATES), length, len(ORDER) if trials is None else trials, parts=looks)
 
 
 def winner(scores: Mapping[Trial, float | None]) -> Trial | None:
