@@ -11,6 +11,7 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
+from harness.doors import NoPlugins
 from harness.spec.job import MOST_IMAGES
 
 
@@ -35,7 +36,7 @@ class What:
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
     ] = field(default_factory=list)
-    no_plugins: Annotated[bool, Option("--no-plugins", help="Look at no installed package's methods.")] = False
+    no_plugins: NoPlugins = False
     paper_of: Annotated[
         str, Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
     ] = ""

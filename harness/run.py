@@ -12,16 +12,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, report
+from harness import console, doors, listing, locks, report
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
@@ -31,14 +31,13 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, needs, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
 
 out = Console()
-err = Console(stderr=True)
 KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
@@ -49,7 +48,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        choose_plugins(what.plugin, what.no_plugins)
+        doors.choose_plugins(what.plugin, none_installed=what.no_plugins)
         if once.list_:
             _list(once.parameters)
             return
@@ -83,13 +82,6 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
-def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
-    """Says what of the installed ones is left out.  Raises SpecError."""
-    plugins.choose([Path(file) for file in files], installed=not none_installed)
-    for line in methods.left_out():
-        err.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 def _list(parameters: bool) -> None:
     """What there is to run; with their parameters every row is built, which takes torch and seconds."""
     counts, note = None, ()
@@ -98,7 +90,7 @@ def _list(parameters: bool) -> None:
 
         (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
         for line in failures:
-            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
+            doors.say(doors.printable(line))
     out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
@@ -210,18 +202,26 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
     Raises OSError where it cannot be written at all.
     """
-    made_here = not folder.exists()
+    made = [path for path in (folder, folder.parent) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
+        with locks.held(folder):
+            inside = [path for path in folder.rglob("*") if path.is_dir()]
+            remove_leftovers(folder, *inside)
+            locks.remove_free(inside)
             yield
     except Timeout:
         raise OSError(f"another run is writing to {folder}") from None
     except (SpecError, DataError):
-        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
+        if folder in made and not any(_files(folder / name) for name in ("records", "checkpoints")):
             shutil.rmtree(folder)  # nothing came of it
+            with suppress(OSError):  # others' results lie beside it
+                made[-1].rmdir()
         raise
+
+
+def _files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _shown(path: Path) -> str:

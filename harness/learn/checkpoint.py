@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from harness.record import atomic_path
+from harness.record import write_atomically
 
 
 class CheckpointError(ValueError):
@@ -34,9 +35,8 @@ class Checkpoints:
         return self.folder / "best.safetensors"
 
     def save_last(self, state: dict[str, Any]) -> None:
-        """state: nested plain containers of tensors, numbers and strings."""
-        with atomic_path(self.last) as temporary:
-            torch.save(state, temporary)
+        """state: nested plain containers of tensors, numbers and strings.  Raises Unwritable."""
+        write_atomically(self.last, partial(_save, state))
 
     def load_last(self, device: str) -> dict[str, Any] | None:
         """None where there is none.  Raises CheckpointError where it is damaged."""
@@ -50,8 +50,9 @@ class Checkpoints:
             ) from None
 
     def save_best(self, model: nn.Module) -> None:
-        with atomic_path(self.best) as temporary:
-            save_file({name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        """Raises Unwritable."""
+        weights = save({name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()})
+        write_atomically(self.best, lambda file: file.write(weights))
 
     def load_best(self, model: nn.Module) -> None:
         """Weights into `model`.  Raises CheckpointError where they are missing, damaged or of another model."""
@@ -67,3 +68,13 @@ class Checkpoints:
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _save(state: dict[str, Any], file: BinaryIO) -> None:
+    """Raises OSError as the file does: torch says of a full disk that a position was not expected."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

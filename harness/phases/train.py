@@ -20,7 +20,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Record, Store
+from harness.record import Record, Store, Unwritable
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 
@@ -30,7 +30,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
 
     A job that breaks leaves a record that says how.
 
-    Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
+    Raises DataError, SpecError and Unwritable: bad input and a full disk are the user's to mend, not an outcome.
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
@@ -44,7 +44,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
         seconds = {"train": time.perf_counter() - started}
         evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
-    except (DataError, SpecError):
+    except (DataError, SpecError, Unwritable):
         raise
     except Exception as error:
         record = _failed(job, data, error)
