@@ -125,6 +125,10 @@ class Once:
 
     config: Annotated[Path | None, Option(metavar="FILE", help="Repeat the run of this TOML file.")] = None
     save_config: Annotated[Path | None, Option(metavar="FILE", help="Write the run to this TOML file first.")] = None
+    evaluate: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Train nothing: score the weights kept in this results folder on --data."),
+    ] = None
     force: Annotated[bool, Option("--force", help="Run again what is already recorded.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would run, and stop.")] = False
     list_: Annotated[bool, Option("--list", help="Show all methods and suites, and stop.")] = False

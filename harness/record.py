@@ -7,7 +7,7 @@ FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
 FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, settings swept
-FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
@@ -108,6 +108,13 @@ class Traced(TypedDict):
     top: list[Operator]
 
 
+class Evaluated(TypedDict):
+    """Whose weights a record is of, where nothing was trained for it."""
+
+    run: str  # name of the results folder that they lie in
+    key: Key  # of the job that trained them
+
+
 @dataclass(frozen=True)
 class Record(_Stored):
     """The outcome of one job."""
@@ -132,6 +139,7 @@ class Record(_Stored):
     operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
+    evaluated: Evaluated | None = None
     schema: int = SCHEMA
 
 

@@ -3,32 +3,29 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
-from filelock import Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, locks, report
+from harness import console, doors, evaluation, listing, report, results
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
-from harness.data.split import DataError
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, Store, remove_leftovers, write_atomically
+from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import ensembles, needs, suites
@@ -52,6 +49,10 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         if once.list_:
             _list(once.parameters)
             return
+        if once.evaluate is not None:
+            if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
+                raise typer.Exit(1)
+            return
         asked = _asked(what, how, where)
         jobs = asked.jobs
         if after.rerank:
@@ -69,7 +70,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
-        with _exclusive(store.folder):
+        with results.exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
             failed = _run(jobs, planned, store, once.force, phases, place)
     if failed:
@@ -159,10 +160,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    report.write(store.folder)
-    out.print(report.console_table(store.folder))
-    out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
-    out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
+    results.show(store.folder, out)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
@@ -194,38 +192,6 @@ def _seeds(text: str) -> list[int] | None:
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
     return seeds or None
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One run at a time writes to a results folder, which goes again where all was refused.
-
-    Raises OSError where it cannot be written at all.
-    """
-    made = [path for path in (folder, folder.parent) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locks.held(folder):
-            inside = [path for path in folder.rglob("*") if path.is_dir()]
-            remove_leftovers(folder, *inside)
-            locks.remove_free(inside)
-            yield
-    except Timeout:
-        raise OSError(f"another run is writing to {folder}") from None
-    except (SpecError, DataError):
-        if folder in made and not any(_files(folder / name) for name in ("records", "checkpoints")):
-            shutil.rmtree(folder)  # nothing came of it
-            with suppress(OSError):  # others' results lie beside it
-                made[-1].rmdir()
-        raise
-
-
-def _files(folder: Path) -> bool:
-    return any(path.is_file() for path in folder.rglob("*"))
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class _Callable(ModuleType):

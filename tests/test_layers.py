@@ -25,7 +25,8 @@ FLOORS = (
     ("harness/phases", "harness/parameters.py"),
     ("harness/schedule", "harness/contract.py"),
     ("harness/report",),
-    ("harness/choices.py", "harness/api.py"),
+    ("harness/choices.py", "harness/api.py", "harness/results.py"),
+    ("harness/evaluation.py",),
     ("harness/run.py", "harness/features.py", "harness/compare.py"),
     ("harness/check.py", "harness/search_index.py", "harness/__main__.py"),
 )
