@@ -50,7 +50,7 @@ class Trained:
             raise DataError(f"{label} was trained on features of width {self.image_dim}, these have {here.dim}")
         if here.regions > self.regions:
             raise DataError(
-                f"{label} was trained on {self.regions} fragments an image at most, here are {here.regions}"
+                f"{label} was trained on up to {self.regions} fragments an image, these have {here.regions}"
             )
         side = as_side(split, self.tokenizer, self.settings.max_words)
         if side.tokens.unknown > UNKNOWN_AT_MOST:

@@ -419,7 +419,18 @@ def test_a_job_that_finds_no_room_is_no_failed_one_and_goes_on_when_there_is(dat
 def test_what_is_left_after_success_is_the_best_weights(data_folder, tmp_path):
     job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
     train.execute(job, store)
-    assert [path.name for path in store.checkpoints(job.key).iterdir()] == ["best.safetensors"]
+    kept = sorted(path.name for path in store.checkpoints(job.key).iterdir())
+    assert kept == ["best.safetensors", "vocabulary.npz"]
+
+
+def test_a_vocabulary_comes_back_as_it_was(tmp_path):
+    checkpoints, captions = Checkpoints(tmp_path), np.array([[1, 70_000, 2], [1, 2, 0]], np.int32)
+    for words in ((), ("<pad>", "ant", "\u4e00", "don't")):
+        checkpoints.save_vocabulary(words, captions)
+        found = checkpoints.load_vocabulary()
+        assert found[0] == words
+        assert found[1].dtype == np.int32
+        np.testing.assert_array_equal(found[1], captions)
 
 
 def test_a_checkpoint_holds_no_code(tmp_path):
