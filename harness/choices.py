@@ -11,6 +11,7 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
+from harness.doors import NoPlugins
 from harness.spec.job import MOST, MOST_IMAGES
 from harness.spec.tuning import LEAST_TRIALS, ORDER
 
@@ -36,7 +37,7 @@ class What:
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
     ] = field(default_factory=list)
-    no_plugins: Annotated[bool, Option("--no-plugins", help="Look at no installed package's methods.")] = False
+    no_plugins: NoPlugins = False
     paper_of: Annotated[
         str, Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
     ] = ""
@@ -135,6 +136,10 @@ class Once:
 
     config: Annotated[Path | None, Option(metavar="FILE", help="Repeat the run of this TOML file.")] = None
     save_config: Annotated[Path | None, Option(metavar="FILE", help="Write the run to this TOML file first.")] = None
+    evaluate: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Train nothing: score the weights kept in this results folder on --data."),
+    ] = None
     force: Annotated[bool, Option("--force", help="Run again what is already recorded.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would run, and stop.")] = False
     list_: Annotated[bool, Option("--list", help="Show all methods and suites, and stop.")] = False

@@ -8,7 +8,7 @@ FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and rer
 FOLDER/indexes/KEY.json   recall and time of approximate search
 FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
 FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
-FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
@@ -16,10 +16,14 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, NotRequired, Self, TypedDict
 
@@ -105,6 +109,13 @@ class Traced(TypedDict):
     top: list[Operator]
 
 
+class Evaluated(TypedDict):
+    """Whose weights a record is of, where nothing was trained for it."""
+
+    run: str  # name of the results folder that they lie in
+    key: Key  # of the job that trained them
+
+
 @dataclass(frozen=True)
 class Record(_Stored):
     """The outcome of one job."""
@@ -129,6 +140,7 @@ class Record(_Stored):
     operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
+    evaluated: Evaluated | None = None
     schema: int = SCHEMA
 
 
@@ -518,36 +530,72 @@ def _short(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The whole file or none of it, whenever the process may die."""
+    """The whole file or none of it, whenever the process may die.  Raises Unwritable."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        write(file)
+        try:
+            write(file)
+        except OSError as error:
+            if error.errno is None:  # numpy tells how many items were written, and not where or why
+                raise Unwritable(f"{path} cannot be written: {error}") from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
 
+class Unwritable(OSError):
+    """A file that could not be written, of which nothing is there now; it names the file and why."""
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` on success and removed on failure.  Raises OSError that names `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A path to write to, renamed to `path` on success and removed on failure.  Raises Unwritable."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         yield temporary
         temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
+        raise Unwritable(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _make(folder: Path) -> None:
+    """Raises Unwritable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror, error.filename) from None
+
+
+FORGOTTEN_S = 7 * 24 * 3600  # nobody writes to one file for so long without changing it
+
+
 def remove_leftovers(*folders: Path) -> None:
-    """What processes that are gone were writing to these folders when they ended.  Others' of another machine are gone
-    too, as far as this one can tell: nobody else may be writing there."""
+    """What processes of this machine that are gone were writing to these folders when they ended.
+
+    Others may be writing there from another machine, whose processes cannot be seen from here: what is theirs goes
+    when it has not changed for a week.
+    """
     for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        process = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
-        if process.isdecimal() and not _lives(int(process)):
+        process, _, host = (path.suffixes[-2] if len(path.suffixes) > 1 else "").removeprefix(".").partition("@")
+        here = host in ("", _host())  # none: of a version that did not tell
+        if process.isdecimal() and (not _lives(int(process)) if here else _forgotten(path)):
             path.unlink(missing_ok=True)
+
+
+def _forgotten(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > FORGOTTEN_S
+    return False
+
+
+@cache
+def _host() -> str:
+    """The name of this machine, as a part of the name of a file."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
 
 
 def _lives(process: int) -> bool:

@@ -3,35 +3,32 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, report, settled
+from harness import console, doors, evaluation, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
-from harness.data.split import DataError
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, Store, remove_leftovers, write_atomically
+from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, needs, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
@@ -39,7 +36,6 @@ from harness.spec.override import checked_settings
 from harness.tuned import TunedRecord
 
 out = Console()
-err = Console(stderr=True)
 KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
@@ -50,9 +46,13 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        choose_plugins(what.plugin, what.no_plugins)
+        doors.choose_plugins(what.plugin, none_installed=what.no_plugins)
         if once.list_:
             _list(once.parameters)
+            return
+        if once.evaluate is not None:
+            if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
+                raise typer.Exit(1)
             return
         asked, found = _asked(what, how, where)
         jobs = asked.jobs
@@ -75,7 +75,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
                 settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
-        with _exclusive(store.folder):
+        with results.exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
             settled.keep(asked, found, store.folder)
             if asked.design is not None:
@@ -92,13 +92,6 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
-def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
-    """Says what of the installed ones is left out.  Raises SpecError."""
-    plugins.choose([Path(file) for file in files], installed=not none_installed)
-    for line in methods.left_out():
-        err.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 def _list(parameters: bool) -> None:
     """What there is to run; with their parameters every row is built, which takes torch and seconds."""
     counts, note = None, ()
@@ -107,7 +100,7 @@ def _list(parameters: bool) -> None:
 
         (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
         for line in failures:
-            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
+            doors.say(doors.printable(line))
     out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
@@ -184,10 +177,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    report.write(store.folder)
-    out.print(report.console_table(store.folder))
-    out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
-    out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
+    results.show(store.folder, out)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
@@ -222,30 +212,6 @@ def _seeds(text: str) -> list[int] | None:
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
     return seeds or None
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One run at a time writes to a results folder, which goes again where all was refused.
-
-    Raises OSError where it cannot be written at all.
-    """
-    made_here = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
-            yield
-    except Timeout:
-        raise OSError(f"another run is writing to {folder}") from None
-    except (SpecError, DataError):
-        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
-            shutil.rmtree(folder)  # nothing came of it
-        raise
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class _Callable(ModuleType):

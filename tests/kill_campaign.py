@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import locks
 from harness.schedule import guard
 from tests.conftest import _write_data
 from tests.processes import below, kill, until
@@ -64,8 +65,8 @@ def _strike(driver: subprocess.Popen, rng: random.Random, killed: Counter[str], 
 
 
 def leftovers(door: RayDoor) -> list[str]:
-    """Temporary files in the results and folders of runtimes, a line each."""
-    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp"]
+    """Temporary and lock files in the results and folders of runtimes, a line each."""
+    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp" or path.name == locks.NAME]
     runtimes = [path for path in door.temporary.iterdir() if guard.members(str(path)) or path.exists()]
     return [str(path) for path in (*files, *runtimes)]
 

@@ -11,7 +11,7 @@ from harness import ROOT
 # files; a file alone is a part of its own).  Parts on one floor do not know one another.
 FLOORS = (
     ("harness/__init__.py",),
-    ("harness/protocol.py", "harness/schema.py", "harness/contents.py"),
+    ("harness/protocol.py", "harness/schema.py", "harness/contents.py", "harness/locks.py"),
     ("harness/record.py",),
     ("harness/tuned.py",),
     ("harness/spec",),
@@ -26,7 +26,8 @@ FLOORS = (
     ("harness/phases", "harness/parameters.py"),
     ("harness/schedule", "harness/contract.py"),
     ("harness/report",),
-    ("harness/choices.py", "harness/settled.py", "harness/api.py"),
+    ("harness/choices.py", "harness/settled.py", "harness/api.py", "harness/results.py"),
+    ("harness/evaluation.py",),
     ("harness/run.py", "harness/features.py", "harness/compare.py"),
     ("harness/check.py", "harness/search_index.py", "harness/__main__.py"),
 )
@@ -51,6 +52,7 @@ NO_TORCH = (
     "harness/record.py",
     "harness/tuned.py",
     "harness/settled.py",
+    "harness/locks.py",
     "harness/doors.py",
     "harness/spec",
     "harness/progress.py",

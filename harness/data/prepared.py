@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 
@@ -36,21 +36,33 @@ class Prepared:
     words: tuple[str, ...] = ()  # spelling of each token number; none for word pieces
 
     def inputs(self, settings: Settings) -> Inputs:
-        images = self.train.split.images
-        return Inputs(
-            image_dim=images.dim,
+        return inputs(
+            settings,
+            image_dim=self.train.split.images.dim,
             regions=max(side.split.images.regions for side in (self.train, self.dev, self.ranked)),
             vocabulary=self.vocabulary_size,
-            dim=settings.dim,
-            word_dim=settings.word_dim,
-            margin=settings.margin,
-            warmup_updates=settings.warmup_updates
-            or settings.warmup_epochs * steps_per_epoch(self.train, settings.batch),
-            same_image_negatives=settings.same_image_negatives,
-            token_states=_token_states(settings),
             words=self.words,
-            caption_tokens=torch.from_numpy(self.train.tokens.ids),
+            captions=self.train.tokens.ids,
         )
+
+
+def inputs(
+    settings: Settings, *, image_dim: int, regions: int, vocabulary: int, words: tuple[str, ...], captions: np.ndarray
+) -> Inputs:
+    """What data and settings fix for every method.  captions: (M, L) int32, those of the training split."""
+    return Inputs(
+        image_dim=image_dim,
+        regions=regions,
+        vocabulary=vocabulary,
+        dim=settings.dim,
+        word_dim=settings.word_dim,
+        margin=settings.margin,
+        warmup_updates=settings.warmup_updates or settings.warmup_epochs * _steps(len(captions), settings.batch),
+        same_image_negatives=settings.same_image_negatives,
+        token_states=_token_states(settings),
+        words=words,
+        caption_tokens=torch.from_numpy(captions),
+    )
 
 
 def prepare(data: Data, settings: Settings) -> Prepared:
@@ -85,7 +97,7 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
         if split.images.dim != train.images.dim:
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
-    side = partial(_side, tokenizer=tokenizer, max_words=max_words)
+    side = partial(as_side, tokenizer=tokenizer, max_words=max_words)
     trained = side(train)
     if trained.tokens.unknown > UNKNOWN_AT_MOST:
         raise DataError(
@@ -96,7 +108,8 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
     return Prepared(trained, side(dev), side(ranked), tokenizer.size, words)
 
 
-def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
+def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
+    """With its captions as numbers."""
     found = tokens(split.captions, tokenizer, max_words)
     return Side(split, replace(found, names=split.caption_ids, fits=_once(split.fits)))
 
@@ -104,6 +117,11 @@ def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
 def _once(fits: Mapping[str, Callable[[], np.ndarray]]) -> dict[str, Callable[[], np.ndarray]]:
     """Found when first asked for, and kept."""
     return {name: cache(found) for name, found in fits.items()}
+
+
+def tokenizer_of(words: Sequence[str], text_model: str) -> Tokenizer:
+    """The one that weights were trained with.  words: spelling of each token number, where there is no text model."""
+    return _word_pieces(text_model) if text_model else Vocabulary(tuple(words[len(SPECIALS) :]))
 
 
 def _word_pieces(name: str) -> Tokenizer:
@@ -169,7 +187,11 @@ def text_batch(captions: Tokens, index: np.ndarray | slice, needs: Collection[st
 
 
 def steps_per_epoch(side: Side, batch: int) -> int:
-    return max(1, len(side.split.captions) // batch)
+    return _steps(len(side.split.captions), batch)
+
+
+def _steps(captions: int, batch: int) -> int:
+    return max(1, captions // batch)
 
 
 def update_batches(

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
-
+from harness import doors
 from harness.progress import Start
 from harness.record import Store
 from harness.spec import registry
@@ -65,7 +64,7 @@ def check_rerank(jobs: Sequence[Job]) -> None:
             )
 
 
-class OptionalTrace(TyperCommand):
+class OptionalTrace(doors.Command):
     """A command whose `--trace` may go without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Record, Store
+from harness.record import Record, Store, Unwritable
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 
@@ -30,7 +30,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
 
     A job that breaks leaves a record that says how.
 
-    Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
+    Raises DataError, SpecError and Unwritable: bad input and a full disk are the user's to mend, not an outcome.
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
@@ -42,9 +42,10 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
         dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
         found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
         seconds = {"train": time.perf_counter() - started}
+        checkpoints.save_vocabulary(data.words, data.train.tokens.ids)
         evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
-    except (DataError, SpecError):
+    except (DataError, SpecError, Unwritable):
         raise
     except Exception as error:
         record = _failed(job, data, error)
@@ -81,7 +82,7 @@ def _common(job: Job, data: Prepared) -> dict[str, Any]:
         "job": job.as_dict(),
         "family": registry.methods()[job.model.method].family,
         "data": {"vocabulary": data.vocabulary_size}
-        | {name: _described(side) for name, side in _sides(job, data).items()},
+        | {name: described(side) for name, side in _sides(job, data).items()},
         "provenance": provenance(job.settings),
     }
 
@@ -90,7 +91,8 @@ def _sides(job: Job, data: Prepared) -> dict[str, Side]:
     return {"train": data.train, "dev": data.dev, job.data.ranked: data.ranked}
 
 
-def _described(side: Side) -> dict[str, Any]:
+def described(side: Side) -> dict[str, Any]:
+    """Counts and notes of a split, for the record."""
     split = side.split
     return {
         "images": len(split.images),

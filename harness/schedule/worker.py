@@ -6,13 +6,12 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
-from harness import ROOT
+from harness import ROOT, locks
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
 from harness.schedule import guard
@@ -108,8 +107,12 @@ def _in_place(job: Job, work: Work, watch: Watch) -> Record:
     store = Store(work.folder)
     checkpoints = store.checkpoints(job.key)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with FileLock(checkpoints / ".lock", timeout=ORPHAN_SECONDS):
-        return _executed(job, store, work, watch)
+    try:
+        with locks.held(checkpoints, ORPHAN_SECONDS):
+            return _executed(job, store, work, watch)
+    finally:
+        with suppress(OSError):  # there are weights
+            checkpoints.rmdir()
 
 
 def _elsewhere(job: Job, work: Work, shared: Shared, watch: Watch) -> Record:

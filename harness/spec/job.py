@@ -37,6 +37,7 @@ class Data:
     test_images: int = 0
     ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
     own: bool = field(default=False, metadata=ADDED)  # a folder, though it may be called like an embedded set
+    trained_on: str = field(default="", metadata=ADDED)  # name and fingerprint of other data the weights are of
 
     def __post_init__(self) -> None:
         if self.ranked not in RANKED:
@@ -213,6 +214,7 @@ class Job:
     model: Model
     settings: Settings
     arm: str = field(default="", compare=False)  # its name in an ablation, for people; no part of the identity
+    weights: str = ""  # hash of stored weights that are evaluated, where nothing is trained
 
     @cached_property
     def key(self) -> str:
@@ -221,6 +223,7 @@ class Job:
             "data": _identity(self.data),
             "model": self.model.as_dict(),
             "settings": _identity(self.settings),
+            **self._weights(),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -233,11 +236,16 @@ class Job:
         """For the record: everything but paths, which mean nothing elsewhere."""
         data = _written(self.data)
         del data["path"]
-        return {"data": data, "model": self.model.as_dict(), "settings": _portable(_written(self.settings))}
+        settings = _portable(_written(self.settings))
+        return {"data": data, "model": self.model.as_dict(), "settings": settings, **self._weights()}
+
+    def _weights(self) -> dict[str, str]:
+        return {"weights": self.weights} if self.weights else {}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Job:
-        return cls(Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"]))
+        parts = Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"])
+        return cls(*parts, weights=stored.get("weights", ""))
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
@@ -254,11 +262,16 @@ def _written(value: Data | Model | Settings) -> dict[str, Any]:
 
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:
-    """A text model in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
-    model = Path(values.get("text_model", ""))
+    told = values.get("text_model", "")
+    return values | {"text_model": text_model_identity(told)} if told else values
+
+
+def text_model_identity(name: str) -> str:
+    """One in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
+    model = Path(name)
     if model.name and model.is_dir():
-        return values | {"text_model": f"{model.resolve().name}@{contents.digest(model)[:16]}"}
-    return values | {"text_model": model.name} if model.is_absolute() else values
+        return f"{model.resolve().name}@{contents.digest(model)[:16]}"
+    return model.name if model.is_absolute() else name
 
 
 def parse_value(text: str) -> Any:

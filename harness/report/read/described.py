@@ -35,9 +35,23 @@ def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
         lines.append(f"Only records with {described(group.differs)}.")
     if group.own_settings:
         lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
+    if of := group.data.get("trained_on"):
+        lines.append(f"Evaluated: nothing was trained here, the weights are of {of.partition(' ')[0]}.")
     if not sources.embedded(group.data["name"], group.data.get("own", False)):
         lines.append("Not comparable with published numbers unless features and splits are the published ones.")
     return tuple(lines)
+
+
+def evaluated_lines(group: Group) -> list[str]:
+    """Whose weights the rows have that were trained elsewhere, a line each."""
+    lines = []
+    for row in group.rows:
+        of = {
+            f"{run.record.evaluated['run']} {run.record.evaluated['key']}" for run in row.runs if run.record.evaluated
+        }
+        if of:
+            lines.append(f"{row.name}: evaluated with the weights of {', '.join(sorted(of))}")
+    return lines
 
 
 def settings_line(group: Group) -> str:

@@ -110,10 +110,12 @@ def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
 
 
 def _without_twins(runs: Sequence[Run]) -> list[Run]:
-    """A job may be stored under today's key and under one from before a setting was added: only one may count."""
+    """Only one of several may count: a job under today's key and under one from before a setting was added, or weights
+    of a job that was trained anew."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda r: r.record.key != r.job.key):
-        twin = any(run.job == other.job and not other.problem for other in kept)
+        job = replace(run.job, weights="")
+        twin = any(job == replace(other.job, weights="") and not other.problem for other in kept)
         kept.append(replace(run, problem="stored a second time under another key") if twin and not run.problem else run)
     return sorted(kept, key=lambda r: (r.record.label, r.seed, r.record.key))
 

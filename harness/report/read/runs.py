@@ -86,6 +86,8 @@ def _job(record: Record) -> Job:
     for part, cls in (("data", Data), ("model", Model), ("settings", Settings)):
         if why := schema.problem(cls, record.job[part]):
             raise ValueError(f"job.{part}.{why}")
+    if not isinstance(record.job.get("weights", ""), str):
+        raise ValueError("job.weights must be a str")
     job = Job.from_dict(record.job)
     if not record.members and record.label != job.model.label:
         raise ValueError(f"label must be that of its job, {job.model.label}, got {record.label}")

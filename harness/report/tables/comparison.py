@@ -18,6 +18,7 @@ from harness.measure.metrics import RECALL_AT
 from harness.record import CostRecord
 from harness.report.formats import ABSENT, Sheet, decimals, interval, significant, whole
 from harness.report.read import of_others
+from harness.report.read.described import evaluated_lines
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
@@ -54,6 +55,7 @@ def comparison(group: Group) -> Sheet:
         ensemble_note(group.rows),
         conflict or _timing_note(group.rows),
         arms_note(group),
+        *evaluated_lines(group),
         *left_out_lines(group),
     ]
     name = protocol(group)
