@@ -30,7 +30,10 @@ from harness.report.tables.precision import precision_sheet
 from harness.report.tables.published_beside import beside
 from harness.report.tables.reranking import rerank_sheets
 from harness.report.tables.search_index import approximate_search
+from harness.report.tables.sharing import sharing_sheet
 from harness.report.tables.single_queries import single_queries
+from harness.report.tables.tuning import tuning_sheet
+from harness.tuned import kept
 
 KINDS = (".md", ".csv", ".tex")
 PICTURES = (".svg", ".png")
@@ -123,6 +126,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                 }
         shared = replace(comparison.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(comparison.provenance(group), level=2)])
+    found |= _of_tuning(folder, groups)
     made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
     for name, sheet in ablation_sheets(groups).items():
         sheet = replace(sheet, header=(" ".join([*sheet.header, *made_by]),))
@@ -130,6 +134,21 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
     swept = comparison.sweep(groups)
     if swept is not None:
         found |= {"sweep.md": markdown(replace(swept, header=made_by)), "sweep.csv": csv(swept)}
+    return found
+
+
+def _of_tuning(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
+    """How settings were chosen and what sharing them would cost: of what the rows have them from, in a folder of trials
+    of what came of those."""
+    values = {value.key: value for group in groups for value in group.tuning} or kept(folder)
+    found: dict[str, str] = {}
+    for place, (key, value) in enumerate(sorted(values.items()), start=1):
+        number = f"-{place}" if len(values) > 1 else ""
+        header = (f"Trials on the dev split of {value.data['name']}, value {key}.",)
+        for name, sheet in (("tuning", tuning_sheet(value)), ("sharing", sharing_sheet(value))):
+            if sheet is not None:
+                sheet = replace(sheet, header=header)
+                found |= {f"{name}{number}.md": markdown(sheet), f"{name}{number}.csv": csv(sheet)}
     return found
 
 

@@ -205,6 +205,28 @@ def _training(group: Group) -> Picture:
     return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
 
 
+def _tuning(group: Group) -> Picture:
+    from harness.report.figures.tuning import tuning_curves
+
+    rows = {row.model.label: (row.model.host, family(row), scores) for row in group.rows if (scores := _trials(row))}
+    if not rows:
+        raise Undrawn("no row has trials of its own")
+    words = [
+        "Expected best dev Rsum of n trials drawn from a row's own without replacement (Tang et al. 2020); a host and "
+        "its row with SelfAlign in one panel, steps outward left out."
+    ]
+    return _picture(group, "What tuning is worth", words, lambda t, c: tuning_curves(list(rows.values()), t, c))
+
+
+def _trials(row: Row) -> list[float]:
+    """Dev Rsum of a row's trials, without a step outward, which not every row has."""
+    if row.tuning.row is None:
+        return []
+    trials = row.tuning.row["trials"]
+    scores = [trial["dev_rsum"] for trial in trials[: len(trials) - row.tuning.row["outward"]]]
+    return [score for score in scores if score is not None]
+
+
 def _ranks(group: Group) -> Picture:
     from harness.report.figures.panels import histograms
 
@@ -288,6 +310,7 @@ KINDS: Mapping[str, Callable[[Group], Picture]] = {
     "gallery": _gallery,
     "rerank": _rerank,
     "training": _training,
+    "tuning": _tuning,
     "ranks": _ranks,
 }
 

@@ -13,6 +13,7 @@ from harness.measure.estimates import even_owners
 from harness.record import CostRecord
 from harness.report.read.nested import differing, flatten
 from harness.report.read.runs import Run, shared_settings
+from harness.report.read.tuning import UNTUNED, Tuning
 from harness.spec import registry
 from harness.spec.job import Model
 
@@ -26,6 +27,7 @@ class Row:
     family: str
     runs: tuple[Run, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
+    tuning: Tuning = UNTUNED  # whose settings it has
 
     @property
     def is_floor(self) -> bool:
@@ -41,6 +43,11 @@ class Row:
     def is_ensemble(self) -> bool:
         """Whether its scores are the mean of those of several models: never ranked among single ones."""
         return any(run.record.members for run in self.runs)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has the settings its own trials chose, or trains nothing: ranked among others of that kind."""
+        return self.tuning.settled or (bool(self.runs) and all(run.record.parameters == 0 for run in self.runs))
 
     @property
     def rsums(self) -> Mapping[int, float]:
@@ -70,9 +77,12 @@ def owners(runs: Sequence[Run]) -> np.ndarray | None:
     return None if captions % images else even_owners(images, captions)
 
 
-def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
+def rows_of(runs: Sequence[Run], told_by: Sequence[str] = (), tuning: Mapping[str, Tuning] | None = None) -> list[Row]:
     """Runs that share a table as its rows: chance, then independent hosts each followed by its SelfAlign row, then
-    interactive ones.  told_by: names of settings that are not shared."""
+    interactive ones.
+
+    told_by: names of settings that are not shared.  tuning: key of a run -> whose settings it has.
+    """
     usable = [run for run in runs if not run.problem]
     models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
@@ -85,7 +95,8 @@ def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
                 run.job.model,
                 run.record.family,
                 _members(run, usable),
-                {name: shared_settings(run)[name] for name in told_by},
+                {name: shared_settings(run).get(name) for name in told_by},
+                (tuning or {}).get(run.record.key, UNTUNED),
             )
             for run in models.values()
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -124,9 +124,13 @@ def _problem(record: Record, job: Job, ranks: Ranks | None) -> str:
     return "" if ranks is not None else "its ranks are missing"
 
 
-def conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any]]:
-    """Data and settings of a run, without what may differ between the rows of a table."""
-    return {"data": run.job.as_dict()["data"], "settings": {} if own_settings else shared_settings(run)}
+def conditions(run: Run, own: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """Data and settings of a run, without what may differ between the rows of a table.
+
+    own: names of settings that rows have for themselves.
+    """
+    settings = {name: value for name, value in shared_settings(run).items() if name not in own}
+    return {"data": run.job.as_dict()["data"], "settings": settings}
 
 
 def shared_settings(run: Run) -> dict[str, Any]:

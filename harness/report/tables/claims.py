@@ -38,11 +38,11 @@ class Claim:
 def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
     timed = not timing_conflict(group.rows)
-    found = [(contrast, contrast.word) for contrast in against_hosts(group)]
+    found = [(contrast, _verdict(contrast, contrast.word, UNTUNED_HOST)) for contrast in against_hosts(group)]
     for other in (row for row in group.rows if row.family == "interactive"):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
         contrasts = compared([(row, other) for row in rows], bound=-verdicts.MARGIN)
-        found += [(contrast, verdicts.reach(contrast.interval)) for contrast in contrasts]
+        found += [(one, _verdict(one, verdicts.reach(one.interval), UNTUNED_ROW)) for one in contrasts]
     place = {id(row): number for number, row in enumerate(group.rows)}
     return [
         Claim(contrast, verdict, _time_ratio(contrast.row, contrast.other) if timed else None)
@@ -50,16 +50,22 @@ def claims(group: Group) -> list[Claim]:
     ]
 
 
+UNTUNED_HOST, UNTUNED_ROW = "untuned host", "untuned row"
+
+
+def _verdict(contrast: Contrast, word: str, untuned: str) -> str:
+    """Nothing is said over a row that is not at its best, nor of one."""
+    return word if contrast.row.is_settled and contrast.other.is_settled else untuned
+
+
 def against_hosts(group: Group) -> list[Contrast]:
-    """Every SelfAlign row beside its host."""
-    return compared(
-        [
-            (row, host)
-            for row in _aligned(group)
-            for host in group.rows
-            if is_host(host, row) and host.is_ensemble == row.is_ensemble
-        ]
-    )
+    """Every SelfAlign row beside its host: a tuned one beside a tuned one, where there is."""
+    pairs = []
+    for row in _aligned(group):
+        hosts = [host for host in group.rows if is_host(host, row) and host.is_ensemble == row.is_ensemble]
+        alike = [host for host in hosts if host.is_settled == row.is_settled]
+        pairs += [(row, host) for host in alike or hosts]
+    return compared(pairs)
 
 
 def _aligned(group: Group) -> list[Row]:
@@ -83,12 +89,15 @@ PLAIN = {
     "equivalent": "SelfAlign makes no difference to {host} that matters; Rsum {difference}, seeds compared: {seeds}.",
     "undecided": "Undecided: these records do not show whether SelfAlign helps {host}; Rsum {difference}, "
     "seeds compared: {seeds}.",
+    UNTUNED_HOST: "Untuned: {host} or its row with SelfAlign has had no trials of its own, so nothing can be said of "
+    "what SelfAlign adds; Rsum {difference}, seeds compared: {seeds}.",
 }
 REACHES = (
     "Reaches: not worse than the interactive row by "
     f"{verdicts.MARGIN:g} Rsum or more, by its whole interval; falls short: worse by more. Intervals are corrected "
     "by Holm for all hosts, and beside an interactive row for all SelfAlign rows that are tested against it, so that "
-    f"some better, worse, reaches or falls short of such a family is false in {verdicts.RATE:.0%} of cases at most."
+    f"some better, worse, reaches or falls short of such a family is false in {verdicts.RATE:.0%} of cases at most. "
+    "Untuned host or row: one of the two has not had the trials of suite tune, which would change the difference."
 )
 TIME = (
     "Time per query: scoring and ranking, SelfAlign row over the other. Every verdict is for these data and settings."
@@ -120,7 +129,10 @@ def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
     for row in rows:
         pairs = [pair for pair in contrasts if pair.row is row and is_host(pair.other, row)]
         sentences += [
-            PLAIN[pair.word].format(host=pair.other.name, difference=pair.shown, seeds=_seeds(pair)) for pair in pairs
+            PLAIN[_verdict(pair, pair.word, UNTUNED_HOST)].format(
+                host=pair.other.name, difference=pair.shown, seeds=_seeds(pair)
+            )
+            for pair in pairs
         ]
         if not pairs:
             sentences.append(f"Open: {row.name} has no row of its host to compare with.")

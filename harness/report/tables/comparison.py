@@ -25,6 +25,7 @@ from harness.report.read.of_others import Metric
 from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
+from harness.report.tables import effort
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
 QUERY_STAGES = ("score", "rank")  # what a query waits for once both sides are encoded
@@ -53,6 +54,7 @@ def comparison(group: Group) -> Sheet:
         LEGEND,
         *broken,
         ensemble_note(group.rows),
+        *effort.notes(group),
         conflict or _timing_note(group.rows),
         arms_note(group),
         *evaluated_lines(group),
@@ -66,12 +68,13 @@ def comparison(group: Group) -> Sheet:
 def summary(group: Group) -> Sheet:
     """The few columns of the comparison that answer: how accurate, how sure, how fast, how large."""
     whole_sheet = comparison(group)
+    shown = [name for name in SUMMARY if name in whole_sheet.text]
     return replace(
         whole_sheet,
         title="Summary",
-        text=whole_sheet.text[list(SUMMARY)],
-        flat=whole_sheet.flat[list(SUMMARY)],
-        notes=tuple(note for note in (arms_note(group), *left_out_lines(group)) if note),
+        text=whole_sheet.text[shown],
+        flat=whole_sheet.flat[shown],
+        notes=tuple(note for note in (*effort.notes(group)[-1:], arms_note(group), *left_out_lines(group)) if note),
     )
 
 
@@ -79,6 +82,7 @@ SUMMARY = (
     "method",
     "family",
     "seeds",
+    "tuning",
     "Rsum",
     "i2t R@1",
     "t2i R@1",
@@ -93,7 +97,7 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    notes = [LEGEND, ensemble_note(group.rows), *effort.notes(group), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -266,6 +270,7 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
     }
     if group.own_settings:
         names["settings"] = [_own_settings(row) for row in group.rows]
+    names |= effort.columns(group)
     estimates = {column.title: [column.of(row) for row in group.rows] for column in columns}
     text: dict[str, list[str]] = {}
     for column in columns:
@@ -322,14 +327,16 @@ def _marks(
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking.
+    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones.
     """
     marks = {}
-    for column, ensembles in product(columns, (False, True)):
+    for column, ensembles, settled in product(columns, (False, True), (False, True)):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_scale and row.is_ensemble == ensembles
+            if estimate is not None
+            and not row.is_scale
+            and (row.is_ensemble, row.is_settled or not column.seeded) == (ensembles, settled)
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:
