@@ -60,12 +60,12 @@ def main(
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
         if retrieved and check:
             raise SpecError("--check writes nothing; leave --retrieved out")
-        fresh = _check(folder) if check else _write(folder)
-        if retrieved:
+        if retrieved:  # first: the folder's page links it
             from harness.report.page import retrieved as page  # pictures and templates, which no table needs
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
+        fresh = _check(folder) if check else _write(folder)
     if not fresh:
         raise typer.Exit(1)
 

@@ -36,6 +36,7 @@ class Sheet:
     notes: tuple[str, ...] = ()
     marks: Mapping[tuple[int, str], str] = field(default_factory=dict)  # (row, column) -> "best" | "second"
     names: int = 1  # leading columns that hold words
+    better: Mapping[str, str] = field(default_factory=dict)  # column -> "higher" | "lower", where one of them is
 
     @property
     def columns(self) -> list[str]:

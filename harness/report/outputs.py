@@ -1,6 +1,6 @@
 """What is made of a results folder's records: tables, figures and the page; written, or compared with what lies there.
 
-FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    FOLDER/plotly.min.js
+FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    page/*, which the page loads
 
 Tables and the page are the same bytes for the same records, and the figures look the same; the bytes of a PNG depend on
 a compression library, so it is never compared.
@@ -8,6 +8,7 @@ a compression library, so it is never compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from harness.report.alike import alike
 from harness.report.figures import gather
 from harness.report.figures.gather import Drawn
 from harness.report.formats import csv, latex, markdown
-from harness.report.page import overview
+from harness.report.page import overview, scripts
 from harness.report.read.described import header_lines, shown
 from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
@@ -37,7 +38,9 @@ from harness.tuned import kept
 
 KINDS = (".md", ".csv", ".tex")
 PICTURES = (".svg", ".png")
-SHARED = ROOT / "results" / "reference"  # results that lie together share one script, which is larger than all of them
+SHARED = ROOT / "results"  # all that lies below it shares one copy of what its pages load
+SCRIPTS = "page"  # the folder of that copy
+OLD = ("plotly.min.js",)  # what pages of earlier versions loaded
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Made:
 
     tables: Mapping[str, bytes]
     figures: Mapping[str, bytes]
-    page: Mapping[str, bytes]  # with its script
+    page: Mapping[str, bytes]  # with what it loads
     absent: tuple[str, ...]
 
     @property
@@ -66,15 +69,22 @@ class Made:
 def make(folder: Path, groups: Sequence[Group]) -> Made:
     """Tables, figures and the page of the records."""
     made, drawn = texts(folder, groups), gather.draw(groups)
-    script = f"../{overview.SCRIPT}" if folder.resolve().parent == SHARED else overview.SCRIPT
-    command = f"python -m harness.report {shown(folder)}"
-    html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), script, rows_for)
+    at, command = scripts_at(folder), f"python -m harness.report {shown(folder)}"
+    retrieved = (folder / overview.RETRIEVED).is_file()
+    html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), at, rows_for, retrieved)
+    loaded = scripts.files(overview.has_chart(groups))
     return Made(
         tables={f"tables/{name}": text.encode() for name, text in made.items()},
         figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},
-        page={"index.html": html.encode()} | ({script: overview.script()} if overview.has_chart(groups) else {}),
+        page={"index.html": html.encode()} | {f"{at}/{name}": data for name, data in loaded.items()},
         absent=drawn.absent,
     )
+
+
+def scripts_at(folder: Path) -> str:
+    """The folder of what the page of a results folder loads, from that folder: shared by all that lie together."""
+    home = folder.resolve()
+    return Path(os.path.relpath(SHARED / SCRIPTS, home)).as_posix() if home.is_relative_to(SHARED) else SCRIPTS
 
 
 def _pictures(drawn: Drawn) -> dict[str, bytes]:
@@ -155,7 +165,7 @@ def _of_tuning(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
 def write(folder: Path, groups: Sequence[Group]) -> Made:
     """Makes all of it anew, without what no longer belongs there.  Raises OSError."""
     made = make(folder, groups)
-    remove_leftovers(folder, folder / "tables", folder / "figures", SHARED)
+    remove_leftovers(folder, folder / "tables", folder / "figures", folder / scripts_at(folder))
     for name, data in made.all.items():
         write_atomically(folder / name, lambda file, data=data: file.write(data))
     for name in _stored(folder) - made.all.keys():
@@ -195,4 +205,5 @@ def _stored(folder: Path) -> set[str]:
         for path in (folder / place).glob("[!.]*")
         if path.suffix in kinds
     }
-    return found | {name for name in ("index.html", overview.SCRIPT) if (folder / name).is_file()}
+    own = [*OLD, "index.html", *(f"{SCRIPTS}/{path.name}" for path in (folder / SCRIPTS).glob("[!.]*"))]
+    return found | {name for name in own if (folder / name).is_file()}

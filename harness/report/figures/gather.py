@@ -96,7 +96,7 @@ def points(group: Group) -> list[Point]:
         ms = _query_ms(row)
         if row.runs and ms and not row.is_scale and not timing_conflict(group.rows):
             rsums = list(row.rsums.values())
-            found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums)))
+            found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums), row.is_ensemble))
     return found
 
 

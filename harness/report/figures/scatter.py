@@ -23,11 +23,13 @@ class Point:
     ms: float  # per query, more than 0
     rsum: float
     interval: tuple[float, float] | None = None  # of rsum, None where it is not known
+    ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
-    kept = [point for point in points if not any(_beats(other, point) for other in points)]
+    """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
+    single = [point for point in points if not point.ensemble]
+    kept = [point for point in single if not any(_beats(other, point) for other in single)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 
 
@@ -68,17 +70,24 @@ def accuracy_time(points: Sequence[Point], chance: float | None, title: str, cap
     drawn = [family for family in LOOKS if any(p.family == family for p in points)]
     others = sorted({p.family for p in points} - set(LOOKS))
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
+    if any(point.ensemble for point in points):
+        entries.append(_hollow_entry())
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, handletextpad=0.4)
     in_front = [point in best for point in points]
     label_points(axes, [p.ms for p in points], [p.rsum for p in points], [p.name for p in points], in_front)
     return figure
 
 
+def _hollow_entry() -> Line2D:
+    """What a hollow mark is, for the legend."""
+    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="hollow: two models")
+
+
 def _draw(axes, point: Point) -> None:
     style = look(point.family)
     if point.interval:
         axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
-    hollow = point.name.endswith("*")  # several models together
+    hollow = point.ensemble
     axes.plot(
         point.ms,
         point.rsum,

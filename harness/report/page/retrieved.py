@@ -22,13 +22,13 @@ from harness.record import Ranks, RecordError, Store, write_atomically
 from harness.report.page import queries
 from harness.report.page.album import Album, Drawn, Empty, Stored, file_names
 from harness.report.page.concept_cards import Frame, concept_cards
+from harness.report.page.overview import RETRIEVED
 from harness.report.read.described import header_lines
 from harness.report.read.groups import Group, Row, collect
 from harness.report.read.runs import Run
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
 
-NAME = "retrieved.html"
 SHOWN = 5  # answers of a query
 COUNTS = {"t2i": 6, "i2t": 4}  # queries of a section
 WORDS = {"t2i": "captions that look for their picture", "i2t": "pictures that look for their captions"}
@@ -80,8 +80,8 @@ def write(folder: Path, pair: str, sources_: Sources, chosen: str = "") -> Path:
         "pictures": frame,
     }
     html = _environment().get_template("retrieved.html.j2").render(page)
-    write_atomically(folder / NAME, lambda file: file.write(html.encode()))
-    return folder / NAME
+    write_atomically(folder / RETRIEVED, lambda file: file.write(html.encode()))
+    return folder / RETRIEVED
 
 
 def find(groups: Sequence[Group], pair: str) -> tuple[Group, tuple[Method, Method], str]:

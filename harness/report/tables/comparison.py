@@ -296,6 +296,7 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         notes=tuple(notes),
         marks=_marks(group.rows, columns, estimates),
         names=len(names),
+        better={column.title: column.better for column in columns if column.better},
     )
 
 

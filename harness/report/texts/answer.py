@@ -9,7 +9,9 @@ import pandas as pd
 from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals, markdown
 from harness.report.read.rows import Row
-from harness.report.texts.facts import GALLERY, WORDS, Facts, listed, mean_rsum, query_ms, shown_ms
+from harness.report.read.waiting import GALLERY, query_ms, shown_ms
+from harness.report.tables.headline import mean_rsum
+from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
 
 

@@ -18,17 +18,18 @@ import numpy as np
 from harness import ROOT
 from harness.measure import estimates
 from harness.measure.estimates import Estimate
-from harness.measure.intervals import Interval, mean_sd
+from harness.measure.intervals import Interval
 from harness.measure.verdicts import Word, corrected, detectable, word
-from harness.record import CostRecord, RecordError
-from harness.report.formats import decimals, interval, signed, significant, whole
+from harness.record import RecordError
+from harness.report.formats import decimals, interval, signed, significant
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
+from harness.report.read.waiting import GALLERY, query_ms, shown_ms
 from harness.report.tables import ablations, reranking
 from harness.report.tables.claims import is_host
+from harness.report.tables.headline import mean_rsum
 
 NORMAL = 1.96  # standard errors to either end of a 95% interval
-GALLERY = 1_000  # images, where a text names no size
 T = TypeVar("T")
 WORDS = {
     "better": "better",
@@ -217,26 +218,6 @@ class Facts:
             return json.loads(path.read_text(encoding="utf-8"))["trials"]
         except (OSError, ValueError, KeyError) as error:
             raise RecordError(f"{path.name} cannot be read: {error}") from None
-
-
-def mean_rsum(row: Row) -> float:
-    return mean_sd(list(row.rsums.values()))[0]
-
-
-def query_ms(cost: CostRecord | None, items: int = GALLERY) -> tuple[float, bool] | None:
-    """Median ms of one caption, encoded and searched among `items` images, and whether it was measured; None where
-    there is no such figure."""
-    entry = next((g for g in cost.galleries if g["items"] == items), None) if cost else None
-    if cost is None or entry is None or not cost.query_encode_ms:
-        return None
-    return float(np.median(cost.query_encode_ms)) + entry["p50_ms"], entry["measured"]
-
-
-def shown_ms(found: tuple[float, bool]) -> str:
-    """Two figures, `0.91`, `1,200`; ≈ before what was not measured."""
-    ms, measured = found
-    rounded = float(f"{ms:.2g}")
-    return ("" if measured else "≈") + (whole(rounded) if rounded >= 100 else significant(ms, 2))
 
 
 def listed(names: Sequence[str]) -> str:

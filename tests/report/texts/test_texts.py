@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from harness import ROOT
 from harness.record import RecordError
+from harness.report.read.waiting import query_ms, shown_ms
+from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
-from harness.report.texts import answer, facts
-from harness.report.texts.facts import Facts, listed, query_ms, shown_ms
+from harness.report.texts import answer
+from harness.report.texts.facts import Facts, listed
 
 FOLDER = "full-scenes"
 
@@ -60,7 +62,7 @@ def test_a_changed_record_changes_the_texts(copied):
     after = Facts(copied)
     assert before != "600" == after.rsum(FOLDER, "vsepp+selfalign")
     assert after.gain(FOLDER, "vsepp").word == "better"
-    gain = 600 - facts.mean_rsum(after.row(FOLDER, "vsepp"))
+    gain = 600 - mean_rsum(after.row(FOLDER, "vsepp"))
     assert f"`vsepp` {gain:+.1f} [" in answer.added(after, FOLDER)
     assert answer.best(after, FOLDER).splitlines()[2].startswith("| vsepp+selfalign")
 
@@ -84,7 +86,7 @@ def test_the_table_is_best_first_each_method_once(stored):
     assert [line[1] for line in lines].count("interactive") == 5 == [line[1] for line in lines].count("independent")
     methods = [line[0].partition(":")[0] for line in lines]
     assert len(set(methods)) == len(methods)
-    best = max(stored.rows(FOLDER), key=facts.mean_rsum)
+    best = max(stored.rows(FOLDER), key=mean_rsum)
     assert lines[0][0] == best.name
 
 
