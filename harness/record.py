@@ -164,7 +164,9 @@ class CostRecord(_Stored):
     parameters: int | None = None  # trained ones
     flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
     peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
-    query_encode_ms: list[float] = field(default_factory=list)  # one caption alone, of records without `stages_ms`
+    query_encode_ms: list[float] = field(
+        default_factory=list
+    )  # one caption alone: among galleries that are none of `galleries`
     galleries: list[Gallery] = field(default_factory=list)
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA

@@ -186,6 +186,7 @@ class _Bench:
             parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             flops=self.flops(),
             peak_memory_mib=self.peak_memory_mib,
+            query_encode_ms=searcher.probed_encode_ms,
             galleries=cast(list[Gallery], searcher.rows()),
             law=searcher.law(),
         )

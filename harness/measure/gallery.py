@@ -142,6 +142,12 @@ class Searcher:
     def _encode_ms(self) -> float:
         return float(np.median([ms for samples in self.samples_ms.values() for ms in samples["encode"]]))
 
+    @property
+    def probed_encode_ms(self) -> list[float]:
+        """Samples of encoding that no entry of `rows` has."""
+        reported = sizes(len(self.images))
+        return [ms for size in PROBES if size not in reported for ms in self.samples_ms[size]["encode"]]
+
     def searched_ms(self, size: int) -> list[float]:
         """Of every query what it took once its caption was encoded."""
         samples = self.samples_ms[size]

@@ -9,16 +9,21 @@ from typing import Any
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
 from harness.report.formats import decimals, significant, steady
+from harness.report.read.times import TimeAxis
 
 
-def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None) -> dict[str, Any]:
-    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value."""
+def chart(
+    points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None, axis: TimeAxis
+) -> dict[str, Any]:
+    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value.  axis: which time."""
     one = decimals(1)
     families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
     data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front")]
     for family in families:
         members = [point for point in points if point.family == family]
-        data += [_mark(point, told.get(point.name, {}), first=not place) for place, point in enumerate(members)]
+        data += [
+            _mark(point, told.get(point.name, {}), axis.name, first=not place) for place, point in enumerate(members)
+        ]
     layout = {
         "margin": {"l": 55, "r": 15, "t": 10, "b": 50},
         "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12, "color": "#222222"},
@@ -29,7 +34,7 @@ def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "xaxis": {
             "type": "log",
-            "title": {"text": "score + rank, ms per query (log scale)"},
+            "title": {"text": axis.label},
             "gridcolor": "#ebebeb",
             "dtick": 1,
         },
@@ -61,11 +66,11 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
     }
 
 
-def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
+def _mark(point: Point, told: Mapping[str, str], time: str, first: bool) -> dict[str, Any]:
     style = look(point.family)
     lines = [f"<b>{escape(point.name)}</b>", escape(point.family)]
     lines += [f"{escape(label)}: {escape(value)}" for label, value in told.items()]
-    lines.append(f"score+rank: {significant(point.ms)} ms/query")
+    lines.append(f"{time}: {significant(point.ms)} ms/query")
     mark: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",

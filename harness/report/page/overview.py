@@ -21,7 +21,8 @@ from harness.report.read.described import data_line, described, settings_line
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
-from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance, timing_conflict
+from harness.report.read.times import time_axis, timing_conflict, without_time
+from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = "plotly.min.js"
@@ -106,7 +107,9 @@ def _section(
         "id": f"data{number}",
         "name": f"{group.data['name']}, {group.data['ranked']}" + (f", {told}" if told else ""),
         "about": f"{data_line(group)} {settings_line(group)}",
-        "chart": chart(points, {p.name: _told(p, numbers[p.name]) for p in points}, gather.chance(group))
+        "chart": chart(
+            points, {p.name: _told(p, numbers[p.name]) for p in points}, gather.chance(group), time_axis(group.rows)
+        )
         if points
         else None,
         "chart_words": _chart_words(group, {p.name for p in points}),
@@ -136,7 +139,8 @@ def _chart_words(group: Group, drawn: set[str]) -> str:
         return "No chart: no method has both ranks and times."
     missing = [row.name for row in group.rows if row.name not in drawn and not row.is_floor]
     bars = "Bars: 95% interval of the mean over seeds, where there are several."
-    return f"{bars} Not drawn, without ranks or times: {', '.join(missing)}." if missing else bars
+    lost = f"Not drawn, without ranks or times: {', '.join(missing)}." if missing else ""
+    return " ".join(part for part in (bars, lost, without_time(group.rows)) if part)
 
 
 def _table(

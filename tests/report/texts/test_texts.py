@@ -12,7 +12,8 @@ from harness import ROOT
 from harness.record import RecordError
 from harness.report.texts import __main__ as door
 from harness.report.texts import answer, facts
-from harness.report.texts.facts import Facts, listed, query_ms, shown_ms
+from harness.report.read.times import QueryTime
+from harness.report.texts.facts import Facts, listed, shown_ms
 
 FOLDER = "full-scenes"
 
@@ -154,9 +155,5 @@ def test_words():
         "a and b",
         "a, b and c",
     ]
-    assert [shown_ms((ms, known)) for ms, known in ((0.912, True), (99.6, True), (1234, False))] == [
-        "0.91",
-        "100",
-        "≈1,200",
-    ]
-    assert query_ms(None) is None
+    times = [QueryTime(ms, ms, ms, known, {}, True) for ms, known in ((0.912, True), (99.6, True), (1234, False))]
+    assert [shown_ms(time) for time in times] == ["0.91", "100", "≈1,200"]
