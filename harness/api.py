@@ -182,8 +182,9 @@ def search(gallery: ArrayLike, queries: ArrayLike, k: int = 10) -> tuple[np.ndar
 def load(folder: Path | str) -> pd.DataFrame:
     """A results folder, a line for each run: label, family, seed, data, status, recalls in percent, times, key.
 
-    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item of the timing phase; NaN where nothing
-    was measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
+    end_to_end_ms is the median of one caption alone, read, encoded, scored against the gallery and ranked;
+    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item in batches; NaN where nothing was
+    measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
 
     Raises RecordError, a ValueError, where the folder holds no records or one that cannot be trusted.
     """
@@ -195,7 +196,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def _line(run: Run) -> dict[str, Any]:
-    from harness.report.tables.comparison import QUERY_STAGES, stage_ms
+    from harness.report.read.times import BATCHED, query_time, stage_ms
 
     job, record = run.job, run.record
     return {
@@ -208,7 +209,8 @@ def _line(run: Run) -> dict[str, Any]:
         **({} if run.problem else run.accuracy),
         "parameters": record.parameters,
         "train_s": record.seconds.get("train"),
-        "score_rank_ms": stage_ms(run.cost, QUERY_STAGES, "queries"),
+        "end_to_end_ms": time.ms if (time := query_time(run.cost)) else None,
+        "score_rank_ms": stage_ms(run.cost, BATCHED, "queries"),
         "encode_image_ms": stage_ms(run.cost, ("encode_images",), "images"),
         "encode_caption_ms": stage_ms(run.cost, ("encode_texts",), "captions"),
         "index_bytes_per_image": None if run.cost is None else run.cost.index_bytes_per_image,

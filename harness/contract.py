@@ -301,6 +301,22 @@ def check_an_index_keeps_all_that_scores_need(label: str) -> str:
     return ""
 
 
+def check_images_made_ready_score_alike(label: str) -> str:
+    """What `prepared` computes of images ahead of a query is what `similarity` would compute, and is not made twice."""
+    model, _ = stepped(label, seed=0)
+    with torch.inference_mode():
+        images, texts = (model.indexed(side) for side in encodings(model.eval(), pairs(label)))
+        ready = model.prepared(images)
+        again = model.prepared(ready)
+        found = torch.cat([model.similarity(ready.select(rows), texts) for rows in (slice(0, 2), slice(2, 5))])
+        near(found, model.similarity(images, texts), "images made ready by `prepared` have other scores", 1e-6)
+    same = ready.tensors().keys() == again.tensors().keys() and all(
+        one is other for one, other in zip(ready.tensors().values(), again.tensors().values(), strict=True)
+    )
+    demand(same, "`prepared` computes anew what it is given: let it return images that are ready as they are")
+    return ""
+
+
 def check_captions_of_one_length_may_lose_their_padding(label: str) -> str:
     """As the evaluator encodes them: in groups of equal length, which are joined for independent methods."""
     if "tokens" not in needs(label):
@@ -465,6 +481,7 @@ CHECKS: tuple[Check, ...] = (  # without a model the others have nothing to look
     check_order_and_company_change_no_score,
     check_blocks_equal_the_whole,
     check_an_index_keeps_all_that_scores_need,
+    check_images_made_ready_score_alike,
     check_captions_of_one_length_may_lose_their_padding,
     check_weights_survive_a_checkpoint,
     check_eight_pairs_are_learnt_by_heart,

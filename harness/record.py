@@ -145,17 +145,19 @@ class Record(_Stored):
 
 
 class Gallery(TypedDict):
-    """One text query, its caption encoded already, against so many images."""
+    """One text query against so many images."""
 
     items: int
-    p50_ms: float
+    p50_ms: float  # of scoring and ranking: the caption is encoded already
     p95_ms: float
     p99_ms: float
     measured: bool  # else from the law, and why in `note`
     note: str
     limit_ms: float | None  # reading the embeddings once
     bytes: NotRequired[float | None]
-    samples_ms: NotRequired[list[float]]
+    stages_ms: NotRequired[Mapping[str, list[float]]]  # encode, search, rank -> of every query, in the same order
+    build_samples_s: NotRequired[list[float]]  # what depends on the gallery alone, made ready
+    samples_ms: NotRequired[list[float]]  # search and rank, of records from before their caption was encoded as well
     limit_samples_ms: NotRequired[list[float]]
 
 
@@ -175,7 +177,9 @@ class CostRecord(_Stored):
     parameters: int | None = None  # trained ones
     flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
     peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
-    query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
+    query_encode_ms: list[float] = field(
+        default_factory=list
+    )  # one caption alone: among galleries that are none of `galleries`
     galleries: list[Gallery] = field(default_factory=list)
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA

@@ -11,7 +11,17 @@ import torch
 
 from harness.data import sources
 from harness.data.split import DataError, Images, Split
-from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, picked, tokens
+from harness.data.vocabulary import (
+    PAD,
+    SPECIALS,
+    UNKNOWN_AT_MOST,
+    Tokenizer,
+    Tokens,
+    Vocabulary,
+    picked,
+    shortened,
+    tokens,
+)
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
 from harness.spec.methods import FITS, USUAL
@@ -23,6 +33,20 @@ class Side:
 
     split: Split
     tokens: Tokens
+    tokenizer: Tokenizer | None = None  # which made the tokens; None where they came as numbers
+
+    def query(self, caption: int, needs: Collection[str] = USUAL) -> TextBatch:
+        """One caption alone, as long as it is: as typed, where a tokenizer reads it, else from its numbers."""
+        if self.tokenizer is None:
+            return text_batch(self.tokens, slice(caption, caption + 1), needs)
+        typed = self.split.captions[caption]
+        numbers = shortened(self.tokenizer.encode(typed), self.tokens.most) or [PAD]
+        return TextBatch(
+            tokens=torch.tensor([numbers]),
+            mask=torch.ones(1, len(numbers), dtype=torch.bool),
+            ids=(self.tokens.names[caption],) if self.tokens.names else None,
+            strings=(typed,) if "strings" in needs else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,8 +105,9 @@ def _drawn(side: Side, settings: Settings) -> Side:
     keep = np.zeros(images, bool)
     keep[order[: max(1, round(settings.train_share * images))]] = True
     of_captions = keep[side.split.caption_to_image]
+    kept = side.tokens.some(of_captions)
     split = side.split.some(keep)
-    return Side(split, replace(side.tokens.some(of_captions), fits=_once(split.fits)))
+    return replace(side, split=split, tokens=replace(kept, fits=_once(split.fits)))
 
 
 @lru_cache(maxsize=1)
@@ -111,7 +136,7 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
 def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
     """With its captions as numbers."""
     found = tokens(split.captions, tokenizer, max_words)
-    return Side(split, replace(found, names=split.caption_ids, fits=_once(split.fits)))
+    return Side(split, replace(found, names=split.caption_ids, fits=_once(split.fits)), tokenizer)
 
 
 def _once(fits: Mapping[str, Callable[[], np.ndarray]]) -> dict[str, Callable[[], np.ndarray]]:

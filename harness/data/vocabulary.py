@@ -137,9 +137,14 @@ def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tok
     unknown = sum(number == tokenizer.unknown for ids in encoded for number in ids)
     share = unknown / max(1, sum(len(ids) - 2 for ids in encoded))
     cut = sum(len(ids) > most for ids in encoded)
-    encoded = [ids if len(ids) <= most else [*ids[: most - 1], ids[-1]] for ids in encoded]
+    encoded = [shortened(ids, most) for ids in encoded]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
     return Tokens(table, lengths, cut, most, share, tuple(captions))
+
+
+def shortened(ids: list[int], most: int) -> list[int]:
+    """At most so many tokens of a caption, the last of which stays."""
+    return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]

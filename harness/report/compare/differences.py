@@ -21,7 +21,8 @@ from harness.report.read.described import described
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row
-from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms
+from harness.report.read.times import BATCHED, stage_ms
+from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import Settings
 
 OWN = ("provenance.finished", "provenance.members")  # times of day: never alike, and of no matter
@@ -126,7 +127,7 @@ def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
     flats = [flatten({"machine": row.cost.machine, "sizes": row.cost.sizes}) for row in (a, b) if row.cost is not None]
     if told_by := differing(flats):
         return None, "; ".join(f"{name} {_shown(flats[0].get(name))}, {_shown(flats[1].get(name))}" for name in told_by)
-    own, base = (stage_ms(row.cost, QUERY_STAGES, "queries") for row in (b, a))
+    own, base = (stage_ms(row.cost, BATCHED, "queries") for row in (b, a))
     return (own / base if own and base else None), ""
 
 

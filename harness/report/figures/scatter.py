@@ -37,8 +37,10 @@ def _beats(other: Point, point: Point) -> bool:
     return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
 
 
-def accuracy_time(points: Sequence[Point], chance: float | None, title: str, caption: str) -> Figure:
-    """Raises ValueError where there is no point."""
+def accuracy_time(
+    points: Sequence[Point], chance: float | None, title: str, caption: str, axis: str = "ms per query (log scale)"
+) -> Figure:
+    """axis: which time that is.  Raises ValueError where there is no point."""
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
@@ -54,7 +56,7 @@ def accuracy_time(points: Sequence[Point], chance: float | None, title: str, cap
     axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low or 1))
     _time_axis(axes, [p.ms for p in points], text_inches(figure, [p.name for p in points], 8) / 6.4)
     axes.set_ylabel("Rsum (sum of six recalls, %)")
-    axes.set_xlabel("score + rank, ms per query (log scale)")
+    axes.set_xlabel(axis)
     axes.plot(
         [p.ms for p in best],
         [p.rsum for p in best],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.read.waiting import GALLERY, shown_ms
+from harness.report.read.times import GALLERY, shown_ms
 from harness.report.tables.headline import Choice, Headline, shown_rsum
 
 LEVEL_SHOWN = 3  # rows named as not told apart from the best one
@@ -27,7 +27,7 @@ def answer(found: Headline) -> dict[str, Any]:
             for word, said in SAID.items()
             if (hosts := [(pair.other.name, pair.shown) for pair in found.added if pair.word == word])
         ],
-        "rising": f"{ended} of {trained} training runs end at their best dev epoch: longer training may change the order."
+        "rising": f"{ended} of {trained} training runs end at their best dev epoch: longer ones may change the order."
         if ended
         else "",
     }
@@ -39,7 +39,7 @@ def _choice(choice: Choice) -> dict[str, str]:
         "name": choice.row.name,
         "family": choice.row.family,
         "rsum": shown_rsum(choice.row),
-        "ms": shown_ms(choice.ms),
+        "ms": shown_ms(choice.time),
         "sure": _sure(choice),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
 from harness.report.formats import decimals, significant, steady
+from harness.report.read.times import TimeAxis
 
 
 def chart(
@@ -16,16 +17,20 @@ def chart(
     told: Mapping[str, Mapping[str, str]],
     chance: float | None,
     rows: Mapping[str, Mapping[str, Any]],
+    axis: TimeAxis,
 ) -> dict[str, Any]:
     """{data, layout}.  told: name of a point -> what its hover says besides, label -> value; rows: name -> what the
-    page filters by.  Colours of text, grid and ground are the page's, which has a light and a dark scheme."""
+    page filters by; axis: which time.  Colours of text, grid and ground are the page's, which has a light and a dark
+    scheme."""
     one = decimals(1)
     families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
     data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front of single models")]
     for family in families:
-        members = sorted((p for p in points if p.family == family), key=lambda p: p.ensemble)  # the legend shows the first
+        members = sorted(
+            (p for p in points if p.family == family), key=lambda p: p.ensemble
+        )  # the legend shows the first
         data += [
-            _mark(point, told.get(point.name, {}), rows[point.name], first=not place)
+            _mark(point, told.get(point.name, {}), rows[point.name], axis.name, first=not place)
             for place, point in enumerate(members)
         ]
     layout = {
@@ -38,7 +43,7 @@ def chart(
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "xaxis": {
             "type": "log",
-            "title": {"text": "score + rank, ms per query (log scale)"},
+            "title": {"text": axis.label},
             "dtick": 1,
         },
         "yaxis": {"title": {"text": "Rsum"}, "rangemode": "tozero"},
@@ -69,11 +74,11 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
     }
 
 
-def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], first: bool) -> dict[str, Any]:
+def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: str, first: bool) -> dict[str, Any]:
     style = look(point.family)
     lines = [f"<b>{escape(point.name)}</b>", escape(point.family)]
     lines += [f"{escape(label)}: {escape(value)}" for label, value in told.items()]
-    lines.append(f"score+rank: {significant(point.ms)} ms/query")
+    lines.append(f"{time}: {significant(point.ms)} ms/query")
     mark: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",

@@ -22,7 +22,8 @@ from harness.report.page.table import Published, Table, state_of, table
 from harness.report.read.described import data_line, described, settings_line
 from harness.report.read.groups import Group
 from harness.report.read.runs import Run
-from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance, timing_conflict
+from harness.report.read.times import time_axis, timing_conflict, without_time
+from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance
 from harness.report.tables.headline import headline
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -150,7 +151,8 @@ def _chart(group: Group, sheet: Sheet, found: Table) -> dict[str, Any] | None:
         return None
     numbers = {str(cells["method"]): cells for cells in sheet.text.to_dict("records")}
     told = {point.name: _told(point, numbers[point.name]) for point in points}
-    return chart(points, told, gather.chance(group), {row["name"]: row for row in found.rows})
+    rows = {row["name"]: row for row in found.rows}
+    return chart(points, told, gather.chance(group), rows, time_axis(group.rows))
 
 
 def _told(point: Any, cells: Mapping[Any, Any]) -> dict[str, str]:
@@ -167,7 +169,8 @@ def _chart_words(group: Group) -> str:
         return "No chart: no method has both ranks and times."
     missing = [row.name for row in group.rows if row.name not in drawn and not row.is_scale]
     bars = "Bars: 95% interval of the mean over seeds, where there are several. Hollow: two models together."
-    return f"{bars} Not drawn, without ranks or times: {', '.join(missing)}." if missing else bars
+    lost = f"Not drawn, without ranks or times: {', '.join(missing)}." if missing else ""
+    return " ".join(part for part in (bars, lost, without_time(group.rows)) if part)
 
 
 def _left_out(run: Run) -> dict[str, str]:

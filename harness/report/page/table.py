@@ -13,7 +13,7 @@ from harness.report.formats import ABSENT, Sheet, significant, steady
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
-from harness.report.read.waiting import GALLERY, index_mib, query_ms, shown_ms
+from harness.report.read.times import GALLERY, QueryTime, index_mib, query_times, shown_ms
 from harness.report.tables.comparison import timing_conflict
 
 CLAIMED = {"rsum": "Rsum", "i2t_r1": "i2t R@1", "t2i_r1": "t2i R@1"}  # figure as published -> the column it is beside
@@ -58,6 +58,7 @@ def table(group: Group, sheet: Sheet, published: Published | None, sources: list
     states = _states(group)
     claims = {name: published(name) if published is not None else () for name in by_name}
     claimed = [f for f in CLAIMED if any(line.get(f) is not None for lines in claims.values() for line in lines)]
+    times = query_times(group.rows, GALLERY)
     own = () if timing_conflict(group.rows) else (TIME, INDEX)
     titles = [
         *(title for title in FIRST if title in sheet.columns or title in own),
@@ -93,7 +94,7 @@ def table(group: Group, sheet: Sheet, published: Published | None, sources: list
                 "state": state,
                 "words": said,
                 "cells": [
-                    *(_own(row, title) if title in own else _cell(sheet, place, title) for title in titles),
+                    *(_own(row, title, times) if title in own else _cell(sheet, place, title) for title in titles),
                     *(_claims(lines, figure, sources) for figure in claimed),
                 ],
             }
@@ -120,15 +121,14 @@ def _number(sheet: Sheet, place: int, title: str) -> float | None:
         return None
 
 
-def _own(row: Row | None, title: str) -> dict[str, Any]:
-    """A cell of a column that is the page's alone, of the one accessor of such figures."""
-    if row is None or row.cost is None:
-        return {"text": ABSENT, "sort": None, "look": ""}
-    if title == INDEX:
-        mib = index_mib(row.cost)
-        return {"text": ABSENT if mib is None else significant(mib), "sort": None if mib is None else steady(mib), "look": ""}
-    found = query_ms(row.cost)
-    return {"text": shown_ms(found) if found else ABSENT, "sort": steady(found[0]) if found else None, "look": ""}
+def _own(row: Row | None, title: str, times: Mapping[str, QueryTime]) -> dict[str, Any]:
+    """A cell of a column that is the page's alone.  times: of single queries, by the name of the row."""
+    text, sort = ABSENT, None
+    if row is not None and title == INDEX and (mib := index_mib(row.cost)) is not None:
+        text, sort = significant(mib), steady(mib)
+    if row is not None and title == TIME and row.name in times:
+        text, sort = shown_ms(times[row.name]), steady(times[row.name].ms)
+    return {"text": text, "sort": sort, "look": ""}
 
 
 def _claims(lines: Sequence[Mapping[str, Any]], figure: str, sources: list[str]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def timing_line(group: Group) -> str:
     cost = next((row.cost for row in group.rows if row.cost), None)
     if cost is None:
         return ""
-    machine, samples = cost.machine, max((len(s) for s in cost.samples_s.values()), default=0)
+    machine = cost.machine
     told = [
         str(machine["device"]) if machine.get("device") else "",
         str(machine.get("precision", "")),
@@ -81,7 +81,7 @@ def timing_line(group: Group) -> str:
     ]
     where = ", ".join(part for part in told if part)
     return (
-        f"Times are medians of {samples} samples ({where}); "
+        f"Times are medians ({where}); "
         f"a query is scored against {cost.sizes.get('gallery', ABSENT)} encoded images, then ranked."
     )
 

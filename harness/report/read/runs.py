@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import schema
 from harness.measure import metrics
-from harness.record import CostRecord, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Gallery, Ranks, Record, RecordError, Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
@@ -165,7 +165,40 @@ def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
         samples_s=samples,
         index_bytes_per_image=sum(c.index_bytes_per_image for c in found),
         index_bytes_per_caption=sum(c.index_bytes_per_caption for c in found),
+        query_encode_ms=[sum(turn) for turn in zip(*(c.query_encode_ms for c in found), strict=False)],
+        galleries=[
+            _together(entries)
+            for entries in zip(*(c.galleries for c in found), strict=False)
+            if len({entry["items"] for entry in entries}) == 1
+        ],
+        law={},
     )
+
+
+def _together(entries: Sequence[Gallery]) -> Gallery:
+    """One query of all members, query by query where each was timed: all encode and search, then their mean is ranked."""
+    first, stages = entries[0], [entry.get("stages_ms") for entry in entries]
+    found: Gallery = {
+        **first,
+        **{f"p{p}_ms": sum(entry[f"p{p}_ms"] for entry in entries) for p in (50, 95, 99)},  # type: ignore[typeddict-item]
+        "measured": all(entry["measured"] for entry in entries),
+        "note": "; ".join(dict.fromkeys(entry["note"] for entry in entries if entry["note"])),
+        "limit_ms": None,
+        "bytes": sum(entry.get("bytes") or 0 for entry in entries) or None,
+    }
+    if any(samples is None for samples in stages):
+        found.pop("stages_ms", None)
+        return found
+    known = [samples for samples in stages if samples is not None]
+    found["stages_ms"] = {
+        stage: list(first_ms)
+        if stage == "rank"
+        else [sum(query) for query in zip(*(samples[stage] for samples in known), strict=False)]
+        for stage, first_ms in known[0].items()
+    }
+    shortest = min(map(len, found["stages_ms"].values()), default=0)
+    found["stages_ms"] = {stage: samples[:shortest] for stage, samples in found["stages_ms"].items()}
+    return found
 
 
 def _cost_of_row(member: Run, runs: Sequence[Run]) -> CostRecord | None:

@@ -5,7 +5,7 @@ All hosts are tested together, and so are all SelfAlign rows beside one interact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,7 +15,8 @@ from harness.report.formats import ABSENT, Sheet, significant
 from harness.report.read.contrasts import DIFFERENCE, WORDS, Contrast, compared, detectable, untold
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
-from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms, timing_conflict
+from harness.report.read.times import query_times, search_times, timing_conflict, without_time
+from harness.report.tables.comparison import left_out_lines
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Claim:
 
     contrast: Contrast
     verdict: str
-    time_ratio: float | None  # score+rank per query, row over other
+    end_to_end: float | None  # time of a query from its caption on, row over other
+    search: float | None  # of search alone
 
     @property
     def row(self) -> Row:
@@ -37,7 +39,7 @@ class Claim:
 
 def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
-    timed = not timing_conflict(group.rows)
+    ends, alone = _ends(group), search_times(group.rows)
     found = [(contrast, _verdict(contrast, contrast.word, UNTUNED_HOST)) for contrast in against_hosts(group)]
     for other in (row for row in group.rows if row.family == "interactive"):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
@@ -45,7 +47,9 @@ def claims(group: Group) -> list[Claim]:
         found += [(one, _verdict(one, verdicts.reach(one.interval), UNTUNED_ROW)) for one in contrasts]
     place = {id(row): number for number, row in enumerate(group.rows)}
     return [
-        Claim(contrast, verdict, _time_ratio(contrast.row, contrast.other) if timed else None)
+        Claim(
+            contrast, verdict, _ratio(contrast.row, contrast.other, ends), _ratio(contrast.row, contrast.other, alone)
+        )
         for contrast, verdict in sorted(found, key=lambda pair: place[id(pair[0].row)])
     ]
 
@@ -78,9 +82,12 @@ def is_host(host: Row, row: Row) -> bool:
     return bare and host.model.label == row.model.host and host.model.options == row.model.options
 
 
-def _time_ratio(row: Row, other: Row) -> float | None:
-    own, base = (stage_ms(r.cost, QUERY_STAGES, "queries") for r in (row, other))
-    return own / base if own and base else None
+def _ends(group: Group) -> dict[str, float]:
+    return {name: time.ms for name, time in query_times(group.rows).items()}
+
+
+def _ratio(row: Row, other: Row, ms: Mapping[str, float]) -> float | None:
+    return ms[row.name] / ms[other.name] if row.name in ms and ms.get(other.name) else None
 
 
 PLAIN = {
@@ -100,8 +107,10 @@ REACHES = (
     "Untuned host or row: one of the two has not had the trials of suite tune, which would change the difference."
 )
 TIME = (
-    "Time per query: scoring and ranking, SelfAlign row over the other. Every verdict is for these data and settings."
+    "Times are those of the SelfAlign row over the other's: end to end, one caption read, encoded, scored and ranked "
+    "alone; search alone, without encoding it{batches}. Every verdict is for these data and settings."
 )
+BATCHES = " (in batches: no row has an end-to-end time)"
 
 
 def claims_sheet(group: Group) -> Sheet:
@@ -111,10 +120,11 @@ def claims_sheet(group: Group) -> Sheet:
     text = pd.DataFrame([_text(claim) for claim in found], columns=pd.Index(TEXT_COLUMNS), dtype=str)
     notes = [
         *plain_words(group, contrasts),
+        *time_words(found),
         detectable([(pair.other.name, pair) for pair in contrasts if is_host(pair.other, pair.row)]),
-        *([f"{DIFFERENCE} {WORDS}", REACHES, TIME] if found else []),
+        *([f"{DIFFERENCE} {WORDS}", REACHES, TIME.format(batches="" if _ends(group) else BATCHES)] if found else []),
         untold(contrasts),
-        timing_conflict(group.rows),
+        timing_conflict(group.rows) or without_time(group.rows),
         *left_out_lines(group),
     ]
     return Sheet("Does SelfAlign help?", text, flat, notes=tuple(note for note in notes if note), names=2)
@@ -139,18 +149,49 @@ def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
     return sentences
 
 
-TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict", "time per query")
-FLAT_COLUMNS = ("row", "against", "seeds", "rsum_difference", "low", "high", "p_above_zero", "verdict", "time_ratio")
+def time_words(found: Sequence[Claim]) -> list[str]:
+    """One sentence for each SelfAlign row: its time beside its host's and beside the fastest interactive row's."""
+    rows = {id(claim.row): claim.row for claim in found}.values()
+    sentences = []
+    for row in rows:
+        own = [claim for claim in found if claim.row is row]
+        host = next((claim for claim in own if is_host(claim.other, row)), None)
+        others = [claim for claim in own if claim is not host and (claim.end_to_end or claim.search)]
+        rival = max(others, key=lambda claim: claim.end_to_end or claim.search or 0.0, default=None)
+        told = []
+        if host is not None and host.search is not None:
+            told.append(
+                f"{_times(host.end_to_end)}the time of {host.other.name} ({_times(host.search)}in search alone)"
+            )
+        if rival is not None and rival.search is not None:
+            faster = rival.end_to_end and 1 / rival.end_to_end
+            told.append(
+                f"{_times(faster)}as fast as {rival.other.name}, the fastest interactive row "
+                f"({_times(1 / rival.search)}in search alone)"
+            )
+        if told:
+            sentences.append(f"A query of {row.name} end to end: {'; '.join(told)}.")
+    return sentences
+
+
+def _times(ratio: float | None) -> str:
+    return f"{ABSENT if ratio is None else f'{significant(ratio)}×'} "
+
+
+TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict")
+TEXT_COLUMNS += ("time end to end", "search alone")
+FLAT_COLUMNS = ("row", "against", "seeds", "rsum_difference", "low", "high", "p_above_zero", "verdict")
+FLAT_COLUMNS += ("end_to_end_ratio", "search_ratio")
 
 
 def _text(claim: Claim) -> tuple[str, ...]:
-    ratio = ABSENT if claim.time_ratio is None else f"{significant(claim.time_ratio)}×"
-    return (*_names(claim), claim.contrast.shown, claim.contrast.probability, claim.verdict, ratio)
+    ratios = ((ABSENT if ratio is None else f"{significant(ratio)}×") for ratio in (claim.end_to_end, claim.search))
+    return (*_names(claim), claim.contrast.shown, claim.contrast.probability, claim.verdict, *ratios)
 
 
 def _flat(claim: Claim) -> tuple[str, ...]:
-    ratio = ABSENT if claim.time_ratio is None else significant(claim.time_ratio)
-    return (*_names(claim), *claim.contrast.cells, claim.contrast.probability, claim.verdict, ratio)
+    ratios = (ABSENT if ratio is None else significant(ratio) for ratio in (claim.end_to_end, claim.search))
+    return (*_names(claim), *claim.contrast.cells, claim.contrast.probability, claim.verdict, *ratios)
 
 
 def _names(claim: Claim) -> tuple[str, str, str]:

@@ -11,9 +11,8 @@ from harness.report.formats import decimals
 from harness.report.read.contrasts import Contrast, compared
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
-from harness.report.read.waiting import query_ms
+from harness.report.read.times import GALLERY, QueryTime, query_times
 from harness.report.tables.claims import against_hosts
-from harness.report.tables.comparison import timing_conflict
 
 ROUNDING = 1e-9  # of a logarithm: 10 ms are within 10 ms
 
@@ -24,7 +23,7 @@ class Choice:
 
     budget_ms: float
     row: Row
-    ms: tuple[float, bool]  # of one caption, and whether it was measured
+    time: QueryTime  # of one caption
     level: tuple[Row, ...]  # others within the budget that its lead over is not sure of, best first
     unsure: bool  # whether it has one seed, so that nothing can be said of its lead
 
@@ -43,24 +42,25 @@ def headline(group: Group) -> Headline:
     added = tuple(found for found in against_hosts(group) if not found.row.is_ensemble and found.estimate)
     trained = [run.record for row in group.rows for run in row.runs if run.record.history]
     ended = sum(record.best_epoch == len(record.history) - 1 for record in trained)
-    return Headline(() if timing_conflict(group.rows) else choices(group.rows), added, (ended, len(trained)))
+    return Headline(choices(group.rows), added, (ended, len(trained)))
 
 
 def choices(rows: Sequence[Row]) -> tuple[Choice, ...]:
-    """The best row within each power of ten of milliseconds that some row needs; chance and ensembles aside."""
-    timed = [
-        (row, found)
-        for row in rows
-        if row.runs and not row.is_floor and not row.is_ensemble and (found := query_ms(row.cost))
-    ]
-    orders = [ceil(log10(ms) - ROUNDING) for _, (ms, _) in timed]
+    """The best row within each power of ten of milliseconds that some row needs; rows of the scale and ensembles aside."""
+    times = query_times(rows, GALLERY)
+    timed = [(row, times[row.name]) for row in rows if _ranked(row) and row.name in times]
+    orders = [ceil(log10(time.ms) - ROUNDING) for _, time in timed]
     found = []
     for order in range(min(orders, default=0), max(orders, default=-1) + 1):
-        within = [(row, ms) for (row, ms), own in zip(timed, orders, strict=True) if own <= order]
+        within = [pair for pair, own in zip(timed, orders, strict=True) if own <= order]
         within.sort(key=lambda pair: -mean_rsum(pair[0]))
-        (best, ms), others = within[0], [row for row, _ in within[1:]]
-        found.append(Choice(10.0**order, best, ms, _level(best, others), len(best.runs) < 2))
+        (best, time), others = within[0], [row for row, _ in within[1:]]
+        found.append(Choice(10.0**order, best, time, _level(best, others), len(best.runs) < 2))
     return tuple(found)
+
+
+def _ranked(row: Row) -> bool:
+    return bool(row.runs) and not row.is_scale and not row.is_ensemble
 
 
 def _level(best: Row, others: Sequence[Row]) -> tuple[Row, ...]:

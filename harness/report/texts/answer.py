@@ -9,7 +9,7 @@ import pandas as pd
 from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals, markdown
 from harness.report.read.rows import Row
-from harness.report.read.waiting import GALLERY, query_ms, shown_ms
+from harness.report.read.times import GALLERY, QueryTime, shown_ms
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
@@ -23,17 +23,17 @@ def best(facts: Facts, folder: str, each: int = 5) -> str:
         for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
             by_model.setdefault((row.model.method, row.model.selfalign is not None), row)
         chosen += list(by_model.values())[:each]
-    cells = [_cells(row) for row in sorted(chosen, key=mean_rsum, reverse=True)]
+    times = facts.times(folder, GALLERY)
+    cells = [_cells(row, times.get(row.name)) for row in sorted(chosen, key=mean_rsum, reverse=True)]
     table = pd.DataFrame(cells, dtype=str)
     return markdown(Sheet("", table, table, names=2)).partition("\n\n")[2]
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Row, time: QueryTime | None) -> dict[str, str]:
     def over_seeds(metric: str) -> str:
         mean, sd = mean_sd([run.accuracy[metric] for run in row.runs])
         return " ± ".join(decimals(1)(value) for value in (mean, sd) if value is not None)
 
-    time = query_ms(row.cost)
     return {
         "method": row.name,
         "family": row.family,
@@ -55,8 +55,8 @@ def leaders(facts: Facts, folder: str) -> str:
     """The best row of every order of magnitude of query time."""
     best_of: dict[int, Row] = {}
     for row in facts.rows(folder):
-        if (found := query_ms(row.cost)) is not None:
-            order = floor(log10(found[0]))
+        if (found := facts.times(folder, GALLERY).get(row.name)) is not None:
+            order = floor(log10(found.ms))
             best_of[order] = max(best_of.get(order, row), row, key=mean_rsum)
     told = [
         f"`{row.name}` ({facts.rsum(folder, row.name)} in {facts.query_ms(folder, row.name)} ms) "

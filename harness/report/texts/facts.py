@@ -24,7 +24,7 @@ from harness.record import RecordError
 from harness.report.formats import decimals, interval, signed, significant
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
-from harness.report.read.waiting import GALLERY, query_ms, shown_ms
+from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, reranking
 from harness.report.tables.claims import is_host
 from harness.report.tables.headline import mean_rsum
@@ -64,6 +64,10 @@ class Facts:
     def __init__(self, results: Path = ROOT / "results") -> None:
         self.results = results
         self.group: Callable[[str], Group] = cache(self._group)
+        # folder, images -> row -> one query end to end
+        self.times: Callable[[str, int], Mapping[str, QueryTime]] = cache(
+            lambda folder, items: query_times(self.group(folder).rows, items)
+        )
         self.gains: Callable[[str], tuple[Gain, ...]] = cache(self._gains)
         self._trials: Callable[[str], list[dict[str, Any]]] = cache(self._read_trials)
 
@@ -165,23 +169,23 @@ class Facts:
         """One caption, encoded and searched among so many images; ≈ where that was extrapolated."""
         return shown_ms(self.query(folder, self.row(folder, name), items))
 
-    def query(self, folder: str, row: Row, items: int = GALLERY) -> tuple[float, bool]:
-        """Milliseconds, and whether they were measured."""
-        found = query_ms(row.cost, items)
+    def query(self, folder: str, row: Row, items: int = GALLERY) -> QueryTime:
+        found = self.times(folder, items).get(row.name)
         if found is None:
             raise RecordError(f"{folder}: no single query of {row.name} among {items} images was timed")
         return found
 
     def query_span(self, folder: str, rows: Sequence[Row], items: int = GALLERY) -> str:
         """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over."""
-        times = [found for row in rows if (found := query_ms(row.cost, items))]
+        known = self.times(folder, items)
+        times = sorted((known[row.name] for row in rows if row.name in known), key=lambda time: time.ms)
         if not times:
             raise RecordError(f"{folder}: none of these rows was timed")
-        return f"{shown_ms(min(times))} to {shown_ms(max(times))}"
+        return f"{shown_ms(times[0])} to {shown_ms(times[-1])}"
 
     def unmeasured(self, folder: str, other: str) -> str:
         """Rows of another folder of which this one has no time, `a and b`."""
-        timed = {row.name for row in self.rows(folder) if query_ms(row.cost)}
+        timed = self.times(folder, GALLERY)
         return listed([row.name for row in self.rows(other) if row.name not in timed])
 
     def rerank(self, folder: str, retriever: str, reranker: str, k: int) -> tuple[str, str]:

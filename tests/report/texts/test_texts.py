@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness import ROOT
 from harness.record import RecordError
-from harness.report.read.waiting import query_ms, shown_ms
+from harness.report.read.times import QueryTime, shown_ms
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
 from harness.report.texts import answer
@@ -156,9 +156,5 @@ def test_words():
         "a and b",
         "a, b and c",
     ]
-    assert [shown_ms((ms, known)) for ms, known in ((0.912, True), (99.6, True), (1234, False))] == [
-        "0.91",
-        "100",
-        "≈1,200",
-    ]
-    assert query_ms(None) is None
+    times = [QueryTime(ms, ms, ms, known, {}, True) for ms, known in ((0.912, True), (99.6, True), (1234, False))]
+    assert [shown_ms(time) for time in times] == ["0.91", "100", "≈1,200"]
