@@ -12,7 +12,8 @@ from harness.protocol import ImageBatch
 from harness.spec import registry
 from tests.places import PLACES
 
-LABELS = registry.labels()
+TAUGHT = tuple(f"{host}+{name}" for name in registry.modules() if name != "selfalign" for host in ("vsepp", "camera"))
+LABELS = (*registry.labels(), *TAUGHT, "vsrn+selfalign+a-sdm+distilled+efa")
 every_method = pytest.mark.parametrize("label", LABELS)
 
 

@@ -104,7 +104,7 @@ def _name(run: Run, models: Sequence[Run]) -> str:
     same = [other for other in models if other.job.model.label == label]
     flats = {id(other): flatten(asdict(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]
-    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
+    usual = flatten(asdict(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
     names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
     told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
