@@ -31,7 +31,7 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, methods, needs, plugins, suites, taken
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
@@ -54,10 +54,11 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             _list(once.parameters)
             return
         asked = _asked(what, how, where)
+        store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
+        asked = taken.all_resolved(asked, store)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
-        store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
         place = _place(where, len(jobs))

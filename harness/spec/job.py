@@ -65,6 +65,9 @@ class Model:
     origin: str = field(default="", metadata=ADDED)
     # what else is put on the host, by its name in the label -> its options
     modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata=ADDED)
+    # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
+    # seeds are of one model, though each takes those of its own
+    taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return _written(self)

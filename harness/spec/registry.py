@@ -6,7 +6,7 @@ in whatever order they were written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.spec.job import Model, SpecError
@@ -119,6 +119,17 @@ def _resolved(method: Method, changes: Options) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if name not in method.added or value != defaults[name]}
 
 
+def _check_rows(method: Method, options: Options) -> None:
+    """An option that names another row must name one.  Raises SpecError."""
+    for name, apart in method.rows.items():
+        if options[name] in apart:
+            continue
+        try:
+            parse(options[name].partition("@")[0])
+        except SpecError as error:
+            raise SpecError(f"{method.name}.{name} is {', '.join(apart)} or a row: {error}") from None
+
+
 def model(
     label: str,
     options: Options | None = None,
@@ -135,16 +146,29 @@ def model(
         if changes and name not in names:
             raise SpecError(f"{label} has no {called(name)} module to set {', '.join(changes)} on; use {label}+{name}")
     resolved = {name: _resolved(modules()[name], told.get(name, {})) for name in names}
-    changes = {**method.variants[variant], **(options or {})}
+    own = _resolved(method, {**method.variants[variant], **(options or {})})
+    for where, given in ((method, own), *((modules()[name], chosen) for name, chosen in resolved.items())):
+        _check_rows(where, given)
     return Model(
         method=method.name,
         variant=variant,
-        options=_resolved(method, changes),
+        options=own,
         selfalign=resolved.pop(SELFALIGN, None),
         recipes={method.name: method.recipe} | {name: modules()[name].recipe for name in names},
         origin=method.origin,
         modules=resolved,
     )
+
+
+def parts(model: Model) -> Iterator[tuple[str, Method, Options]]:
+    """The method, then SelfAlign and the modules on it: section of its options, what its file says, its options.
+
+    Those that are gone, and ensembles, have none.
+    """
+    if model.method in methods():
+        yield "model", methods()[model.method], model.options
+    on = {**({} if model.selfalign is None else {SELFALIGN: model.selfalign}), **model.modules}
+    yield from ((name, modules()[name], options) for name, options in on.items() if name in modules())
 
 
 def floor(method: str) -> bool:
