@@ -55,7 +55,9 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             return
         asked = _asked(what, how, where)
         store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
-        asked = taken.all_resolved(asked, store)
+        asked, left_out = taken.all_resolved(asked, store)
+        for line in left_out:
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)

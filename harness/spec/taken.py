@@ -45,11 +45,24 @@ def wanted(model: Model) -> dict[str, str]:
     return found
 
 
-def all_resolved(asked: Asked, store: Store) -> Asked:
-    """What is asked for, every row that is taken looked up.  Raises SpecError, RecordError."""
-    of = partial(resolved, store=store)
-    posed = tuple(Posed(p.question, of(p.base), {name: of(arm) for name, arm in p.arms.items()}) for p in asked.posed)
-    return replace(asked, rows=tuple(map(of, asked.rows)), posed=posed)
+def all_resolved(asked: Asked, store: Store) -> tuple[Asked, list[str]]:
+    """What is asked for, every row that is taken looked up, and a line for every arm that goes without.
+
+    Raises SpecError where a row itself cannot be, and RecordError.
+    """
+    of, lines = partial(resolved, store=store), dict[str, None]()
+
+    def arms(posed: Posed) -> dict[str, Job]:
+        found = {}
+        for name, arm in posed.arms.items():
+            try:
+                found[name] = of(arm)
+            except SpecError as error:
+                lines[f"Left out: {arm.model.host} {arm.arm}: {error}"] = None
+        return found
+
+    posed = tuple(replace(each, base=of(each.base), arms=arms(each)) for each in asked.posed)
+    return replace(asked, rows=tuple(map(of, asked.rows)), posed=posed), list(lines)
 
 
 def resolved(job: Job, store: Store) -> Job:

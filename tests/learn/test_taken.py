@@ -15,9 +15,9 @@ from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError
 from harness.phases.train import load_model
 from harness.record import Store
-from harness.spec import registry
+from harness.spec import registry, suites
 from harness.spec.job import SpecError
-from harness.spec.taken import resolved, wanted, weights_hash
+from harness.spec.taken import all_resolved, resolved, wanted, weights_hash
 
 TINY = {
     "data.train_images": 24,
@@ -56,6 +56,20 @@ def test_a_row_is_looked_up_and_is_part_of_the_identity(folder):
     assert type(found).from_dict(found.as_dict()).key == found.key
     by_key = student(**{"distilled.teacher": f"{TEACHER}@{key[:6]}"})
     assert resolved(by_key, store).model.taken == found.model.taken
+
+
+def test_an_arm_whose_teacher_is_not_there_is_left_out_in_a_line(folder):
+    data = student().data
+    asked = suites.asked("full", data, only=["ablations/distillation/vsepp"], seeds=[0], changes=TINY)
+    found, lines = all_resolved(asked, Store(folder))
+    assert len(lines) == 1
+    assert "Left out: vsepp chan: distilled.teacher takes the weights of chan" in lines[0]
+    (posed,) = found.posed
+    assert {*asked.posed[0].arms} - {*posed.arms} == {"chan"}
+    assert posed.arms["scan"].model.taken
+    assert posed.arms["peer"] == asked.posed[0].arms["peer"]
+    with pytest.raises(SpecError, match="takes the weights of chan"):
+        all_resolved(replace(asked, rows=(asked.posed[0].arms["chan"],)), Store(folder))
 
 
 def test_a_job_that_takes_nothing_is_left_alone(folder):
