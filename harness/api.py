@@ -20,7 +20,7 @@ from harness.data import sources
 from harness.data.split import DataError
 from harness.measure import metrics
 from harness.record import Record, Store
-from harness.spec import needs, registry, suites
+from harness.spec import needs, registry, suites, taken
 from harness.spec.job import Job
 
 if TYPE_CHECKING:
@@ -236,8 +236,9 @@ def run(
     """
     from harness.phases.train import execute  # imports torch
 
-    wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
     store = Store(Path(folder))
+    wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
+    wanted = taken.resolved(wanted, store)
     known = None if again else store.finished(wanted.key)
     return known or execute(wanted, store)
 

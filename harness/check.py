@@ -40,8 +40,9 @@ def main(
 def _rows(name: str) -> tuple[str, ...]:
     """Of a method all there are, with SelfAlign too where it hosts it.  Raises SpecError for a name that is unknown."""
     if name in registry.methods():
-        return tuple(label for label in registry.labels() if registry.parse(label)[0].name == name)
-    return suites.select([name])
+        rows = (*registry.labels(), *registry.aside(name))
+        return tuple(label for label in dict.fromkeys(rows) if registry.parse(label)[0].name == name)
+    return suites.select([name], with_aside=True)
 
 
 def _checked(label: str) -> int:

@@ -97,7 +97,7 @@ def evaluate(
                     lines.append(str(error))
         if not done:
             raise SpecError(lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""))
-        store.save_asked(Asked(SUITE, False, tuple(done), (), ()).record())
+        store.save_asked(Asked(SUITE, False, tuple(done), ()).record())
         for line in lines:
             out.print(f"left out  {doors.printable(line)}", highlight=False, soft_wrap=True, markup=False)
         results.show(store.folder, out)

@@ -83,6 +83,7 @@ class PairBatch(_Movable):
     image_index: Tensor  # (B,) int64 which training image; two pairs may share one
     epoch: int = 0  # 0-based
     update: int = 0  # 0-based, over all epochs
+    caption_index: Tensor | None = None  # (B,) int64 which training caption; None where nobody numbered them
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ class Encoded(_Movable):
             n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")
         }
         return replace(self, **cut)
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Encoded:
+    """The inverse of `Encoded.tensors`."""
+    names = {f.name for f in fields(Encoded)} - {"extras"}
+    own = {name: tensor for name, tensor in tensors.items() if name in names}
+    return Encoded(**own, extras={name: tensor for name, tensor in tensors.items() if name not in names})
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
@@ -189,6 +197,10 @@ class Retriever(nn.Module, ABC):
     def indexed(self, encoded: Encoded) -> Encoded:
         """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
         return encoded
+
+    def take(self, option: str, other: Retriever) -> None:
+        """Another row, with its stored weights, that an option named in `ROWS` of the method's file stands for."""
+        raise NotImplementedError(f"{type(self).__name__} takes no row for {option}, got {type(other).__name__}")
 
     def prepared(self, images: Encoded) -> Encoded:
         """The images with terms of their own, in `extras`, that `similarity` computes for every block unless given."""

@@ -28,7 +28,7 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, needs, suites
+from harness.spec import ensembles, needs, suites, taken
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
@@ -55,12 +55,15 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
                 raise typer.Exit(1)
             return
         asked, found = _asked(what, how, where)
+        store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
+        asked, left_out = taken.all_resolved(asked, store)
+        for line in left_out:
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
         if asked.design is not None and after.trace is not None:
             raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
-        store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
         place = _place(where, len(jobs))

@@ -249,4 +249,5 @@ def pair_batches(
             image_index=torch.from_numpy(owner.astype(np.int64)),
             epoch=epoch,
             update=epoch * steps + step,
+            caption_index=torch.from_numpy(captions),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
@@ -17,24 +18,35 @@ from harness.spec.job import Model
 from harness.spec.methods import Method
 from harness.spec.plugins import Plugin
 from models import selfalign
+from models.retrievers import Host
 from models.width import PARTS, FinalWidth
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
 
 
 def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
-    """The module with weights drawn from `seed`; a host has the same weights with and without SelfAlign."""
+    """The module with weights drawn from `seed`; a host has the same weights whatever is put on it."""
     if model.control == "width":
         inputs = replace(inputs, dim=PARTS * inputs.dim)
     if model.control == "parameters":
         inputs = replace(inputs, dim=matching_width(model, inputs))
     torch.manual_seed(seed)
+    made = partial(_aligned, model, inputs)
+    retriever = made()
+    for name, options in model.modules.items():
+        module = import_module(f"models.modules.{name.replace('-', '_')}")
+        retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
+    retriever.needs = registry.methods()[model.method].needed(model.options)
+    return retriever
+
+
+def _aligned(model: Model, inputs: Inputs) -> Retriever:
+    """The host, as wide as a control makes it, or with SelfAlign."""
     retriever = _host(model, inputs)
     if model.control == "final-width":
-        retriever = FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
-    elif model.selfalign is not None:
-        retriever = selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
-    retriever.needs = registry.methods()[model.method].needed(model.options)
+        return FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
+    if model.selfalign is not None:
+        return selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
     return retriever
 
 

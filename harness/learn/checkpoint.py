@@ -24,6 +24,14 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or belongs to something else."""
 
 
+def load_weights(key: str, folder: Path) -> dict[str, torch.Tensor]:
+    """The stored weights of a job of a results folder, by the names of its model's state.  Raises CheckpointError."""
+    try:
+        return load_file(Checkpoints(folder / "checkpoints" / key).best)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the weights of {key} cannot be used: {error}") from None
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one job: `last.pt` to go on from, `best.safetensors` and `vocabulary.npz` to measure."""

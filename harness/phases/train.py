@@ -12,6 +12,7 @@ from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
+from harness.learn.taken import hand_over
 from harness.learn.trainer import Fit, fit, trained_parameters
 from harness.measure import evaluator
 from harness.measure.concepts import assigned
@@ -37,6 +38,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
     keep = partial(store.save_scores, job.key) if keep_scores else None
     try:
         model = load_model(job, data)
+        hand_over(model, job, data, store)
         checkpoints = Checkpoints(store.checkpoints(job.key))
         started = time.perf_counter()
         dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)

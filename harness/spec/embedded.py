@@ -31,7 +31,7 @@ EMBEDDED: Mapping[str, Mapping[str, Any]] = {
 
 def settings(data: str, label: str) -> dict[str, Any]:
     """Path -> value of what a row has on embedded data; nothing for other data.  SelfAlign's go to rows with it."""
-    module = label.endswith(f"+{SELFALIGN}")
+    module = SELFALIGN in label.split("+")[1:]
     return {path: value for path, value in EMBEDDED.get(data, {}).items() if module or not _of_module(path)}
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,23 +64,24 @@ class Model:
     control: str = field(default="", metadata=ADDED)
     # of a method by others: distribution, version and a hash of its source
     origin: str = field(default="", metadata=ADDED)
+    # what else is put on the host, by its name in the label -> its options
+    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata=ADDED)
+    # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
+    # seeds are of one model, though each takes those of its own
+    taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return _written(self)
 
     @property
     def label(self) -> str:
-        """`file[:variant][+selfalign]`, the row's name everywhere."""
-        return (
-            self.method
-            + (f":{self.variant}" if self.variant else "")
-            + ("" if self.selfalign is None else "+selfalign")
-        )
+        """`file[:variant][+selfalign][+module...]`, the row's name everywhere."""
+        return "+".join((self.host, *([] if self.selfalign is None else ["selfalign"]), *self.modules))
 
     @property
     def host(self) -> str:
-        """The label without SelfAlign."""
-        return self.label.removesuffix("+selfalign")
+        """The label without what is put on it: `file[:variant]`."""
+        return self.method + (f":{self.variant}" if self.variant else "")
 
 
 CONTROLS = ("final-width", "parameters", "width")  # of the embedding that is searched, in all, of every layer
@@ -256,9 +257,13 @@ def _identity(value: Data | Settings) -> dict[str, Any]:
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
-    usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
+    usual = {f.name: _default(f) for f in fields(value) if f.metadata.get("added")}
     every = {f.name: getattr(value, f.name) for f in fields(value)}
     return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
+
+
+def _default(of: Field) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()
 
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,10 @@ LITERALS = (
     "HOSTS",
     "FAMILY",
     "FLOOR",
+    "TITLE",
+    "ON",
+    "ASIDE",
+    "ROWS",
 )  # what a file may say of its method
 FITS = ("truth", "bag")  # what a row of the scale is told: which images a caption fits, by its truth or its words
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings", *FITS)  # what a method may read of an item
@@ -49,6 +53,11 @@ class Method:
     spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
     hosts: bool = False  # whether SelfAlign can be put on it
     floor: bool = False  # what every other method must beat: beside the others, never ranked among them
+    title: str = ""  # of a module: what tables call it, where its name alone would claim too much
+    on: tuple[str, ...] = ("independent",)  # of a module: families it can be put on
+    aside: bool = False  # no row of a suite unless it is named
+    # options that name another row, whose stored weights are taken -> values that are no row
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plugin: Plugin | None = None  # who brings it, where it is not ours
     origin: str = ""  # of a plugin: distribution, version and a hash of its source
 
@@ -118,9 +127,19 @@ def _built_in() -> Mapping[str, Method]:
 
 
 @cache
+def modules() -> Mapping[str, Method]:
+    """All that can be put on a host, by its name in a label: SelfAlign, then one file each in `models/modules`.
+
+    `a_sdm.py` is `+a-sdm`.
+    """
+    own = sorted((ROOT / "models" / "modules").glob("[!_]*.py"))
+    read_ = [read(path, "independent") for path in (ROOT / "models" / f"{SELFALIGN}.py", *own)]
+    return {method.name: method for method in (replace(m, name=m.name.replace("_", "-")) for m in read_)}
+
+
 def selfalign() -> Method:
     """The module that turns an independent host into a SelfAlign model."""
-    return read(ROOT / "models" / f"{SELFALIGN}.py", "independent")
+    return modules()[SELFALIGN]
 
 
 def read(path: Path, family: str) -> Method:
@@ -150,6 +169,10 @@ def read(path: Path, family: str) -> Method:
         needs=needs,
         spared=constants.get("SPARED", {}),
         floor=constants.get("FLOOR", False),
+        title=constants.get("TITLE", ""),
+        on=tuple(constants.get("ON", ("independent",))),
+        aside=constants.get("ASIDE", False),
+        rows=constants.get("ROWS", {}),
         hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 

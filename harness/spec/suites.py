@@ -115,19 +115,25 @@ def named(suite: str, only: Sequence[str]) -> str:
     return suite or ("ablations" if asks else "full")
 
 
-def select(patterns: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError."""
+def select(patterns: Sequence[str], among: Sequence[str] | None = None, *, with_aside: bool = False) -> tuple[str, ...]:
+    """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError.
+
+    with_aside: rows that stand aside (`registry.aside`) too, where a pattern names them, behind the others.
+    """
     known = registry.labels() if among is None else tuple(among)
     chosen: set[str] = set()
-    for pattern in patterns:
-        found = [label for label in known if _matches(label, pattern)]
+    aside: dict[str, None] = {}
+    for pattern in map(registry.canonical, patterns):
+        others = registry.aside(pattern) if with_aside and known and pattern != "*" else ()
+        aside |= {label: None for label in others if _matches(label, pattern)}
+        found = [label for label in (*known, *aside) if _matches(label, pattern)]
         if not found:
             registry.parse(pattern)  # says what is wrong with it
             if not known:
                 raise SpecError(f"{pattern!r} names no row of this suite, which asks questions: ablations/NAME")
             raise SpecError(f"{pattern!r} names no row of this suite{nearest(pattern, known)}")
         chosen.update(found)
-    return tuple(label for label in known if label in chosen)
+    return tuple(label for label in (*known, *aside) if label in chosen)
 
 
 def _matches(label: str, pattern: str) -> bool:
@@ -160,7 +166,13 @@ def asked(
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
     named_rows = [pattern for pattern in only if pattern not in patterns]
-    labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
+    labels = (
+        select(named_rows, suite.labels(), with_aside=not suite.published)
+        if named_rows
+        else suite.labels()
+        if not only
+        else ()
+    )
     tried = _design(suite, name, data, told, trials, seeds, patterns)
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
@@ -236,24 +248,30 @@ def _design(
 
 
 def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
-    """What is set of SelfAlign must not pass by an arm that brings the module itself.  Raises SpecError."""
-    lost = [path for path in changes if path.startswith("selfalign.")]
-    if lost and "+" not in base and any(arm.get("selfalign") for arm in question.arms.values()):
-        raise SpecError(
-            f"{', '.join(lost)} does not reach {question.path(base)}, whose arms bring SelfAlign themselves"
-        )
+    """What is set of a module must not pass by an arm that brings the module itself.  Raises SpecError."""
+    for module in registry.modules():
+        lost = _of_module(module, changes)
+        brought = any(arm.get(module) for arm in question.arms.values())
+        if lost and brought and module not in registry.parse(base)[2]:
+            raise SpecError(
+                f"{', '.join(lost)} does not reach {question.path(base)}, "
+                f"whose arms bring {registry.called(module)} themselves"
+            )
 
 
 def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: Sequence[str]) -> None:
-    """What is set of SelfAlign must reach a row with the module.  Raises SpecError."""
-    lost = [path for path in changes if path.startswith("selfalign.")]
-    known = registry.selfalign().options
-    for path in lost:
-        name = path.partition(".")[2]
-        if name not in known:
-            raise SpecError(f"{registry.SELFALIGN} has no option {name!r}{nearest(name, known)}")
-    if lost and not patterns and not any(label.endswith(f"+{registry.SELFALIGN}") for label in labels):
-        raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has SelfAlign")
+    """What is set of a module must reach a row that has it.  Raises SpecError."""
+    for module, method in registry.modules().items():
+        lost = _of_module(module, changes)
+        for name in (path.partition(".")[2] for path in lost):
+            if name not in method.options:
+                raise SpecError(f"{module} has no option {name!r}{nearest(name, method.options)}")
+        if lost and not patterns and not any(module in registry.parse(label)[2] for label in labels):
+            raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has {registry.called(module)}")
+
+
+def _of_module(module: str, changes: Mapping[str, Any]) -> list[str]:
+    return [path for path in changes if path.startswith(f"{module}.")]
 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:
@@ -268,10 +286,10 @@ def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Call
 
 
 def _applicable(changes: Mapping[str, Any], row: Job, published: bool) -> dict[str, Any]:
-    """Changes of shared settings go to every row; those of `selfalign.` only to rows with the module."""
+    """Changes of shared settings go to every row; those of a module only to rows that have it."""
+    absent = registry.modules().keys() - registry.parse(row.model.label)[2]
     return {
         path: value
         for path, value in changes.items()
-        if (not path.startswith("selfalign.") or row.model.selfalign is not None)
-        and not (published and path == TEXT_MODEL)
+        if path.partition(".")[0] not in absent and not (published and path == TEXT_MODEL)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def rows_of(runs: Sequence[Run], told_by: Sequence[str] = (), tuning: Mapping[st
     told_by: names of settings that are not shared.  tuning: key of a run -> whose settings it has.
     """
     usable = [run for run in runs if not run.problem]
-    models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
+    models = {json.dumps([_written(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
     # a label of which nothing can be used keeps a line of dashes
     hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
@@ -118,12 +118,17 @@ def _name(run: Run, models: Sequence[Run]) -> str:
     """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
-    flats = {id(other): flatten(asdict(other.job.model) | {"settings": shared_settings(other)}) for other in same}
+    flats = {id(other): flatten(_written(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]
-    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
+    usual = flatten(_written(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
     names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
     told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
     return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
+
+
+def _written(model: Model) -> dict[str, Any]:
+    """Without whose weights it takes, which differ from seed to seed."""
+    return asdict(replace(model, taken={}))
 
 
 def _place(row: Row) -> tuple:

@@ -79,7 +79,8 @@ def _aligned(group: Group) -> list[Row]:
 def is_host(host: Row, row: Row) -> bool:
     """Whether a row is what another one has SelfAlign on."""
     bare = host.model.selfalign is None and not host.model.control
-    return bare and host.model.label == row.model.host and host.model.options == row.model.options
+    same = all(getattr(host.model, name) == getattr(row.model, name) for name in ("host", "options", "modules"))
+    return bare and same
 
 
 def _ends(group: Group) -> dict[str, float]:

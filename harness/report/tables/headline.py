@@ -46,7 +46,7 @@ def headline(group: Group) -> Headline:
 
 
 def choices(rows: Sequence[Row]) -> tuple[Choice, ...]:
-    """The best row within each power of ten of milliseconds that some row needs; rows of the scale and ensembles aside."""
+    """The best row within each power of ten of milliseconds that some row needs; scale and ensembles aside."""
     times = query_times(rows, GALLERY)
     timed = [(row, times[row.name]) for row in rows if _ranked(row) and row.name in times]
     orders = [ceil(log10(time.ms) - ROUNDING) for _, time in timed]

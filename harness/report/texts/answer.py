@@ -19,9 +19,10 @@ def best(facts: Facts, folder: str, each: int = 5) -> str:
     """The best rows of each family, each method and each host with SelfAlign once, best first; a Markdown table."""
     chosen = []
     for family in ("independent", "interactive"):
-        by_model: dict[tuple[str, bool], Row] = {}
+        by_model: dict[tuple[str, bool, tuple[str, ...]], Row] = {}
         for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
-            by_model.setdefault((row.model.method, row.model.selfalign is not None), row)
+            model = row.model
+            by_model.setdefault((model.method, model.selfalign is not None, tuple(model.modules)), row)
         chosen += list(by_model.values())[:each]
     times = facts.times(folder, GALLERY)
     cells = [_cells(row, times.get(row.name)) for row in sorted(chosen, key=mean_rsum, reverse=True)]
