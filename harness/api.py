@@ -244,7 +244,7 @@ def run(
 
 
 def _job(label: str, data: str, seed: int, changes: Mapping[str, Any]) -> Job:
-    """That of suite `full`, so that the command and Python share records.  Raises SpecError, DataError."""
+    """That of suite `full --untuned`, so that the command and Python share records.  Raises SpecError, DataError."""
     registry.model(label)  # says what is wrong with it
     opened, offers = sources.described(data)
     asked = suites.asked("full", opened, only=[label], seeds=[seed], changes=changes)

@@ -11,8 +11,8 @@ from harness.record import TunedFrom
 from harness.spec import embedded, paper, questions, registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
-from harness.spec.names import nearest
-from harness.spec.override import checked_settings, override, yielding
+from harness.spec.names import fitted, nearest
+from harness.spec.override import override, yielding
 from harness.spec.tuning import Design, check_told, design, settle, settle_arm
 from harness.tuned import TunedRecord
 
@@ -241,8 +241,8 @@ def _design(
         raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
     if seeds is not None:
         raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
-    length = {name: told.pop(f"settings.{name}") for name in ("updates",) if f"settings.{name}" in told}
-    found = design(data, trials, checked_settings(length).updates or None)
+    length = told.pop("settings.updates", None)
+    found = design(data, trials, None if length is None else fitted(length, 0, "settings.updates"))
     check_told(told)
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.record import CostRecord, Gallery, Ranks, Record, Store
+from harness.record import AskedRecord, CostRecord, Gallery, Ranks, Record, Store, TunedFrom
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
@@ -75,6 +75,12 @@ class Maker:
         )
         self.store.save(record, ranks)
         return job.key
+
+    def settle(self) -> None:
+        """As if every record had the settings of trials of its own."""
+        source = TunedFrom(value="0" * 16, row="any", how="own")
+        keys = [record.key for record in self.store.records()]
+        self.store.save_asked(AskedRecord("1" * 16, "full", False, keys, [], [], dict.fromkeys(keys, source)))
 
     def time(
         self, job: Job, score: float, machine: Mapping[str, Any] = MACHINE, sizes: Mapping[str, int] = SIZES

@@ -11,6 +11,7 @@ from harness.data import sources
 from harness.report.formats import ABSENT
 from harness.report.read.groups import Group
 from harness.spec.job import Settings, idle
+from harness.spec.tuning import BY_HAND
 
 ALWAYS = ("epochs", "batch", "optimiser", "lr", "dim", "margin", "warmup_epochs", "precision")  # settings named
 
@@ -57,7 +58,8 @@ def evaluated_lines(group: Group) -> list[str]:
 def settings_line(group: Group) -> str:
     """The settings that matter most, and all that are not the default, without those that others stand in for."""
     usual = asdict(Settings())
-    hidden = {"score_memory_mib", "seed"} | idle(group.settings)
+    tuned = set(BY_HAND) if group.is_tuned else set()
+    hidden = {"score_memory_mib", "seed"} | idle(group.settings) | tuned
     named = {
         name: value
         for name, value in group.settings.items()
@@ -65,7 +67,8 @@ def settings_line(group: Group) -> str:
     }
     images = group.data.get("train_images")
     trained = f"trained on {images} images, " if images else ""
-    return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}."
+    by_row = "; rate, schedule and length of each row as tuned" if tuned else ""
+    return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}{by_row}."
 
 
 def timing_line(group: Group) -> str:

@@ -38,6 +38,11 @@ class Group:
     reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether any of its rows has settings from trials."""
+        return not self.own_settings and any(row.tuning.how != "untuned" for row in self.rows)
+
+    @property
     def runs(self) -> list[Run]:
         return [run for row in (*self.rows, *self.arms) for run in row.runs]
 

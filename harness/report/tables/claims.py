@@ -58,8 +58,9 @@ UNTUNED_HOST, UNTUNED_ROW = "untuned host", "untuned row"
 
 
 def _verdict(contrast: Contrast, word: str, untuned: str) -> str:
-    """Nothing is said over a row that is not at its best, nor of one."""
-    return word if contrast.row.is_settled and contrast.other.is_settled else untuned
+    """Nothing is said over a row that is not at its best, nor of one; where nothing can be compared the word stands."""
+    settled = contrast.row.is_settled and contrast.other.is_settled
+    return word if settled or contrast.value is None else untuned
 
 
 def against_hosts(group: Group) -> list[Contrast]:

@@ -20,7 +20,7 @@ NONE = "Untuned: all rows have the same default settings, which suit some better
 
 def columns(group: Group) -> dict[str, list[str]]:
     """Heading -> a cell of every row; none where no row of the group was tuned."""
-    if not group.tuning:
+    if not group.is_tuned:
         return {}
     lines = [dict(zip(HEADINGS, _cells(row), strict=True)) for row in group.rows]
     return {heading: [line[heading] for line in lines] for heading in HEADINGS}
@@ -30,7 +30,7 @@ def notes(group: Group) -> list[str]:
     """What the columns mean and which rows stand apart; of a group of untuned rows that they are."""
     if group.own_settings:
         return []
-    if not group.tuning:
+    if not group.is_tuned:
         return [NONE]
     apart = [row.name for row in group.rows if row.runs and not row.is_settled]
     return [MEANINGS, *([UNRANKED.format(", ".join(apart))] if apart else [])]

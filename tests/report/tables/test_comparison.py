@@ -17,7 +17,7 @@ from harness.report.read import times
 from harness.report.read.groups import Row, collect
 from harness.report.read.protocols import protocol
 from harness.report.read.rows import owners
-from harness.report.tables import comparison
+from harness.report.tables import comparison, effort
 from harness.report.tables.claims import Claim, claims, claims_sheet
 from harness.spec import registry
 from harness.spec.job import Settings
@@ -46,6 +46,7 @@ scan:t2i-lse & interactive & 1 & \textbf{{100.0}} & \textbf{{100.0}} & \textbf{{
 \bottomrule
 \end{{tabular}}
 % {LEGEND}
+% {effort.NONE}
 % {TIMES}
 % {UNTOLD}
 """  # noqa: E501
@@ -66,12 +67,13 @@ GOLDEN_CLAIMS = """# Does SelfAlign help?
 
 Data scenes, split test: 12 images, 30 captions; seeds 0, 1. Made by `python -m harness.report results/full-scenes`.
 
-| SelfAlign row   | against      |   seeds |        Rsum difference |   P above zero |   verdict |   time end to end |   search alone |
-|:----------------|:-------------|--------:|-----------------------:|---------------:|----------:|------------------:|---------------:|
-| vsepp+selfalign | vsepp        |       2 | +105.0 [-160.1, 370.1] |           1.00 | undecided |                 — |          2.00× |
-| vsepp+selfalign | scan:t2i-lse |       1 |                 -200.0 |           0.00 | undecided |                 — |        0.0200× |
+| SelfAlign row   | against      |   seeds |        Rsum difference |   P above zero |      verdict |   time end to end |   search alone |
+|:----------------|:-------------|--------:|-----------------------:|---------------:|-------------:|------------------:|---------------:|
+| vsepp+selfalign | vsepp        |       2 | +105.0 [-160.1, 370.1] |           1.00 | untuned host |                 — |          2.00× |
+| vsepp+selfalign | scan:t2i-lse |       1 |                 -200.0 |           0.00 |  untuned row |                 — |        0.0200× |
 
-- Undecided: these records do not show whether SelfAlign helps vsepp; Rsum +105.0 [-160.1, 370.1], seeds compared: 2.
+- Untuned: vsepp or its row with SelfAlign has had no trials of its own, so nothing can be said of \
+what SelfAlign adds; Rsum +105.0 [-160.1, 370.1], seeds compared: 2.
 - A true difference of so many Rsum would have been seen in 80% of cases: vsepp 343.9.
 """
 
@@ -122,7 +124,7 @@ def test_golden_markdown(made):
         *("_5.0 ± 0.0_", "_5.5 ± 0.0_", "_7.5 ± 3.5_", "_6.3 ± 0.7_", "**100.0 ± 0.0**"),
         *("100", "10.0", "_20.0_", "1,024", "1,234"),
     ]
-    assert f"- {LEGEND}\n- {TIMES}\n- Left out: vsrn seed 0" in text
+    assert f"- {LEGEND}\n- {effort.NONE}\n- {TIMES}\n- Left out: vsrn seed 0" in text
 
 
 def test_single_runs_are_not_compared_with_ensembles(stored):
@@ -135,7 +137,7 @@ def test_single_runs_are_not_compared_with_ensembles(stored):
 
 def test_golden_claims(made):
     assert made["claims.md"].startswith(GOLDEN_CLAIMS)
-    assert made["claims.csv"].splitlines()[1] == ("vsepp+selfalign,vsepp,2,+105.0,-160.1,+370.1,1.00,undecided,2.00")
+    assert made["claims.csv"].splitlines()[1] == ("vsepp+selfalign,vsepp,2,+105.0,-160.1,+370.1,1.00,untuned host,2.00")
 
 
 def averaged(row: Row, name: str) -> Row:
@@ -376,6 +378,7 @@ def test_the_claim_is_said_in_plain_words(make, host, own, words):
     for label, found in (("vsepp", host), ("vsepp+selfalign", own)):
         for seed, rank in enumerate(found):
             make.add(make.job(label, seed), make.ranks([rank], [0]))
+    make.settle()
     (group,) = collect(make.folder)
     assert claims_sheet(group).notes[0].startswith(words)
 
@@ -384,6 +387,7 @@ def test_hosts_are_tested_together_and_rows_beside_one_interactive_row(make):
     for place, label in enumerate(("vsepp", "vsrn", "vsepp+selfalign", "vsrn+selfalign", "scan:t2i-lse", "camp")):
         for seed in range(3):
             make.add(make.job(label, seed), make.ranks([9, place], [0, 4, 9, place + seed, 10]))
+    make.settle()
     found = claims(collect(make.folder)[0])
     assert [(claim.row.name, claim.other.name) for claim in found] == [
         (f"{host}+selfalign", other) for host in ("vsepp", "vsrn") for other in (host, "camp", "scan:t2i-lse")
