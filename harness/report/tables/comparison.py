@@ -24,6 +24,7 @@ from harness.report.read.of_others import Metric
 from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
+from harness.report.tables.published_order import order_note
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
 QUERY_STAGES = ("score", "rank")  # what a query waits for once both sides are encoded
@@ -54,6 +55,7 @@ def comparison(group: Group) -> Sheet:
         ensemble_note(group.rows),
         conflict or _timing_note(group.rows),
         arms_note(group),
+        order_note(group),
         *left_out_lines(group),
     ]
     name = protocol(group)
