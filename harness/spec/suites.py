@@ -40,17 +40,20 @@ THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take
 
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
-        question="Does everything run from end to end?",
+        question="Does everything run from end to end, and does every row learn?",
         methods=("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:t2i-lse"),
         seeds=ONE,
-        changes={
-            "data.train_images": 60,
-            "data.dev_images": 30,
-            "data.test_images": 40,
-            "settings.epochs": 2,
+        changes={  # as few updates and images as rows need to be well above chance
+            "data.dev_images": 50,
+            "data.test_images": 100,
+            "settings.updates": 150,
+            "settings.parts": 3,
+            "settings.warmup_updates": 120,
+            "settings.schedule": "cosine",
+            "settings.lr": 6.4e-3,
             "settings.batch": 32,
-            "settings.dim": 32,
-            "settings.word_dim": 32,
+            "settings.dim": 64,
+            "settings.word_dim": 64,
         },
     ),
     "full": Suite(
