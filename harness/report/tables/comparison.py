@@ -34,6 +34,7 @@ from harness.report.read.times import (
     without_time,
 )
 from harness.report.tables import effort
+from harness.report.tables.published_order import order_note
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
 
@@ -66,6 +67,7 @@ def comparison(group: Group) -> Sheet:
         without_time(group.rows),
         arms_note(group),
         *evaluated_lines(group),
+        order_note(group),
         *left_out_lines(group),
     ]
     name = protocol(group)
