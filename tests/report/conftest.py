@@ -91,7 +91,6 @@ class Maker:
         )
         self.store.save_cost(cost)
 
-
     def ask(self, job: Job, encode: Sequence[float], search: Sequence[float], rank: Sequence[float]) -> None:
         """Single queries among the images of the data, query by query in milliseconds, of a job that is timed."""
         cost = self.store.cost(job.key)

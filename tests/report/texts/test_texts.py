@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from harness import ROOT
 from harness.record import RecordError
+from harness.report.read.times import QueryTime
 from harness.report.texts import __main__ as door
 from harness.report.texts import answer, facts
-from harness.report.read.times import QueryTime
 from harness.report.texts.facts import Facts, listed, shown_ms
 
 FOLDER = "full-scenes"
