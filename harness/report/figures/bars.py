@@ -59,7 +59,7 @@ def stages(
     return figure
 
 
-def shares(
+def divided(
     rows: Sequence[tuple[str, str, Mapping[str, float]]], parts: Sequence[str], title: str, caption: str
 ) -> Figure:
     """One bar a row, as long as all others, cut into the shares of its parts; their sum beside it.
@@ -92,7 +92,14 @@ def shares(
     families = [family for family in [*LOOKS, "chance"] if any(f == family for _, f, _ in rows)]
     entries = [Patch(color=shade, label=part) for part, shade in zip(parts, SHADES, strict=False)]
     axes.legend(
-        handles=[*entries, *family_entries(families)], loc="lower left", bbox_to_anchor=(0, 1), ncols=7, fontsize=7
+        handles=[*entries, *family_entries(families)],
+        loc="lower left",
+        bbox_to_anchor=(-0.12, 1),
+        ncols=7,
+        fontsize=7,
+        handlelength=1,
+        columnspacing=1,
+        handletextpad=0.4,
     )
     return figure
 

@@ -134,7 +134,7 @@ def _guessed(group: Group) -> str:
 
 
 def _query_parts(group: Group) -> Picture:
-    from harness.report.figures.bars import shares
+    from harness.report.figures.bars import divided
 
     _refuse_untimed(group)
     times = query_times(group.rows)
@@ -149,7 +149,7 @@ def _query_parts(group: Group) -> Picture:
         without_time(group.rows),
         timing_line(group),
     ]
-    return _picture(group, "Where the time of one query goes", words, lambda t, c: shares(rows, QUERY_STAGES, t, c))
+    return _picture(group, "Where the time of one query goes", words, lambda t, c: divided(rows, QUERY_STAGES, t, c))
 
 
 def _stages(group: Group) -> Picture:

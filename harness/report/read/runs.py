@@ -176,7 +176,7 @@ def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
 
 
 def _together(entries: Sequence[Gallery]) -> Gallery:
-    """One query of all members, query by query where each was timed: all encode and search, then their mean is ranked."""
+    """One query of all members, query by query where each was timed: all encode and search, their mean is ranked."""
     first, stages = entries[0], [entry.get("stages_ms") for entry in entries]
     found: Gallery = {
         **first,

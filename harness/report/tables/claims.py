@@ -153,31 +153,29 @@ def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
 
 def time_words(found: Sequence[Claim]) -> list[str]:
     """One sentence for each SelfAlign row: its time beside its host's and beside the fastest interactive row's."""
-    rows = {id(claim.row): claim.row for claim in found}.values()
     sentences = []
-    for row in rows:
-        own = [claim for claim in found if claim.row is row]
+    for row in {id(claim.row): claim.row for claim in found}.values():
+        own = [claim for claim in found if claim.row is row and claim.search is not None]
         host = next((claim for claim in own if is_host(claim.other, row)), None)
-        others = [claim for claim in own if claim is not host and (claim.end_to_end or claim.search)]
-        rival = max(others, key=lambda claim: claim.end_to_end or claim.search or 0.0, default=None)
+        rivals = [claim for claim in own if claim.other.family == "interactive"]
+        rival = max(rivals, key=lambda claim: claim.end_to_end or claim.search or 0.0, default=None)
         told = []
-        if host is not None and host.search is not None:
-            told.append(
-                f"{_times(host.end_to_end)}the time of {host.other.name} ({_times(host.search)}in search alone)"
-            )
-        if rival is not None and rival.search is not None:
-            faster = rival.end_to_end and 1 / rival.end_to_end
-            told.append(
-                f"{_times(faster)}as fast as {rival.other.name}, the fastest interactive row "
-                f"({_times(1 / rival.search)}in search alone)"
-            )
+        if host is not None:
+            told.append(_said(host.end_to_end, host.search, f"the time of {host.other.name}"))
+        if rival is not None:
+            slower = [ratio and 1 / ratio for ratio in (rival.end_to_end, rival.search)]
+            told.append(_said(*slower, f"as fast as {rival.other.name}, the fastest interactive row,"))
         if told:
-            sentences.append(f"A query of {row.name} end to end: {'; '.join(told)}.")
+            sentences.append(f"A query of {row.name}: {'; '.join(told)}.")
     return sentences
 
 
-def _times(ratio: float | None) -> str:
-    return f"{ABSENT if ratio is None else f'{significant(ratio)}×'} "
+def _said(end_to_end: float | None, search: float | None, than: str) -> str:
+    """`1.2× the time of vsepp end to end, 2.0× in search alone`"""
+    alone = f"{significant(search or 0.0)}×"
+    if end_to_end is None:
+        return f"{alone} {than} in search alone"
+    return f"{significant(end_to_end)}× {than} end to end, {alone} in search alone"
 
 
 TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict")
