@@ -125,10 +125,12 @@ def _own(row: Row | None, title: str) -> dict[str, Any]:
     if row is None or row.cost is None:
         return {"text": ABSENT, "sort": None, "look": ""}
     if title == INDEX:
-        mib = index_mib(row.cost)
-        return {"text": ABSENT if mib is None else significant(mib), "sort": None if mib is None else steady(mib), "look": ""}
-    found = query_ms(row.cost)
-    return {"text": shown_ms(found) if found else ABSENT, "sort": steady(found[0]) if found else None, "look": ""}
+        value = index_mib(row.cost)
+        text = ABSENT if value is None else significant(value)
+    else:
+        found = query_ms(row.cost)
+        value, text = (found[0], shown_ms(found)) if found else (None, ABSENT)
+    return {"text": text, "sort": None if value is None else steady(value), "look": ""}
 
 
 def _claims(lines: Sequence[Mapping[str, Any]], figure: str, sources: list[str]) -> dict[str, Any]:
