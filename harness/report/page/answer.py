@@ -27,7 +27,7 @@ def answer(found: Headline) -> dict[str, Any]:
             for word, said in SAID.items()
             if (hosts := [(pair.other.name, pair.shown) for pair in found.added if pair.word == word])
         ],
-        "rising": f"{ended} of {trained} training runs end at their best dev epoch: longer ones may change the order."
+        "rising": f"{ended} of {trained} runs end at their best dev epoch: longer training may change their order."
         if ended
         else "",
     }

@@ -26,9 +26,7 @@ def chart(
     families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
     data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front of single models")]
     for family in families:
-        members = sorted(
-            (p for p in points if p.family == family), key=lambda p: p.ensemble
-        )  # the legend shows the first
+        members = sorted((p for p in points if p.family == family), key=lambda p: p.ensemble)  # the first in the legend
         data += [
             _mark(point, told.get(point.name, {}), rows[point.name], axis.name, first=not place)
             for place, point in enumerate(members)
