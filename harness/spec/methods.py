@@ -16,17 +16,17 @@ from harness.spec.names import nearest
 from harness.spec.plugins import Plugin
 
 SELFALIGN = "selfalign"
-LITERALS = (
-    "RECIPE",
-    "PAPER",
-    "VARIANTS",
-    "ADDED",
-    "NEEDS",
-    "SPARED",
-    "HOSTS",
-    "FAMILY",
-    "FLOOR",
-)  # what a file may say of its method
+LITERALS: Mapping[str, Any] = {  # what a file may say of its method, and the type of it
+    "RECIPE": int,
+    "PAPER": str,
+    "VARIANTS": dict,
+    "ADDED": (list, tuple),
+    "NEEDS": (list, tuple),
+    "SPARED": dict,
+    "HOSTS": bool,
+    "FAMILY": str,
+    "FLOOR": bool,
+}
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
 USUAL = ("fragments", "tokens")  # where a file does not say
 
@@ -125,8 +125,12 @@ def read(path: Path, family: str) -> Method:
     """What the file says.  Raises SpecError, naming it, for a need that is not known."""
     try:
         docstring, constants, options = _literals(path)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(f"{path}: cannot be read as a method: {error}") from None
+    for name, value in constants.items():
+        inner = value.values() if LITERALS[name] is dict and isinstance(value, dict) else ()
+        if not isinstance(value, LITERALS[name]) or not all(isinstance(one, dict) for one in inner):
+            raise SpecError(f"{path}: {name} cannot be {value!a:.60}")
     family = family or constants.get("FAMILY", "")
     lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
     if lacking or family not in ("independent", "interactive"):
