@@ -421,7 +421,7 @@ class Store:
 
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
-        keys = [path.stem for path in sorted((self.folder / "records").glob("*.json"))]
+        keys = [path.stem for path in sorted((self.folder / "records").glob("[!.]*.json"))]
         found = [record for key in keys if (record := self.record(key)) is not None]
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
@@ -563,7 +563,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         raise Unwritable(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or no folder for it
+            temporary.unlink()
 
 
 def _make(folder: Path) -> None:

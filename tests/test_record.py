@@ -393,6 +393,19 @@ def test_what_another_machine_was_writing_goes_when_it_was_long_ago(tmp_path):
     assert not left.exists()
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "tables").write_text("no folder")
+    with pytest.raises(OSError, match=r"File exists: '.*/tables'$"):
+        write_atomically(tmp_path / "tables" / "a.md", lambda file: file.write(b"x"))
+
+
+def test_hidden_files_beside_records_are_none(store):
+    """Such as those that a Mac puts on other systems' disks."""
+    store.save(RECORD, ranks())
+    (store.folder / "records" / f"._{KEY}.json").write_bytes(b"\x00\x05\x16\x07")
+    assert [record.key for record in store.records()] == [KEY]
+
+
 def test_an_array_that_finds_no_room_names_its_file(store, monkeypatch):
     def half(*_: object, **__: object) -> None:
         raise OSError("10 requested and 0 written")  # as numpy says it

@@ -381,6 +381,11 @@ def test_two_runs_do_not_share_a_folder(door):
     assert not (door.store.folder / ".lock").exists()
 
 
+def test_captions_without_a_word_are_said(door):
+    (door.data / "test_caps.txt").write_text("...\n" * 14)
+    assert "; 14 captions without a word" in door("--only", "vsepp", "--timing-rounds", "0").output
+
+
 # Jobs that fail ------------------------------------------------------------------------------------------------------
 
 

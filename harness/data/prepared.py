@@ -129,6 +129,8 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
             f"data {data.name}: {trained.tokens.unknown:.0%} of the words of its training captions are unknown "
             f"({text_model or f'not found {min_count} times'}), nothing can be learned from them"
         )
+    if trained.tokens.wordless == len(train.captions):
+        raise DataError(f"data {data.name}: none of its training captions holds a word")
     words = (*SPECIALS, *tokenizer.known) if isinstance(tokenizer, Vocabulary) else ()
     return Prepared(trained, side(dev), side(ranked), tokenizer.size, words)
 

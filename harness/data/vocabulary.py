@@ -102,6 +102,7 @@ class Tokens:
     cut: int = 0  # captions that were longer than allowed
     most: int = 0  # tokens that a caption was allowed
     unknown: float = 0.0  # share of unknown words, start and end not counted
+    wordless: int = 0  # captions without a word
     strings: tuple[str, ...] = ()  # (M,) as they were written
     names: tuple[str, ...] = ()  # (M,) of the captions; () where nobody named them
     # need -> () -> (M, N) bool, which images of the split a caption fits
@@ -136,13 +137,14 @@ def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tok
     encoded = [tokenizer.encode(caption) for caption in captions]
     unknown = sum(number == tokenizer.unknown for ids in encoded for number in ids)
     share = unknown / max(1, sum(len(ids) - 2 for ids in encoded))
+    wordless = sum(len(ids) <= 2 for ids in encoded)
     cut = sum(len(ids) > most for ids in encoded)
     encoded = [shortened(ids, most) for ids in encoded]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
-    return Tokens(table, lengths, cut, most, share, tuple(captions))
+    return Tokens(table, lengths, cut, most, share, wordless, tuple(captions))
 
 
 def shortened(ids: list[int], most: int) -> list[int]:

@@ -105,6 +105,7 @@ def described(side: Side) -> dict[str, Any]:
         "captions_cut": side.tokens.cut,
         "words_at_most": side.tokens.most,
         "unknown_words": round(side.tokens.unknown, 4),
+        "captions_without_words": side.tokens.wordless,
         "notes": list(split.notes),
     }
 

@@ -16,21 +16,22 @@ from harness.spec.names import nearest
 from harness.spec.plugins import Plugin
 
 SELFALIGN = "selfalign"
-LITERALS = (
-    "RECIPE",
-    "PAPER",
-    "VARIANTS",
-    "ADDED",
-    "NEEDS",
-    "SPARED",
-    "HOSTS",
-    "FAMILY",
-    "FLOOR",
-    "TITLE",
-    "ON",
-    "ASIDE",
-    "ROWS",
-)  # what a file may say of its method
+LITERALS: Mapping[str, Any] = {  # what a file may say of its method, and the type of it
+    "RECIPE": int,
+    "PAPER": str,
+    "VARIANTS": dict,
+    "ADDED": (list, tuple),
+    "NEEDS": (list, tuple),
+    "SPARED": dict,
+    "HOSTS": bool,
+    "FAMILY": str,
+    "FLOOR": bool,
+    "TITLE": str,
+    "ON": (list, tuple),
+    "ASIDE": bool,
+    "ROWS": dict,
+}
+NESTED = ("VARIANTS", "SPARED")  # whose values are mappings too
 FITS = ("truth", "bag")  # what a row of the scale is told: which images a caption fits, by its truth or its words
 NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings", *FITS)  # what a method may read of an item
 FAMILIES = ("independent", "interactive", "scale")  # folders of `baselines`
@@ -146,8 +147,12 @@ def read(path: Path, family: str) -> Method:
     """What the file says.  Raises SpecError, naming it, for a need that is not known."""
     try:
         docstring, constants, options = _literals(path)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(f"{path}: cannot be read as a method: {error}") from None
+    for name, value in constants.items():
+        inner = value.values() if name in NESTED and isinstance(value, dict) else ()
+        if not isinstance(value, LITERALS[name]) or not all(isinstance(one, dict) for one in inner):
+            raise SpecError(f"{path}: {name} cannot be {value!a:.60}")
     family = family or constants.get("FAMILY", "")
     lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
     if lacking or family not in FAMILIES:

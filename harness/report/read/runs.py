@@ -61,7 +61,7 @@ def read(folder: Path) -> list[Run]:
     if not folder.is_dir():
         raise RecordError(f"{folder} is not a folder")
     store = Store(folder)
-    runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("*.json"))]
+    runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("[!.]*.json"))]
     if not runs:
         raise RecordError(f"{folder} holds no records (records/*.json)")
     runs = [replace(run, cost=ensemble_cost(run, runs)) if run.record.members else run for run in runs]
