@@ -163,8 +163,8 @@ def time_words(found: Sequence[Claim]) -> list[str]:
         if host is not None:
             told.append(_said(host.end_to_end, host.search, f"the time of {host.other.name}"))
         if rival is not None:
-            slower = [ratio and 1 / ratio for ratio in (rival.end_to_end, rival.search)]
-            told.append(_said(*slower, f"as fast as {rival.other.name}, the fastest interactive row,"))
+            end_to_end, search = (ratio and 1 / ratio for ratio in (rival.end_to_end, rival.search))
+            told.append(_said(end_to_end, search, f"as fast as {rival.other.name}, the fastest interactive row,"))
         if told:
             sentences.append(f"A query of {row.name}: {'; '.join(told)}.")
     return sentences
