@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from types import ModuleType
 
 import torch
@@ -36,7 +37,9 @@ def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
     for name, options in model.modules.items():
         module = import_module(f"models.modules.{name.replace('-', '_')}")
         retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
-    retriever.needs = registry.methods()[model.method].needed(model.options)
+    method = registry.methods()[model.method]
+    stood_on = (getattr(retriever, option).needs for option in method.rows)
+    retriever.needs = tuple(dict.fromkeys((*method.needed(model.options), *chain.from_iterable(stood_on))))
     return retriever
 
 
@@ -72,8 +75,16 @@ def matching_width(model: Model, inputs: Inputs) -> int:
 
 
 def _host(model: Model, inputs: Inputs) -> Retriever:
-    module = imported(registry.methods()[model.method])
-    return module.build(inputs, module.Options(**model.options))
+    method = registry.methods()[model.method]
+    module = imported(method)
+    others = {option: _other(model.options[option], inputs) for option in method.rows}
+    return module.build(inputs, module.Options(**model.options), **others)
+
+
+def _other(row: str, inputs: Inputs) -> Retriever:
+    """A row that a method stands on, before its stored weights are taken; draws nothing of the method's own weights."""
+    with torch.random.fork_rng(devices=[]):
+        return build(registry.model(row.partition("@")[0]), inputs, seed=0)
 
 
 def imported(method: Method) -> ModuleType:

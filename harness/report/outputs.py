@@ -26,6 +26,7 @@ from harness.report.read.published import rows_for
 from harness.report.tables import comparison
 from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
+from harness.report.tables.gap import gap_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
 from harness.report.tables.published_beside import beside
@@ -126,6 +127,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             few, every = reranks
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         for name, sheet in (
+            ("gap-closed", gap_sheet(group)),
             ("single-query", single_queries(group)),
             ("approximate-search", approximate_search(group, Store(folder))),
         ):

@@ -65,7 +65,9 @@ def _ordered(names: Sequence[str]) -> list[str]:
 def _hosts(method: Method, module: str) -> bool:
     """Whether a module can be put on a method: an independent one must have encoders that it can stand on."""
     on = modules()[module].on
-    return method.family in on and (method.hosts if on == ("independent",) else "fragments" in method.needs)
+    return method.family in on and (
+        method.hosts if on == ("independent",) else "fragments" in method.needs and not method.floor
+    )
 
 
 def parse(label: str) -> tuple[Method, str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.times import STAGES as QUERY_STAGES
 from harness.report.read.times import QueryTime, query_times, stage_ms, time_axis, timing_conflict, without_time
-from harness.report.tables import reranking
+from harness.report.tables import gap, reranking
 from harness.report.tables.ablations import by_question, named
 from harness.report.tables.claims import against_hosts
 
@@ -42,6 +42,10 @@ MOST = 3  # groups of settings that get figures of their own; a sweep gets one f
 
 class Undrawn(Exception):
     """Why there is no such figure."""
+
+
+class Unasked(Exception):
+    """There is nothing that such a figure would be of, and nothing to say about it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def draw(groups: Sequence[Group]) -> Drawn:
             for kind, make in KINDS.items():
                 try:
                     pictures[f"{kind}{number}"] = make(group)
+                except Unasked:
+                    continue
                 except Undrawn as why:
                     reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
     return Drawn(pictures, _absent(reasons))
@@ -229,6 +235,26 @@ def forest_rows(named: Sequence[tuple[str, Contrast]]) -> list[ForestRow]:
     return rows
 
 
+def _gap(group: Group) -> Picture:
+    from harness.report.figures.gap import Share, gap_time
+
+    found = gap.gaps(group)
+    if not found:
+        raise Unasked
+    _refuse_untimed(group)
+    shares = [
+        Share(each.name, each.student.name, family(each.row), each.ms, 100 * each.value, each.percent)
+        for each in found
+        if each.value is not None and each.ms
+    ]
+    if not shares:
+        raise Undrawn("no row that is taught has both ranks and times, and a teacher above it")
+    words = [gap.MEANING, _not_drawn([each.row for each in found], {each.row.name for each in found if each.ms})]
+    return _picture(
+        group, "How much of the gap to its teacher a row closes", words, lambda t, c: gap_time(shares, t, c)
+    )
+
+
 def _training(group: Group) -> Picture:
     from harness.report.figures.panels import curves
 
@@ -345,6 +371,7 @@ def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
 KINDS: Mapping[str, Callable[[Group], Picture]] = {
     "accuracy-time": _accuracy_time,
     "claims": _claims,
+    "gap-closed": _gap,
     "query": _query_parts,
     "stages": _stages,
     "gallery": _gallery,
