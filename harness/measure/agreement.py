@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.stats import kendalltau
 
@@ -25,7 +26,7 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> Agreement:
         raise ValueError(f"{len(a)} values of one measure, {len(b)} of the other")
     if len(a) < LEAST or len(set(a)) == 1 or len(set(b)) == 1:
         return Agreement(len(a), None, None)
-    found = kendalltau(a, b)
+    found: Any = kendalltau(a, b)
     return Agreement(len(a), float(found.statistic), float(found.pvalue))
 
 

@@ -18,8 +18,9 @@ from harness.report.formats import ABSENT, Sheet, decimals, significant
 from harness.report.read.contrasts import between
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row, owners
+from harness.report.read.times import BATCHED, stage_ms, timing_conflict
 from harness.report.tables import reranking
-from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms, timing_conflict
+from harness.report.tables.comparison import left_out_lines
 from harness.spec import registry
 from harness.spec.taken import wanted
 
@@ -129,7 +130,7 @@ def _share(row: Row, student: Row, teacher: Row) -> Estimate | None:
 
 
 def _ms(row: Row) -> float | None:
-    return stage_ms(row.cost, QUERY_STAGES, "queries")
+    return stage_ms(row.cost, BATCHED, "queries")
 
 
 COLUMNS = ("student", "row", "teacher", "Rsum", "gap closed", "seeds", "ms/query")

@@ -13,7 +13,7 @@ from harness.record import RecordError
 from harness.report.read.times import QueryTime, shown_ms
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
-from harness.report.texts import answer, facts
+from harness.report.texts import answer
 from harness.report.texts.facts import Facts, listed
 
 FOLDER = "full-scenes"
