@@ -33,7 +33,7 @@ def summary_tex(group: Group, header: Sequence[str]) -> str:
     """The comparison in nine columns, as wide as a column of a two-column paper: families and ensembles apart."""
     sheet, timed = comparison(group), not timing_conflict(group.rows)
     lines, before = [], None
-    for place, row in enumerate(group.rows):
+    for place, row in sorted(enumerate(group.rows), key=lambda found: found[1].is_ensemble):
         block = "chance" if row.is_floor else (row.is_ensemble, row.family)
         if block != before:
             lines.append(r"\midrule")

@@ -233,10 +233,12 @@ def test_different_settings_never_share_a_table(make):
             "comparison-2.tex",
         ),
         *(f"published-{group}.{kind}" for group in (1, 2) for kind in ("csv", "md", "tex")),
-        *("settings-1.md", "settings-2.md", "summary-1.md", "summary-2.md", "sweep.csv", "sweep.md"),
+        "runs.csv",
+        *("settings-1.md", "settings-2.md", "summary-1.md", "summary-1.tex", "summary-2.md", "summary-2.tex"),
+        *("sweep.csv", "sweep.md"),
     ]
     assert "Only records with `settings.lr=0.0002`." in made["comparison-1.md"]
-    assert [line.split(",")[0] for line in made["comparison-2.csv"].splitlines()] == ["settings.lr", "0.0008"]
+    assert [line.split(",")[3] for line in made["comparison-2.csv"].splitlines()] == ["settings.lr", "0.0008"]
 
 
 def test_a_sweep_compares_settings_by_the_rows_that_all_have(make):
