@@ -91,11 +91,12 @@ def test_golden_latex(made, stored):
     assert made["comparison.tex"] == GOLDEN_TEX + failed
 
 
-def test_golden_csv(made):
+def test_golden_csv(made, stored):
     lines = made["comparison.csv"].splitlines()
-    assert lines[0] == GOLDEN_CSV_HEAD
-    assert lines[2] == GOLDEN_CSV_HOST
-    assert lines[4] == "vsrn,independent" + ",—" * 44
+    assert lines[0] == f"data,split,suite,{GOLDEN_CSV_HEAD},keys,commit"
+    keys = " ".join(stored.job("vsepp", seed).key for seed in (0, 1))
+    assert lines[2] == f"scenes,test,,{GOLDEN_CSV_HOST},{keys},abc".replace("—", "")
+    assert lines[4] == "scenes,test,,vsrn,independent" + "," * 46
 
 
 def test_golden_markdown(made):
@@ -249,7 +250,7 @@ def test_a_sweep_compares_settings_by_the_rows_that_all_have(make):
     assert texts(make.folder, collect(make.folder))["sweep.csv"].splitlines() == [
         "settings.lr,vsepp,vsrn,mean",
         "0.0002,0.0,600.0,0.0",
-        "0.0008,600.0,—,600.0",
+        "0.0008,600.0,,600.0",
     ]
 
 
@@ -320,8 +321,8 @@ def test_folds_have_a_table_of_their_own(make):
     made = texts(make.folder, collect(make.folder))
     assert made["comparison.md"].startswith("# Comparison, whole gallery\n")
     assert made["comparison-folds.md"].startswith("# Comparison, mean of 2 folds of 6 images\n")
-    assert made["comparison-folds.csv"].splitlines()[1].startswith("vsepp,independent,1,100.0,—,")
-    assert made["comparison-folds.csv"].splitlines()[2].startswith("vsrn,independent,1,—,—,")
+    assert made["comparison-folds.csv"].splitlines()[1].startswith("scenes,test,,vsepp,independent,1,100.0,,")
+    assert made["comparison-folds.csv"].splitlines()[2].startswith("scenes,test,,vsrn,independent,1,,,")
 
 
 def test_times_of_different_machines_never_share_a_column(stored):
