@@ -21,7 +21,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, report
+from harness import ROOT, console, doors, expected, listing, report
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
@@ -68,6 +68,10 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             rows = [*jobs, *planned.plans]
             cached = [not once.force and store.finished(row.key) is not None for row in rows]
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
+            todo = [job for job, known in zip(jobs, cached, strict=False) if not known]  # ensembles train nothing
+            alike = (ROOT / "results" / "reference").glob(f"*-{jobs[0].data.name}")
+            told = expected.records_of([store, *map(Store, sorted(alike))])
+            out.print(expected.expected_line(todo, told), soft_wrap=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
         with _exclusive(store.folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,7 +104,7 @@ def sweep(rows: Sequence[tuple[str, str, Sequence[float | None]]], title: str, c
 WAYS = {"i2t": "image to text", "t2i": "text to image"}
 
 
-LINES = {"i2t": "-", "t2i": "--"}
+LINES: Mapping[str, Any] = {"i2t": "-", "t2i": "--"}
 
 
 def recall_by_k(ranks: np.ndarray) -> np.ndarray:
