@@ -31,6 +31,14 @@ class What:
         ),
     ] = ""
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
+    row: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=FILE",
+            help="A row made elsewhere: embeddings, scores or lists in FILE (.npz, .safetensors, one or two .npy after "
+            "commas), options such as scorer=cosine after commas; repeatable.  Alone without --suite and --only.",
+        ),
+    ] = field(default_factory=list)
     plugin: Annotated[
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),

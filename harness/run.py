@@ -3,6 +3,7 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --row mine=FILE.npz --data FOLDER  embeddings or scores made elsewhere
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,10 +33,11 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, given, methods, needs, plugins, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
-from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
+from harness.spec.given import Request
+from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_value
 from harness.spec.override import checked_settings
 
 out = Console()
@@ -108,19 +111,32 @@ def _asked(what: What, how: How, where: Where) -> Asked:
     place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
     changes = _changes(how.set, how.epochs, how.train_images)
     data, offers = sources.described(what.data)
-    asked = suites.asked(
-        suites.named(what.suite, only),
-        data,
-        only=only,
-        seeds=_seeds(what.seeds),
-        changes=changes,
-        settings=checked_settings(place),
-        paper_of=what.paper_of,
-    )
-    asked, left_out = needs.served(asked, offers)
-    for line in left_out:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
-    return asked
+    settings, requests = checked_settings(place), given.all_parsed(what.row)
+    if requests and not (what.suite or only):
+        asked = Asked(suites.named("", ()), False, (), (), ())
+    else:
+        asked = suites.asked(
+            suites.named(what.suite, only),
+            data,
+            only=only,
+            seeds=_seeds(what.seeds),
+            changes=changes,
+            settings=settings,
+            paper_of=what.paper_of,
+        )
+        asked, left_out = needs.served(asked, offers)
+        for line in left_out:
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
+    return replace(asked, rows=(*asked.rows, *_from_files(requests, data, changes, settings)))
+
+
+def _from_files(requests: Sequence[Request], data: Data, changes: Mapping[str, Any], settings: Settings) -> list[Job]:
+    """Raises SpecError and DataError."""
+    if not requests:
+        return []
+    from harness.phases.given import jobs  # torch takes seconds to import
+
+    return jobs(requests, data, changes, settings)
 
 
 def _place(where: Where, jobs: int) -> Place | None:
@@ -148,6 +164,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
     from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
+    from harness.phases import given as from_files
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
@@ -156,7 +173,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
-    todo = [job for job, known in zip(jobs, cached, strict=True) if not known]
+    todo = [job for job, known in zip(jobs, cached, strict=True) if not known and not job.model.given]
     with console.run_view(out, len(todo)) as view:
         for job in todo if force else ():
             Checkpoints(store.checkpoints(job.key)).discard()
@@ -164,6 +181,8 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
 
+        for line in from_files.phase([job for job in jobs if job.model.given], store, view.start, force=force):
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)

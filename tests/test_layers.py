@@ -71,6 +71,7 @@ NO_TORCH = (
     "harness/data/drawing.py",
     "harness/data/karpathy.py",
     "harness/data/pictures.py",
+    "harness/data/given",
     "harness/measure/metrics.py",
     "harness/measure/intervals.py",
     "harness/measure/estimates.py",

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from harness.progress import Start
 from harness.record import Store
-from harness.spec import registry
+from harness.spec import given
 from harness.spec.job import Job, SpecError
 
 
@@ -57,7 +57,7 @@ def traces_folder(given: str, results: Path) -> Path:
 
 def check_rerank(jobs: Sequence[Job]) -> None:
     """Raises SpecError where no pair can come of these jobs."""
-    families = {registry.methods()[job.model.method].family for job in jobs}
+    families = {given.family(job.model) for job in jobs}
     for family in ("independent", "interactive"):
         if family not in families:
             raise SpecError(

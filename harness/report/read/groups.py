@@ -19,6 +19,7 @@ from harness.report.read.asked import Asked, asked, by_key
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row, rows_of
 from harness.report.read.runs import Run, conditions, read, shared_settings
+from harness.spec.given import same_split
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Group:
 
     data: Mapping[str, Any]
     settings: Mapping[str, Any]  # those that all rows share, without the seed
-    rows: tuple[Row, ...]  # chance, then independent hosts each followed by its SelfAlign row, then interactive
+    rows: tuple[Row, ...]  # chance, independent hosts each followed by its SelfAlign row, interactive, from files
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
@@ -45,8 +46,9 @@ def collect(folder: Path) -> list[Group]:
     runs, store = read(folder), Store(folder)
     wanted = asked(store, runs)
     by_group: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in (run for run in runs if not run.job.model.given):
         by_group.setdefault(json.dumps(conditions(run, wanted.published), sort_keys=True), []).append(run)
+    _join(by_group, [run for run in runs if run.job.model.given], wanted.published)
     apart = _arms_apart(by_group, wanted)
     flats = [flatten(conditions(members[0], wanted.published)) for members in by_group.values()]
     told_by = differing(flats)
@@ -57,6 +59,17 @@ def collect(folder: Path) -> list[Group]:
     ]
     told = [_with_answers(_with_reranks(group, pairs), wanted, known, apart) for group in groups]
     return sorted(told, key=lambda group: [_order(value) for value in group.differs.values()])
+
+
+def _join(by_group: dict[str, list[Run]], given: Sequence[Run], own_settings: bool) -> None:
+    """Rows from files have no settings: they stand in every group that ranks their queries, else by themselves."""
+    before = list(by_group.values())
+    for run in given:
+        groups = [members for members in before if same_split(members[0].job.data, run.job.data)]
+        for members in groups:
+            members.append(run)
+        if not groups:
+            by_group.setdefault(json.dumps(conditions(run, own_settings), sort_keys=True), []).append(run)
 
 
 def _arms_apart(by_group: dict[str, list[Run]], wanted: Asked) -> list[Run]:
@@ -86,10 +99,15 @@ def _with_answers(group: Group, wanted: Asked, known: Mapping[str, Run], apart: 
 def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) -> Group:
     runs = _without_twins(runs)
     _check_lengths([run for run in runs if not run.problem])
-    told_by = differing([shared_settings(run) for run in runs])  # nothing, but where rows have settings of their own
+    trained = [run for run in runs if not run.job.model.given] or runs
+    told_by = differing([shared_settings(run) for run in trained])  # nothing, but where rows have settings of their own
     return Group(
-        data=conditions(runs[0])["data"],
-        settings={name: value for name, value in shared_settings(runs[0]).items() if name not in told_by},
+        data=conditions(trained[0])["data"],
+        settings={
+            name: value
+            for name, value in shared_settings(trained[0]).items()
+            if name not in told_by and not trained[0].job.model.given
+        },
         rows=tuple(rows_of(runs, told_by)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,

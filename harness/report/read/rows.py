@@ -14,6 +14,7 @@ from harness.record import CostRecord
 from harness.report.read.nested import differing, flatten
 from harness.report.read.runs import Run, shared_settings
 from harness.spec import registry
+from harness.spec.given import FAMILY
 from harness.spec.job import Model
 
 
@@ -36,6 +37,11 @@ class Row:
     def is_ensemble(self) -> bool:
         """Whether its scores are the mean of those of several models: never ranked among single ones."""
         return any(run.record.members for run in self.runs)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it came as files (`harness.spec.given`): beside the others, never ranked as trained like them."""
+        return bool(self.model.given)
 
     @property
     def rsums(self) -> Mapping[int, float]:
@@ -67,7 +73,7 @@ def owners(runs: Sequence[Run]) -> np.ndarray | None:
 
 def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
     """Runs that share a table as its rows: chance, then independent hosts each followed by its SelfAlign row, then
-    interactive ones.  told_by: names of settings that are not shared."""
+    interactive ones, then those from files.  told_by: names of settings that are not shared."""
     usable = [run for run in runs if not run.problem]
     models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
@@ -80,7 +86,7 @@ def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
                 run.job.model,
                 run.record.family,
                 _members(run, usable),
-                {name: shared_settings(run)[name] for name in told_by},
+                {} if run.job.model.given else {name: shared_settings(run)[name] for name in told_by},
             )
             for run in models.values()
         ),
@@ -106,9 +112,13 @@ def _name(run: Run, models: Sequence[Run]) -> str:
     own = flats[id(run)]
     usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
     names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
-    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
-    return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
+    told_by = [f"{name.partition('.')[2] or name}={own.get(name)}" for name in names]
+    if run.job.model.given:  # the mark of such rows, wherever a name stands
+        file = f"file={run.job.model.given[:8]}"
+        told_by = [FAMILY, *(file if word.startswith("given=") else word for word in told_by)]
+    return label + (f" ({', '.join(told_by)})" if told_by else "")
 
 
 def _place(row: Row) -> tuple:
-    return (not row.is_floor, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
+    of_family = (row.is_given, row.family != "independent")
+    return (not row.is_floor, *of_family, row.model.host, row.model.selfalign is not None, row.name)

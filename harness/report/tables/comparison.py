@@ -21,7 +21,7 @@ from harness.report.read import of_others
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
-from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, given_note, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 
@@ -52,6 +52,7 @@ def comparison(group: Group) -> Sheet:
         LEGEND,
         *broken,
         ensemble_note(group.rows),
+        given_note(group.rows),
         conflict or _timing_note(group.rows),
         arms_note(group),
         *left_out_lines(group),
@@ -91,7 +92,7 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    notes = [LEGEND, ensemble_note(group.rows), given_note(group.rows), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -300,6 +301,8 @@ def _own_settings(row: Row) -> str:
     """`lr 0.0002; epochs 30` of the settings in which rows differ."""
     if row.is_ensemble:
         return "as its members"
+    if row.is_given:
+        return ABSENT
     return "; ".join(f"{name} {_shown(value)}" for name, value in row.settings.items()) or ABSENT
 
 
@@ -320,14 +323,14 @@ def _marks(
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking.
+    Single runs and ensembles are never in one ranking, rows from files in none.
     """
     marks = {}
     for column, ensembles in product(columns, (False, True)):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_floor and row.is_ensemble == ensembles
+            if estimate is not None and not (row.is_floor or row.is_given) and row.is_ensemble == ensembles
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:
