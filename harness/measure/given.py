@@ -25,8 +25,9 @@ from harness.measure.evaluator import TOP, Evaluation, timed
 from harness.progress import Watch, unwatched
 from harness.protocol import Encoded, Family, ImageBatch, TextBatch, Untrained
 from harness.record import Ranks
-from harness.spec.given import BOTH, VIEWS
+from harness.spec.given import BOTH
 from harness.spec.job import Settings
+from models.retrievers import inner_product
 
 WORSE = 0.75  # mean share of the other images above a caption's own, from which scores look like distances
 SURE = 6.0  # standard errors above one half, likewise
@@ -69,7 +70,8 @@ class GivenModel(Untrained):
     def _looked_up(self, side: Side, ids: tuple[str, ...] | None, which: int) -> Encoded:
         if ids is None:
             raise ValueError("items without ids cannot be looked up")
-        vectors, mask = side.take(np.array([self.places[which][name] for name in ids], np.int64))
+        places = np.array([self.places[which][name] for name in ids], np.int64)
+        vectors, mask = side.take(places)
         found = torch.from_numpy(vectors).to(self.place.device)
         if self.unit:
             found = F.normalize(found, dim=-1)
@@ -80,18 +82,13 @@ class GivenModel(Untrained):
         if real is not None:  # padding must never be the best view: it stands for the first real one once more
             first = found[torch.arange(len(found)), real.int().argmax(1)]
             found = torch.where(real[..., None], found, first[:, None])
-        return Encoded(embedding=found)
+        rows = None if side.shared is None else torch.from_numpy(side.shared[side.rows[places]].astype(np.float32))
+        return Encoded(embedding=found, shared=None if rows is None else rows.to(found.device))
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         """(N, M)."""
         if self.family == "independent":
-            assert images.embedding is not None
-            assert texts.embedding is not None
-            views = images.embedding.unbind(1) if self.base in VIEWS else [images.embedding]
-            scores = views[0] @ texts.embedding.T
-            for view in views[1:]:
-                torch.maximum(scores, view @ texts.embedding.T, out=scores)
-            return scores
+            return inner_product(images, texts)
         assert images.contextual is not None
         assert texts.contextual is not None
         assert images.mask is not None

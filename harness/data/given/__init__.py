@@ -5,6 +5,7 @@ file is a matrix of scores, two are embeddings of images and captions, or a matr
 
 images, captions               (N, d) and (M, d); or (N, K, d) of K vectors an item with image_mask, caption_mask
                                (N, K) bool; float16, 32, 64, or int8 with image_scale, caption_scale
+image_shared, caption_shared   (N, c) and (M, c) whose inner product is added, of one vector a caption; optional
 scores, scores_t2i             (N, M), the latter where captions ask by scores of their own
 i2t_ids, t2i_ids               (N, k) and (M, k) what was retrieved, best first; -1 or "" where there is no more
 i2t_scores, t2i_scores         their scores, optional: never rising along a list

@@ -27,7 +27,10 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "lists": ("i2t_ids", "t2i_ids"),
 }
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "embeddings": ("image_mask", "caption_mask", "image_scale", "caption_scale"),
+    "embeddings": (
+        *("image_mask", "caption_mask", "image_scale", "caption_scale"),
+        *("image_shared", "caption_shared"),
+    ),
     "scores": ("scores_t2i",),
     "lists": ("i2t_scores", "t2i_scores"),
 }

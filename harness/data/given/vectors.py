@@ -23,6 +23,7 @@ class Side:
     rows: np.ndarray  # (n,) row of each item
     mask: np.ndarray | None = None  # (rows, K) bool, True = a real vector
     scale: np.ndarray | None = None  # () or (rows,): what int8 is multiplied with
+    shared: np.ndarray | None = None  # (rows, c): its inner product with that of the other side is added to every score
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,6 +68,7 @@ def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth, asked: str |
     )
     of_captions = places.caption_rows(len(captions), arrays.get("caption_ids"), truth, f"{name}: captions")
     places.check_owners(arrays.get("image_of_caption"), truth, of_images, of_captions, name)
+    _check_shared(name, images, captions, scorer, arrays)
     return Embeddings(
         _side(name, "image", images, of_images, arrays),
         _side(name, "caption", captions, of_captions, arrays),
@@ -85,6 +87,22 @@ def _scorer(name: str, images: int, captions: int, asked: str | None) -> str:
     if asked is not None and asked not in fitting:
         raise DataError(f"{name}: scorer {asked} does not fit these shapes, need {' or '.join(fitting)}")
     return asked or "dot"
+
+
+def _check_shared(
+    name: str, images: np.ndarray, captions: np.ndarray, scorer: str, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Raises DataError where a shared block does not go with the rest."""
+    one, other = arrays.get("image_shared"), arrays.get("caption_shared")
+    if one is None and other is None:
+        return
+    if one is None or other is None or scorer not in ("dot", "max"):
+        raise DataError(f"{name}: image_shared and caption_shared go together, and with scorer dot or max")
+    fits = one.ndim == other.ndim == 2 and one.shape[1] == other.shape[1]
+    if not fits or (len(one), len(other)) != (len(images), len(captions)):
+        raise DataError(f"{name}: image_shared has shape {one.shape}, caption_shared {other.shape}: they do not fit")
+    if one.dtype.kind != "f" or other.dtype.kind != "f" or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        raise DataError(f"{name}: image_shared and caption_shared must be finite floating-point numbers")
 
 
 def _side(name: str, what: str, array: np.ndarray, rows: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Side:
@@ -109,6 +127,7 @@ def _side(name: str, what: str, array: np.ndarray, rows: np.ndarray, arrays: Map
     side = Side(array, rows, mask, None if scale is None or scale.shape != (1,) else scale[0])
     if scale is not None and scale.shape != (1,):
         side = replace(side, scale=scale)
+    side = replace(side, shared=arrays.get(f"{what}_shared"))
     _check(name, what, side)
     return side
 
