@@ -120,6 +120,13 @@ class Afterwards:
     rerank: Annotated[
         bool, Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones.")
     ] = False
+    truths: Annotated[
+        str,
+        Option(
+            metavar="NAME|FILE,...",
+            help="Extended ground truths to measure rows by: eccv, cxc (COCO 5K), or JSON files of right ids.",
+        ),
+    ] = ""
     trace: Annotated[
         str | None,
         Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),

@@ -157,6 +157,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         average=average,
         force=force,
         rerank=after.rerank,
+        truths=doors.words(after.truths, "truths"),
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
 

@@ -54,20 +54,22 @@ def positives(truth: Mapping[int, Sequence[int]], beyond: Mapping[int, int] | No
     return Positives(np.array(queries, np.int64), tuple(np.unique(truth[query]) for query in queries), more)
 
 
-def evaluate(first: np.ndarray, truth: Positives) -> Found:
-    """Of lists of what was retrieved, best first.  first: (all queries, k) int, k at least `truth.most` and 10.
+def evaluate(first: np.ndarray, truth: Positives, gallery: int) -> Found:
+    """Of lists of what was retrieved, best first.
 
-    Raises ValueError where lists are shorter than the gallery they can be told from and than what is needed.
+    first: (all queries, k) int, -1 where there is no more; k at least `truth.most` and 10, or all of the gallery.
+    gallery: how many items there are.  Raises ValueError where lists are too short.
     """
     needed = max(truth.most, *RECALL_AT)
+    if first.shape[1] < min(needed, gallery):
+        raise ValueError(f"lists of {first.shape[1]} items, {min(needed, gallery)} are needed")
     if first.shape[1] < needed:
-        raise ValueError(f"lists of {first.shape[1]} items, {needed} are needed")
+        first = np.pad(first, ((0, 0), (0, needed - first.shape[1])), constant_values=-1)
     some = first[truth.queries]  # (Q, k)
     sizes = np.array([len(answers) for answers in truth.answers])
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    width = int(max(first.max(initial=0), max(int(a.max()) for a in truth.answers))) + 1
-    known = np.sort(owner * width + np.concatenate(truth.answers))  # right pairs as one number each
-    pairs = np.arange(len(some))[:, None] * width + some
+    known = np.sort(owner * gallery + np.concatenate(truth.answers))  # right pairs as one number each
+    pairs = np.arange(len(some))[:, None] * gallery + some
     at = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
     right = (known[at] == pairs) & (some >= 0)
     counted = sizes + truth.beyond  # R

@@ -29,13 +29,16 @@ class Phases:
     force: bool = False  # average again what is recorded
     rerank: bool = False
     traces: Path | None = None  # folder of the traces
+    truths: Sequence[str] = ()  # extended ground truths
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
-        from harness.phases import average, rerank, time, trace  # these import torch
+        from harness.phases import average, rerank, time, trace, truths  # these import torch
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
+        if self.truths:
+            yield from truths.phase(jobs, store, watch, asked=self.truths)
         if self.timing_rounds:
             yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
         if self.rerank:

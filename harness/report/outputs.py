@@ -25,6 +25,7 @@ from harness.report.read.published import rows_for
 from harness.report.tables import comparison
 from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
+from harness.report.tables.extended import extended_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
 from harness.report.tables.published_beside import beside
@@ -114,6 +115,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         for name, sheet in (
             ("single-query", single_queries(group)),
+            ("extended", extended_sheet(group, Store(folder))),
             ("approximate-search", approximate_search(group, Store(folder))),
         ):
             if sheet is not None:
