@@ -103,7 +103,7 @@ def measure(
     load = workload(side)
     with torch.inference_mode():
         benches = [_Bench(contender, load, side.tokens) for contender in contenders]
-        samples: list[dict[str, list[float]]] = [{stage: [] for stage in bench.stages} for bench in benches]
+        samples: list[dict[str, list[float]]] = [{stage: [] for stage in stages(row.job)} for row in contenders]
         for turn in range(rounds + 1):
             for place, bench in enumerate(benches):
                 if turn < 2 or sum(chain.from_iterable(samples[place].values())) < budget_s / 2:
