@@ -30,6 +30,13 @@ class What:
             "or questions, as in `ablations/prototypes`."
         ),
     ] = ""
+    row: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=MODEL[,OPTION=VALUE]",
+            help="A pretrained model of transformers as a row: a folder or a name on the hub; repeatable.",
+        ),
+    ] = field(default_factory=list)
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
     plugin: Annotated[
         list[str],

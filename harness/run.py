@@ -3,6 +3,7 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --row clip=FOLDER                a pretrained model of transformers beside the suite's rows
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
@@ -31,11 +32,12 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, methods, needs, plugins, pretrained, registry, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
+from harness.spec.pretrained import Pretrained
 
 out = Console()
 err = Console(stderr=True)
@@ -50,6 +52,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         for group in (what, how, where, after):
             doors.check(group)
         choose_plugins(what.plugin, what.no_plugins)
+        choose_rows(what.row, where.device)
         if once.list_:
             _list(once.parameters)
             return
@@ -90,6 +93,22 @@ def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
         err.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def choose_rows(texts: Sequence[str], device: str) -> None:
+    """Makes the models of `--row` known as rows.  Raises SpecError and DataError."""
+    pretrained.choose()  # none of an earlier call
+    taken = set(registry.methods())
+    found: list[Pretrained] = []
+    for request in map(pretrained.parsed, texts):
+        folder = Path(request.model)
+        if not folder.exists():
+            from harness.pretrained.loading import located  # transformers takes seconds to import
+
+            folder = located(request.model)
+        found.append(pretrained.pretrained(request, folder, taken, device))
+        taken.add(request.name)
+    pretrained.choose(found)
+
+
 def _list(parameters: bool) -> None:
     """What there is to run; with their parameters every row is built, which takes torch and seconds."""
     counts, note = None, ()
@@ -112,6 +131,7 @@ def _asked(what: What, how: How, where: Where) -> Asked:
         suites.named(what.suite, only),
         data,
         only=only,
+        rows=[model.name for model in pretrained.chosen()],
         seeds=_seeds(what.seeds),
         changes=changes,
         settings=checked_settings(place),

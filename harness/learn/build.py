@@ -60,7 +60,12 @@ def matching_width(model: Model, inputs: Inputs) -> int:
 
 
 def _host(model: Model, inputs: Inputs) -> Retriever:
-    module = imported(registry.methods()[model.method])
+    method = registry.methods()[model.method]
+    if method.pretrained is not None:
+        from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
+
+        return rows.build(method.pretrained, inputs)
+    module = imported(method)
     return module.build(inputs, module.Options(**model.options))
 
 

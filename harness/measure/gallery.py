@@ -24,9 +24,10 @@ from harness.measure.exact import ExactIndex, joined, top_k
 from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
 from harness.measure.scoring import block_shape
+from harness.measure.shortlist import searched
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
-from harness.protocol import Encoded, Retriever
+from harness.protocol import Encoded, Retriever, Staged
 from harness.spec.job import Settings
 
 SIZES = (1_000, 5_000, 10_000, 100_000, 1_000_000)
@@ -105,11 +106,15 @@ def answerer(model: Retriever, gallery: Encoded, settings: Settings) -> Callable
         index = ExactIndex(gallery, settings.threads)
         return lambda text: index.search(text, TOP)[0]
 
+    score = model.first if isinstance(model, Staged) else model.similarity
+
     def answer(text: Encoded) -> np.ndarray:
         size, _ = block_shape(model, gallery, text, settings.score_memory_mib)
         with score_products(settings, model.family):
-            parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
-        scores = torch.cat(parts).float()
+            parts = [score(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
+            scores = torch.cat(parts).float()
+            if isinstance(model, Staged):
+                scores = torch.from_numpy(searched(model, gallery, text, scores[:, None].cpu().numpy())[:, 0])
         if scores.device.type == "cpu":
             return top_k(scores.numpy(), TOP)
         return scores.topk(min(TOP, len(scores))).indices.cpu().numpy()

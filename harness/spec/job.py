@@ -63,6 +63,8 @@ class Model:
     control: str = field(default="", metadata=ADDED)
     # of a method by others: distribution, version and a hash of its source
     origin: str = field(default="", metadata=ADDED)
+    # class and content of a pretrained model (`harness.spec.pretrained`); "" of one that starts from nothing
+    pretrained: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return _written(self)

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.spec import pretrained
 from harness.spec.job import Model, SpecError
 from harness.spec.methods import SELFALIGN, Method, methods, selfalign
 from harness.spec.names import fitted, nearest
 
 
 def labels() -> tuple[str, ...]:
-    """Every row there can be: all variants of all methods, and every trainable independent host with SelfAlign."""
-    rows = [label for method in methods().values() for label in method.labels]
+    """Every row of suites: all variants of all methods, and every trainable independent host with SelfAlign."""
+    rows = [label for method in methods().values() for label in method.labels if method.pretrained is None]
     hosts = [label for method in methods().values() if method.hosts for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
 
@@ -70,6 +71,7 @@ def model(
         selfalign=_resolved(selfalign(), selfalign_options or {}) if with_module else None,
         recipes=recipes,
         origin=method.origin,
+        pretrained=method.pretrained.identity if method.pretrained else "",
     )
 
 
@@ -80,6 +82,8 @@ def floor(method: str) -> bool:
 
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
+    if model.pretrained:
+        return list(model.recipes.values()) == [pretrained.RECIPE]
     known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
     here = methods().get(model.method)  # none of an ensemble, which is as current as its members
     if here is None and model.origin:  # a plugin that is not here cannot have changed here

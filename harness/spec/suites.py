@@ -146,9 +146,11 @@ def asked(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     paper_of: str = "",
+    rows: Sequence[str] = (),
 ) -> Asked:
     """What a suite asks for: its rows, with seeds innermost, and its questions of their bases, seed by seed.
 
+    rows: labels of pretrained rows beside them, which `only` may name too: one that trains nothing runs once.
     `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
     `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
@@ -159,23 +161,25 @@ def asked(
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
-    named_rows = [pattern for pattern in only if pattern not in patterns]
+    named_rows = [pattern for pattern in only if pattern not in patterns and pattern not in rows]
     labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
     _check_reached(told, labels, patterns)
-    rows: list[Job] = []
+    found: list[Job] = []
     posed: list[Posed] = []
     for sweep in suite.sweep:
 
         def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
             plain = Job(data, registry.model(label), settings or Settings())
             applied = _applicable(told, plain, suite.published)
-            return override(plain, {**usual(label), **suite.changes, **sweep, **applied})
+            published = {} if suite.published and label in rows else usual(label)  # nobody did, of a pretrained row
+            return override(plain, {**published, **suite.changes, **sweep, **applied})
 
-        rows += [job for label in labels for job in _seeded(row(label), suite, seeds)]
+        found += [job for label in labels for job in _seeded(row(label), suite, seeds)]
+        found += [job for label in rows for job in _seeded(row(label), suite, seeds)]
         for question, base in questions.select(patterns if only else suite.ablations):
             _check_reach(question, base, told)
             posed += [Posed(question, job, questions.arms(question, job)) for job in _seeded(row(base), suite, seeds)]
-    return Asked(name, suite.published, tuple(rows), tuple(posed), suite.sweep)
+    return Asked(name, suite.published, tuple(found), tuple(posed), suite.sweep)
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -184,8 +188,11 @@ def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
 
 
 def _seeded(job: Job, suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
-    family = registry.methods()[job.model.method].family
-    return [with_seed(job, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
+    method = registry.methods()[job.model.method]
+    chosen = suite.seeds[method.family] if seeds is None else seeds
+    if method.pretrained is not None and not method.pretrained.trains:
+        chosen = chosen[:1]  # no seed changes anything
+    return [with_seed(job, seed) for seed in chosen]
 
 
 def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
