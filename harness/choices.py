@@ -34,7 +34,8 @@ class What:
         list[str],
         Option(
             metavar="NAME=MODEL[,OPTION=VALUE]",
-            help="A pretrained model of transformers as a row: a folder or a name on the hub; repeatable.",
+            help="A pretrained model of transformers as a row: a folder or a name on the hub, options such as "
+            "pairs=400M or head=probe after commas; repeatable.  Alone without --suite and --only.",
         ),
     ] = field(default_factory=list)
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""

@@ -124,6 +124,9 @@ def _list(parameters: bool) -> None:
 def _asked(what: What, how: How, where: Where) -> Asked:
     """What the data can serve; a line for every row that is left out.  Raises SpecError and DataError."""
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
+    rows = [model.name for model in pretrained.chosen()]
+    if rows and not (what.suite or only):
+        only = rows
     place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
     changes = _changes(how.set, how.epochs, how.train_images)
     data, offers = sources.described(what.data)
@@ -131,7 +134,7 @@ def _asked(what: What, how: How, where: Where) -> Asked:
         suites.named(what.suite, only),
         data,
         only=only,
-        rows=[model.name for model in pretrained.chosen()],
+        rows=rows,
         seeds=_seeds(what.seeds),
         changes=changes,
         settings=checked_settings(place),

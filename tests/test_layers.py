@@ -21,6 +21,7 @@ FLOORS = (
     ("ablations",),
     ("harness/data",),
     ("harness/doors.py",),
+    ("harness/pretrained",),
     ("harness/learn", "harness/measure"),
     ("harness/phases", "harness/parameters.py"),
     ("harness/schedule", "harness/contract.py"),

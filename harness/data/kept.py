@@ -62,7 +62,7 @@ class Shelf:
     def _kept(self, content: bytes) -> np.ndarray | None:
         start, rows, check = self._places.get(content, (0, 0, 0))
         array = np.array(self._values[start : start + rows])
-        return array if rows and zlib.crc32(array) == check else None
+        return array if rows and zlib.crc32(array.tobytes()) == check else None
 
     def _refresh(self) -> None:
         """Reads what was added since, by whichever process."""
@@ -92,7 +92,7 @@ class Shelf:
                     file.seek(0, 2)
                     for number, (content, array) in enumerate(new.items()):
                         file.write(array.tobytes())
-                        entries[number] = (np.void(content), start, len(array), zlib.crc32(array))
+                        entries[number] = (np.void(content), start, len(array), zlib.crc32(array.tobytes()))
                         start += len(array)
                 with (self.place / "index").open("ab") as file:
                     file.truncate(file.tell() // ENTRY.itemsize * ENTRY.itemsize)

@@ -19,6 +19,7 @@ from harness.pretrained.loading import Loaded
 from harness.protocol import Encoded, ImageBatch, Retriever, TextBatch, Untrained
 from models.retrievers import inner_product
 
+TEXTS = "texts"
 AT_ONCE = 32  # pictures or captions that pass the model together
 
 
@@ -111,7 +112,7 @@ class Embedder(Frozen, Untrained):
             return torch.cat(parts).float()
 
         contents = [kept.digest(f"{self.loaded.captions.prompt}\0{s}".encode()) for s in strings] if self.keeps else []
-        return Encoded(embedding=self._kept("texts", contents, len(strings), compute))
+        return Encoded(embedding=self._kept(TEXTS, contents, len(strings), compute))
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return inner_product(images, texts)
@@ -129,7 +130,8 @@ class Embedder(Frozen, Untrained):
             return list(made if made.ndim == 3 else made[:, None])
 
         found = np.stack(shelf.of(contents, arrays))  # (count, K, d)
-        return torch.from_numpy(found if self.views else found[:, 0]).to(self.place)
+        several = self.views and side != TEXTS
+        return torch.from_numpy(found if several else found[:, 0]).to(self.place)
 
     def _shelf(self, side: str) -> kept.Shelf:
         name = f"{self.loaded.digest}-{str(self.dtype).rpartition('.')[2]}-{self.place.type}"

@@ -41,13 +41,13 @@ def load(row: Pretrained) -> Loaded:
     if not row.folder.is_dir():
         raise DataError(f"{row.name}: the folder {row.folder} is not here")
     with _quiet():
-        model, told = _read(
-            getattr(transformers, row.kind), row, output_loading_info=True, dtype=DTYPES[options["precision"]]
-        )
+        choices = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": DTYPES[options["precision"]]}
+        model, told = _read(getattr(transformers, row.kind), row, **choices)
         tokenizer = _read(transformers.AutoTokenizer, row)
         processor = _read(transformers.AutoImageProcessor, row)
-    if missing := sorted(told["missing_keys"]):
-        raise DataError(f"{row.name}: {row.folder} lacks {len(missing)} weights of {row.kind}, first {missing[0]}")
+    for what, names in (("lacks", told["missing_keys"]), ("has other sizes of", told["mismatched_keys"])):
+        if wrong := sorted(name if isinstance(name, str) else name[0] for name in names):
+            raise DataError(f"{row.name}: {row.folder} {what} {len(wrong)} weights of {row.kind}, first {wrong[0]}")
     model = model.eval().requires_grad_(False)
     try:
         captions = Captions(tokenizer, model.config, row.kind, options["prompt"])

@@ -155,7 +155,7 @@ def _kind(name: str, folder: Path) -> str:
         raise SpecError(f"--row {name}: {folder} has no {CONFIG}, it is no folder of a transformers model")
     try:
         found = json.loads(config.read_text(encoding="utf-8"))["architectures"]
-        (kind,) = found if isinstance(found, list) else ()
+        (kind,) = list(found) if isinstance(found, list) else []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise SpecError(f"--row {name}: {config} names no class of model (architectures)") from None
     if kind not in KINDS:

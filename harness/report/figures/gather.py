@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.report.figures.scatter import Point
     from harness.report.figures.style import Picture
 
-SELFALIGN = "independent + SelfAlign"
+SELFALIGN, PRETRAINED = "independent + SelfAlign", "pretrained"
 STAGES = {  # stage -> its column heading, what its time is of, what of `sizes` that is
     "encode_images": ("encode image", "ms per image", "images"),
     "encode_texts": ("encode caption", "ms per caption", "captions"),
@@ -84,6 +84,8 @@ def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]
 
 def family(row: Row) -> str:
     """As the figures tell them apart."""
+    if row.is_pretrained:
+        return PRETRAINED
     return "chance" if row.is_floor else SELFALIGN if row.model.selfalign is not None else row.family
 
 

@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.report.figures.labels import label_points
-from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
+from harness.report.figures.style import (
+    GREY,
+    LOOKS,
+    PRETRAINED,
+    family_entries,
+    frame,
+    look,
+    plain_numbers,
+    text_inches,
+)
 
 DASHES = (0, (4, 2))
 
@@ -26,7 +35,11 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
+    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow.
+
+    Pretrained ones are in none: they were trained elsewhere, on other data.
+    """
+    points = [point for point in points if point.family != PRETRAINED]
     kept = [point for point in points if not any(_beats(other, point) for other in points)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 

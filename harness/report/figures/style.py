@@ -34,10 +34,12 @@ class Look:
     hatch: str
 
 
+PRETRAINED = "pretrained"  # whatever their scores are made of: in no front, for they were trained elsewhere
 LOOKS = {
     "independent": Look(PALETTE[0], "o", "circle", ""),
     "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
     "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
+    PRETRAINED: Look(PALETTE[5], "v", "triangle-down", "oo"),
 }
 OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {

@@ -38,6 +38,11 @@ class Row:
         return any(run.record.members for run in self.runs)
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it stands on a model that nobody here trained: never ranked among those that start from nothing."""
+        return bool(self.model.pretrained)
+
+    @property
     def rsums(self) -> Mapping[int, float]:
         """Seed -> Rsum."""
         return {run.seed: run.accuracy["rsum"] for run in self.runs}
@@ -111,4 +116,5 @@ def _name(run: Run, models: Sequence[Run]) -> str:
 
 
 def _place(row: Row) -> tuple:
-    return (not row.is_floor, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
+    of_family = (row.is_pretrained, row.family != "independent")
+    return (not row.is_floor, *of_family, row.model.host, row.model.selfalign is not None, row.name)

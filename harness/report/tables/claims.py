@@ -39,7 +39,7 @@ def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
     timed = not timing_conflict(group.rows)
     found = [(contrast, contrast.word) for contrast in against_hosts(group)]
-    for other in (row for row in group.rows if row.family == "interactive"):
+    for other in (row for row in group.rows if row.family == "interactive" and not row.is_pretrained):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
         contrasts = compared([(row, other) for row in rows], bound=-verdicts.MARGIN)
         found += [(contrast, verdicts.reach(contrast.interval)) for contrast in contrasts]

@@ -21,7 +21,7 @@ from harness.report.read import of_others
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
-from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, pretrained_note, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 
@@ -47,11 +47,12 @@ def comparison(group: Group) -> Sheet:
     conflict = timing_conflict(group.rows)
     by_others, broken = of_others.metrics(group.rows)
     accuracy = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *map(_column, by_others)]
-    columns = [*accuracy, *_cost_columns(timed=not conflict)]
+    columns = [*accuracy, *_cost_columns(timed=not conflict), *_pretraining_columns(group.rows)]
     notes = [
         LEGEND,
         *broken,
         ensemble_note(group.rows),
+        pretrained_note(group.rows),
         conflict or _timing_note(group.rows),
         arms_note(group),
         *left_out_lines(group),
@@ -91,7 +92,7 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    notes = [LEGEND, ensemble_note(group.rows), pretrained_note(group.rows), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -200,7 +201,9 @@ def _cost_columns(timed: bool) -> list[Column]:
         return _figure(row.cost and row.cost.index_bytes_per_image)
 
     def parameters(row: Row) -> Estimate | None:
-        return _figure(row.runs[0].record.parameters if row.runs else None)
+        record = row.runs[0].record if row.runs else None
+        frozen = record.pretraining["parameters"] if record and record.pretraining else 0
+        return _figure(None if record is None or record.parameters is None else record.parameters + frozen)
 
     return [
         time("encode ms/image", ["encode_images"], "images"),
@@ -209,6 +212,20 @@ def _cost_columns(timed: bool) -> list[Column]:
         Column("index bytes/image", index_bytes, whole, "lower", seeded=False),
         Column("parameters", parameters, whole, seeded=False),
     ]
+
+
+def _pretraining_columns(rows: Sequence[Row]) -> list[Column]:
+    """On how many pairs of image and text a row was trained before it came here, where any row was."""
+    if not any(row.is_pretrained for row in rows):
+        return []
+
+    def pairs(row: Row) -> Estimate | None:
+        if not row.is_pretrained:
+            return None if row.is_floor or row.model.origin else (0, None)  # a plugin's nobody knows
+        told = next((run.record.pretraining for run in row.runs if run.record.pretraining), None)
+        return _figure(told and told["pairs"])
+
+    return [Column("pre-training pairs", pairs, whole, seeded=False)]
 
 
 def _figure(value: float | None) -> Estimate | None:
@@ -320,14 +337,14 @@ def _marks(
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking.
+    Single runs, ensembles and pretrained rows are never in one ranking.
     """
     marks = {}
-    for column, ensembles in product(columns, (False, True)):
+    for column, kind in product(columns, ((False, False), (True, False), (False, True))):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_floor and row.is_ensemble == ensembles
+            if estimate is not None and not row.is_floor and (row.is_ensemble, row.is_pretrained) == kind
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:
