@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import contents
+from harness.spec import text_models
 
 
 class SpecError(ValueError):
@@ -107,7 +108,7 @@ class Settings:
     same_image_negatives: bool = True
     min_count: int = 4  # a word seen less often in the training captions is unknown
     max_words: int = 60  # longer captions are cut, and counted
-    text_model: str = ""  # folder or hub name of a BERT-layout model in place of word embeddings
+    text_model: str = ""  # in place of word embeddings: a BERT-layout model, a folder or hub name, or minilm
     train_text_model: bool = False
     precision: str = "fp32"  # fp32 | bf16: forward passes of encoders and training
     # fp32 | bf16: products within an interactive method's score, test ranks alone; independent rows stay in fp32, for
@@ -257,9 +258,10 @@ def _written(value: Data | Model | Settings) -> dict[str, Any]:
 
 def _portable(values: dict[str, Any]) -> dict[str, Any]:
     """A text model in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
-    model = Path(values.get("text_model", ""))
+    model = Path(text_models.located(values.get("text_model", "")))
     if model.name and model.is_dir():
-        return values | {"text_model": f"{model.resolve().name}@{contents.digest(model)[:16]}"}
+        name = values["text_model"] if values["text_model"] in text_models.PACKAGED else model.resolve().name
+        return values | {"text_model": f"{name}@{contents.digest(model)[:16]}"}
     return values | {"text_model": model.name} if model.is_absolute() else values
 
 
