@@ -24,11 +24,11 @@ FLOORS = (
     ("harness/pretrained",),
     ("harness/learn", "harness/measure"),
     ("harness/phases", "harness/parameters.py"),
-    ("harness/schedule", "harness/contract.py"),
+    ("harness/schedule", "harness/contract.py", "harness/searching.py"),
     ("harness/report",),
     ("harness/choices.py", "harness/api.py"),
     ("harness/run.py", "harness/features.py", "harness/compare.py"),
-    ("harness/check.py", "harness/search_index.py", "harness/__main__.py"),
+    ("harness/check.py", "harness/search.py", "harness/search_index.py", "harness/__main__.py"),
 )
 REPORT = (  # the wings of the report, likewise
     ("harness/report/formats.py", "harness/report/alike.py"),
@@ -62,6 +62,7 @@ NO_TORCH = (
     "harness/schedule/storage.py",
     "harness/report",
     "harness/compare.py",
+    "harness/search.py",
     "harness/contents.py",
     "harness/data/split.py",
     "harness/data/texts.py",

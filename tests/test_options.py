@@ -49,7 +49,7 @@ def test_every_option_but_those_of_one_call_is_kept():
     )
     stored = tomllib.loads(written(values))
     assert stored.pop("version") == 1
-    assert {name: len(table) for name, table in stored.items()} == {"what": 8, "how": 3, "where": 10, "afterwards": 4}
+    assert {name: len(table) for name, table in stored.items()} == {"what": 9, "how": 3, "where": 10, "afterwards": 4}
     assert stored["where"]["results"] == "elsewhere"
     assert "results" not in tomllib.loads(written((Where(),)))["where"]  # a folder of this machine
 

@@ -115,15 +115,17 @@ def closely(
     return found.reshape(candidates.shape)
 
 
-def searched(model: Staged, images: Encoded, texts: Encoded, quick: np.ndarray) -> np.ndarray:
-    """(N, M) scores in which every caption query's order of images is that of both stages.
+def searched(model: Staged, images: Encoded, texts: Encoded, quick: np.ndarray, way: str = "t2i") -> np.ndarray:
+    """(N, M) scores in which the order of images of every caption query (of captions of every image query where the
+    way is `i2t`) is that of both stages.
 
     quick: (N, M) of the first stage.
     """
-    k = min(model.shortlist[1], len(quick))
-    candidates = np.argsort(-quick.T, axis=1, kind="stable")[:, :k]  # (M, k)
-    second = closely(model, images, texts, np.arange(quick.shape[1]), candidates, "t2i")
-    above = second - second.min(1, keepdims=True) + quick.max(0)[:, None] + 1  # (M, k): above all that stay behind
-    found = quick.T.copy()
+    scores = quick if way == "i2t" else quick.T  # (Q, G)
+    k = min(model.shortlist[WAYS.index(way)], scores.shape[1])
+    candidates = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    second = closely(model, images, texts, np.arange(len(scores)), candidates, way)
+    above = second - second.min(1, keepdims=True) + scores.max(1, keepdims=True) + 1  # above all that stay behind
+    found = scores.copy()
     np.put_along_axis(found, candidates, above, 1)
-    return found.T
+    return found if way == "i2t" else found.T
