@@ -42,7 +42,7 @@ def test_a_run_is_written_and_repeated(file):
 
 def test_every_option_but_those_of_one_call_is_kept():
     values = (
-        What("smoke", "d", "o", "1", ["mine.py"], True, "coco", False),
+        What("smoke", "d", "o", ["clip=m"], "1", ["mine.py"], True, "coco", False),
         How(1, 2, ["a=b"]),
         Where("cuda", 1, 2, 3, 0.5, "auto", "s3://x", False, 2000, Path("elsewhere")),
         Afterwards(1, 2.0, True, "t"),
