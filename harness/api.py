@@ -20,7 +20,7 @@ from harness.data import sources
 from harness.data.split import DataError
 from harness.measure import metrics
 from harness.record import Record, Store
-from harness.spec import needs, registry, suites, taken
+from harness.spec import needs, registry, suites
 from harness.spec.job import Job
 
 if TYPE_CHECKING:
@@ -182,9 +182,8 @@ def search(gallery: ArrayLike, queries: ArrayLike, k: int = 10) -> tuple[np.ndar
 def load(folder: Path | str) -> pd.DataFrame:
     """A results folder, a line for each run: label, family, seed, data, status, recalls in percent, times, key.
 
-    end_to_end_ms is the median of one caption alone, read, encoded, scored against the gallery and ranked;
-    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item in batches; NaN where nothing was
-    measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
+    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item of the timing phase; NaN where nothing
+    was measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
 
     Raises RecordError, a ValueError, where the folder holds no records or one that cannot be trusted.
     """
@@ -196,7 +195,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def _line(run: Run) -> dict[str, Any]:
-    from harness.report.read.times import BATCHED, query_time, stage_ms
+    from harness.report.tables.comparison import QUERY_STAGES, stage_ms
 
     job, record = run.job, run.record
     return {
@@ -209,8 +208,7 @@ def _line(run: Run) -> dict[str, Any]:
         **({} if run.problem else run.accuracy),
         "parameters": record.parameters,
         "train_s": record.seconds.get("train"),
-        "end_to_end_ms": time.ms if (time := query_time(run.cost)) else None,
-        "score_rank_ms": stage_ms(run.cost, BATCHED, "queries"),
+        "score_rank_ms": stage_ms(run.cost, QUERY_STAGES, "queries"),
         "encode_image_ms": stage_ms(run.cost, ("encode_images",), "images"),
         "encode_caption_ms": stage_ms(run.cost, ("encode_texts",), "captions"),
         "index_bytes_per_image": None if run.cost is None else run.cost.index_bytes_per_image,
@@ -236,15 +234,14 @@ def run(
     """
     from harness.phases.train import execute  # imports torch
 
-    store = Store(Path(folder))
     wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
-    wanted = taken.resolved(wanted, store)
+    store = Store(Path(folder))
     known = None if again else store.finished(wanted.key)
     return known or execute(wanted, store)
 
 
 def _job(label: str, data: str, seed: int, changes: Mapping[str, Any]) -> Job:
-    """That of suite `full --untuned`, so that the command and Python share records.  Raises SpecError, DataError."""
+    """That of suite `full`, so that the command and Python share records.  Raises SpecError, DataError."""
     registry.model(label)  # says what is wrong with it
     opened, offers = sources.described(data)
     asked = suites.asked("full", opened, only=[label], seeds=[seed], changes=changes)

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from harness import doors
 from harness.commands import HELP
+from harness.run import choose_plugins
 from harness.spec import registry, suites
 
-app = doors.Door()
+app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -27,11 +28,11 @@ def main(
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
     ] = None,
-    no_plugins: doors.NoPlugins = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Look at no installed package's methods.")] = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(name=name, plugin="".join(plugin or ()))
-        doors.choose_plugins(plugin or (), none_installed=no_plugins)
+        choose_plugins(plugin or (), no_plugins)
         failed = sum(_checked(label) for label in _rows(name))
     if failed:
         raise typer.Exit(1)
@@ -40,9 +41,8 @@ def main(
 def _rows(name: str) -> tuple[str, ...]:
     """Of a method all there are, with SelfAlign too where it hosts it.  Raises SpecError for a name that is unknown."""
     if name in registry.methods():
-        rows = (*registry.labels(), *registry.aside(name))
-        return tuple(label for label in dict.fromkeys(rows) if registry.parse(label)[0].name == name)
-    return suites.select([name], with_aside=True)
+        return tuple(label for label in registry.labels() if registry.parse(label)[0].name == name)
+    return suites.select([name])
 
 
 def _checked(label: str) -> int:

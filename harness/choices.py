@@ -11,9 +11,7 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
-from harness.doors import NoPlugins
-from harness.spec.job import MOST, MOST_IMAGES
-from harness.spec.tuning import LEAST_TRIALS, ORDER
+from harness.spec.job import MOST_IMAGES
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class What:
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
     ] = field(default_factory=list)
-    no_plugins: NoPlugins = False
+    no_plugins: Annotated[bool, Option("--no-plugins", help="Look at no installed package's methods.")] = False
     paper_of: Annotated[
         str, Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
     ] = ""
@@ -56,16 +54,6 @@ class How:
 
     PANEL = "How"
     epochs: Annotated[int | None, Option(min=1, help="Epochs for every row.")] = None
-    updates: Annotated[
-        int | None, Option(min=1, max=MOST["updates"], help="Length of every row in updates, in place of epochs.")
-    ] = None
-    trials: Annotated[
-        int | None,
-        Option(min=LEAST_TRIALS, max=len(ORDER), help="Suite tune: the first so many trials, for every row the same."),
-    ] = None
-    untuned: Annotated[
-        bool, Option("--untuned", help="The defaults for every row, whatever suite tune has chosen.")
-    ] = False
     train_images: Annotated[
         int | None, Option(min=0, max=MOST_IMAGES, help="Train on the first so many images only; 0 = all.")
     ] = None
@@ -136,10 +124,6 @@ class Once:
 
     config: Annotated[Path | None, Option(metavar="FILE", help="Repeat the run of this TOML file.")] = None
     save_config: Annotated[Path | None, Option(metavar="FILE", help="Write the run to this TOML file first.")] = None
-    evaluate: Annotated[
-        Path | None,
-        Option(metavar="FOLDER", help="Train nothing: score the weights kept in this results folder on --data."),
-    ] = None
     force: Annotated[bool, Option("--force", help="Run again what is already recorded.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would run, and stop.")] = False
     list_: Annotated[bool, Option("--list", help="Show all methods and suites, and stop.")] = False

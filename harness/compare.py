@@ -35,11 +35,9 @@ def main(
     a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, the one to start from.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
     file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
-    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(a=str(a), b=str(b), out=str(file or ""))
-        doors.choose_plugins(none_installed=no_plugins)
         names = (shown(a), shown(b))
         if names[0] == names[1]:  # outside the project a folder goes by its last name alone
             names = (str(a), str(b))

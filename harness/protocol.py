@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Family = Literal["independent", "interactive", "scale"]
+Family = Literal["independent", "interactive"]
 
 
 def _moved(value, device: torch.device | str):
@@ -47,7 +47,6 @@ class ImageBatch(_Movable):
     sizes: Tensor | None = None  # (B, 2) width, height in pixels
     ids: tuple[str, ...] | None = None  # (B,) of the data; None where nobody named them
     pixels: tuple[Tensor, ...] | None = None  # B of (3, H, W) uint8 RGB, for a method that NEEDS them
-    places: Tensor | None = None  # (B,) int64 of the images in their split, for a row that is told `fits`
 
     def __len__(self) -> int:
         return next(len(value) for value in (self.fragments, self.pixels, self.ids) if value is not None)
@@ -61,9 +60,6 @@ class TextBatch(_Movable):
     mask: Tensor  # (B, L) bool, True = a real word; real words come first
     ids: tuple[str, ...] | None = None  # (B,) `IMAGE#k` is caption k of an image; None where nobody named them
     strings: tuple[str, ...] | None = None  # (B,) raw, for a method that NEEDS them
-    places: Tensor | None = None  # (B,) int64 of the captions in their split, for a row that is told `fits`
-    # (B, N) bool: which of the N images of its split a caption fits, for a row that NEEDS `truth` or `bag`
-    fits: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -83,7 +79,6 @@ class PairBatch(_Movable):
     image_index: Tensor  # (B,) int64 which training image; two pairs may share one
     epoch: int = 0  # 0-based
     update: int = 0  # 0-based, over all epochs
-    caption_index: Tensor | None = None  # (B,) int64 which training caption; None where nobody numbered them
 
 
 @dataclass(frozen=True)
@@ -120,13 +115,6 @@ class Encoded(_Movable):
             n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")
         }
         return replace(self, **cut)
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> Encoded:
-    """The inverse of `Encoded.tensors`."""
-    names = {f.name for f in fields(Encoded)} - {"extras"}
-    own = {name: tensor for name, tensor in tensors.items() if name in names}
-    return Encoded(**own, extras={name: tensor for name, tensor in tensors.items() if name not in names})
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
@@ -172,7 +160,6 @@ class Retriever(nn.Module, ABC):
 
     `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item
     and its similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
-    A row of the *scale* is no model: it is told what captions fit, and shows what could be reached.
     """
 
     family: ClassVar[Family]
@@ -197,10 +184,6 @@ class Retriever(nn.Module, ABC):
     def indexed(self, encoded: Encoded) -> Encoded:
         """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
         return encoded
-
-    def take(self, option: str, other: Retriever) -> None:
-        """Another row, with its stored weights, that an option named in `ROWS` of the method's file stands for."""
-        raise NotImplementedError(f"{type(self).__name__} takes no row for {option}, got {type(other).__name__}")
 
     def prepared(self, images: Encoded) -> Encoded:
         """The images with terms of their own, in `extras`, that `similarity` computes for every block unless given."""

@@ -6,9 +6,8 @@ FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row h
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
-FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
-FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
-FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
+FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, settings swept
+FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
@@ -16,14 +15,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, NotRequired, Self, TypedDict
 
@@ -109,13 +104,6 @@ class Traced(TypedDict):
     top: list[Operator]
 
 
-class Evaluated(TypedDict):
-    """Whose weights a record is of, where nothing was trained for it."""
-
-    run: str  # name of the results folder that they lie in
-    key: Key  # of the job that trained them
-
-
 @dataclass(frozen=True)
 class Record(_Stored):
     """The outcome of one job."""
@@ -140,24 +128,21 @@ class Record(_Stored):
     operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
-    evaluated: Evaluated | None = None
     schema: int = SCHEMA
 
 
 class Gallery(TypedDict):
-    """One text query against so many images."""
+    """One text query, its caption encoded already, against so many images."""
 
     items: int
-    p50_ms: float  # of scoring and ranking: the caption is encoded already
+    p50_ms: float
     p95_ms: float
     p99_ms: float
     measured: bool  # else from the law, and why in `note`
     note: str
     limit_ms: float | None  # reading the embeddings once
     bytes: NotRequired[float | None]
-    stages_ms: NotRequired[Mapping[str, list[float]]]  # encode, search, rank -> of every query, in the same order
-    build_samples_s: NotRequired[list[float]]  # what depends on the gallery alone, made ready
-    samples_ms: NotRequired[list[float]]  # search and rank, of records from before their caption was encoded as well
+    samples_ms: NotRequired[list[float]]
     limit_samples_ms: NotRequired[list[float]]
 
 
@@ -177,9 +162,7 @@ class CostRecord(_Stored):
     parameters: int | None = None  # trained ones
     flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
     peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
-    query_encode_ms: list[float] = field(
-        default_factory=list
-    )  # one caption alone: among galleries that are none of `galleries`
+    query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
     galleries: list[Gallery] = field(default_factory=list)
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
@@ -253,14 +236,6 @@ class PosedQuestion:
     arms: list[tuple[str, Key]]  # name and job of each, in the order of the file
 
 
-class TunedFrom(TypedDict):
-    """Where a job's settings are from."""
-
-    value: Key  # of the tuned settings
-    row: str  # the row of theirs
-    how: Literal["own", "base", "by hand"]  # as the row's winner; of an arm as its base's; some were set by hand
-
-
 @dataclass(frozen=True)
 class AskedRecord(_Stored):
     """What one command asked for; the same command again writes the same file."""
@@ -270,8 +245,7 @@ class AskedRecord(_Stored):
     published: bool  # every row has settings of its own, as it was published
     rows: list[Key]  # of the jobs, and of the ensembles, that the comparison is of
     questions: list[Mapping[str, Any]]  # PosedQuestion each
-    sweep: list[Mapping[str, Any]]  # of older records: settings that all rows ran under in turn, path -> value
-    tuning: Mapping[str, TunedFrom] = field(default_factory=dict)  # key of a job -> whose tuned settings it has
+    sweep: list[Mapping[str, Any]]  # settings that all rows ran under in turn, path -> value
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -421,7 +395,7 @@ class Store:
 
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
-        keys = [path.stem for path in sorted((self.folder / "records").glob("[!.]*.json"))]
+        keys = [path.stem for path in sorted((self.folder / "records").glob("*.json"))]
         found = [record for key in keys if (record := self.record(key)) is not None]
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
@@ -534,73 +508,36 @@ def _short(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The whole file or none of it, whenever the process may die.  Raises Unwritable."""
+    """The whole file or none of it, whenever the process may die."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        try:
-            write(file)
-        except OSError as error:
-            if error.errno is None:  # numpy tells how many items were written, and not where or why
-                raise Unwritable(f"{path} cannot be written: {error}") from None
-            raise
+        write(file)
         file.flush()
         os.fsync(file.fileno())
 
 
-class Unwritable(OSError):
-    """A file that could not be written, of which nothing is there now; it names the file and why."""
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` on success and removed on failure.  Raises Unwritable."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp")
+    """A path to write to, renamed to `path` on success and removed on failure.  Raises OSError that names `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _make(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
-        raise Unwritable(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
     finally:
-        with suppress(OSError):  # there is none, or no folder for it
-            temporary.unlink()
-
-
-def _make(folder: Path) -> None:
-    """Raises Unwritable."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unwritable(error.errno, error.strerror, error.filename) from None
-
-
-FORGOTTEN_S = 7 * 24 * 3600  # nobody writes to one file for so long without changing it
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """What processes of this machine that are gone were writing to these folders when they ended.
-
-    Others may be writing there from another machine, whose processes cannot be seen from here: what is theirs goes
-    when it has not changed for a week.
-    """
+    """What processes that are gone were writing to these folders when they ended.  Others' of another machine are gone
+    too, as far as this one can tell: nobody else may be writing there."""
     for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        process, _, host = (path.suffixes[-2] if len(path.suffixes) > 1 else "").removeprefix(".").partition("@")
-        here = host in ("", _host())  # none: of a version that did not tell
-        if process.isdecimal() and (not _lives(int(process)) if here else _forgotten(path)):
+        process = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if process.isdecimal() and not _lives(int(process)):
             path.unlink(missing_ok=True)
-
-
-def _forgotten(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime > FORGOTTEN_S
-    return False
-
-
-@cache
-def _host() -> str:
-    """The name of this machine, as a part of the name of a file."""
-    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
 
 
 def _lives(process: int) -> bool:

@@ -3,39 +3,42 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
-python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
+from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import console, doors, evaluation, listing, report, results, settled
+from harness import console, doors, listing, report
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
+from harness.data.split import DataError
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, Store, write_atomically
+from harness.record import Record, Store, remove_leftovers, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, needs, suites, taken
+from harness.spec import ensembles, methods, needs, plugins, suites
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
 from harness.spec.override import checked_settings
-from harness.tuned import TunedRecord
 
 out = Console()
+err = Console(stderr=True)
 KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
@@ -46,24 +49,15 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        doors.choose_plugins(what.plugin, none_installed=what.no_plugins)
+        choose_plugins(what.plugin, what.no_plugins)
         if once.list_:
             _list(once.parameters)
             return
-        if once.evaluate is not None:
-            if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
-                raise typer.Exit(1)
-            return
-        asked, found = _asked(what, how, where)
-        store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
-        asked, left_out = taken.all_resolved(asked, store)
-        for line in left_out:
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+        asked = _asked(what, how, where)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
-        if asked.design is not None and after.trace is not None:
-            raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
+        store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
         place = _place(where, len(jobs))
@@ -74,17 +68,11 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             rows = [*jobs, *planned.plans]
             cached = [not once.force and store.finished(row.key) is not None for row in rows]
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
-            if asked.design is not None:
-                settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
-        with results.exclusive(store.folder):
+        with _exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
-            settled.keep(asked, found, store.folder)
-            if asked.design is not None:
-                failed = settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=False)
-            else:
-                failed = _run(jobs, planned, store, once.force, phases, place)
+            failed = _run(jobs, planned, store, once.force, phases, place)
     if failed:
         raise typer.Exit(1)
 
@@ -95,6 +83,13 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
+def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
+    """Says what of the installed ones is left out.  Raises SpecError."""
+    plugins.choose([Path(file) for file in files], installed=not none_installed)
+    for line in methods.left_out():
+        err.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def _list(parameters: bool) -> None:
     """What there is to run; with their parameters every row is built, which takes torch and seconds."""
     counts, note = None, ()
@@ -103,37 +98,29 @@ def _list(parameters: bool) -> None:
 
         (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
         for line in failures:
-            doors.say(doors.printable(line))
+            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
     out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
-def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, TunedRecord] | None]:
-    """What the data can serve, with the tuned settings it reads; a line for every row that is left out.
-
-    Raises SpecError, DataError and RecordError.
-    """
+def _asked(what: What, how: How, where: Where) -> Asked:
+    """What the data can serve; a line for every row that is left out.  Raises SpecError and DataError."""
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
     place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    changes = _changes(how)
+    changes = _changes(how.set, how.epochs, how.train_images)
     data, offers = sources.described(what.data)
-    name = suites.named(what.suite, only)
-    reads = suites.find(name).tuned and not how.untuned
-    found = settled.stored(where.results, data) if reads else None
     asked = suites.asked(
-        name,
+        suites.named(what.suite, only),
         data,
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
         settings=checked_settings(place),
         paper_of=what.paper_of,
-        tuned=found and found[1],
-        trials=how.trials,
     )
     asked, left_out = needs.served(asked, offers)
-    for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
+    for line in left_out:
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-    return asked, found
+    return asked
 
 
 def _place(where: Where, jobs: int) -> Place | None:
@@ -180,7 +167,10 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    results.show(store.folder, out)
+    report.write(store.folder)
+    out.print(report.console_table(store.folder))
+    out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
+    out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
@@ -192,17 +182,14 @@ def _check_device(name: str) -> None:
         check_device(name)
 
 
-def _changes(how: How) -> dict[str, Any]:
-    """Raises SpecError."""
-    if how.epochs is not None and how.updates is not None:
-        raise SpecError("--epochs and --updates are two lengths of one training: choose one")
+def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    for setting in how.set:
+    for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
             raise SpecError(f"--set takes path=value, got {setting!r}")
         changes[path] = parse_value(value)
-    named = {"settings.epochs": how.epochs, "settings.updates": how.updates, "data.train_images": how.train_images}
+    named = {"settings.epochs": epochs, "data.train_images": train_images}
     return changes | {path: value for path, value in named.items() if value is not None}
 
 
@@ -215,6 +202,30 @@ def _seeds(text: str) -> list[int] | None:
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
     return seeds or None
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One run at a time writes to a results folder, which goes again where all was refused.
+
+    Raises OSError where it cannot be written at all.
+    """
+    made_here = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
+            yield
+    except Timeout:
+        raise OSError(f"another run is writing to {folder}") from None
+    except (SpecError, DataError):
+        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
+            shutil.rmtree(folder)  # nothing came of it
+        raise
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class _Callable(ModuleType):

@@ -26,6 +26,7 @@ from harness.spec.job import Job, SpecError
 
 app = doors.Door()
 LARGEST = 10**9  # items of a gallery
+app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -37,12 +38,10 @@ def main(
     sizes: Annotated[str, typer.Option(help="Galleries, in items.")] = "1000,10000,100000,1000000",
     build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds until an index is given up.")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
-    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(folder=str(folder), data=data, only=only)
         doors.check_finite(build_budget=build_budget)
-        doors.choose_plugins(none_installed=no_plugins)
         store, wanted = Store(folder), _sizes(sizes)
         jobs = [_placed(job, data, threads) for job in _rows(store, only)]
         from harness.measure.index import library  # torch takes seconds to import; bad input is told at once

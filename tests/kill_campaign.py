@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import locks
 from harness.schedule import guard
 from tests.conftest import _write_data
 from tests.processes import below, kill, until
@@ -65,8 +64,8 @@ def _strike(driver: subprocess.Popen, rng: random.Random, killed: Counter[str], 
 
 
 def leftovers(door: RayDoor) -> list[str]:
-    """Temporary and lock files in the results and folders of runtimes, a line each."""
-    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp" or path.name == locks.NAME]
+    """Temporary files in the results and folders of runtimes, a line each."""
+    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp"]
     runtimes = [path for path in door.temporary.iterdir() if guard.members(str(path)) or path.exists()]
     return [str(path) for path in (*files, *runtimes)]
 

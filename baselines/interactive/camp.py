@@ -155,16 +155,13 @@ class CAMP(FragmentModel):
     def encode_texts(self, texts: TextBatch) -> Encoded:
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
-    def prepared(self, images: Encoded) -> Encoded:
-        """With all that regions are mapped to."""
-        return images if images.extras else self._mapped(images, self.region_side, self.word_side)
-
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return self.scored(self.tile_scores, images, texts)
 
     def scored(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
         """(N, M) by one of the two ways to score a tile."""
-        return self.in_tiles(score, self.prepared(images), self._mapped(texts, self.word_side, self.region_side))
+        images = self._mapped(images, self.region_side, self.word_side)
+        return self.in_tiles(score, images, self._mapped(texts, self.word_side, self.region_side))
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.dim * (self.inputs.regions + length))

@@ -172,15 +172,12 @@ class GSMN(FragmentModel):
         """`extras["centres"]`, (B, R, 2), says where the regions are."""
         return replace(super().encode_images(images), extras={"centres": self._centres(images)})
 
-    def prepared(self, images: Encoded) -> Encoded:
-        """With `extras["edges"]`, (B, K, R, R), 0 towards padding, in place of the centres they are made of."""
-        if "edges" in images.extras:
-            return images
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         regions, mask = without_padding(images)
         edges = self.kernels(images.extras["centres"][:, : regions.shape[1]]).movedim(3, 1)  # (X, K, R, R)
         if mask is not None:
             edges = edges.masked_fill(~mask[:, None, None], 0.0)
-        return replace(images, extras={"edges": edges})
+        return self.in_tiles(self.tile_scores, replace(images, extras={"edges": edges}), texts)
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.dim * (self.inputs.regions + length))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
@@ -116,8 +115,6 @@ class Split:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> (M,) bool
     fold_images: int = 0
     notes: tuple[str, ...] = ()  # what a reader found and repaired, for the record
-    # need -> () -> (M, N) bool, which images a caption fits; only made data know
-    fits: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.captions) != len(self.caption_to_image):
@@ -156,13 +153,7 @@ class Split:
             captions=tuple(c for c, k in zip(self.captions, of_captions, strict=True) if k),
             caption_to_image=places[self.caption_to_image[of_captions]],
             groups={name: mask[of_captions] for name, mask in self.groups.items()},
-            fits={name: partial(_among, found, of_captions, keep) for name, found in self.fits.items()},
         )
-
-
-def _among(found: Callable[[], np.ndarray], captions: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """What was found, of these captions and images alone.  captions: (M,) bool, images: (N,) bool."""
-    return found()[captions][:, images]
 
 
 @dataclass(frozen=True)

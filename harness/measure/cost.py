@@ -5,9 +5,8 @@ encode_images, encode_texts   from stored fragments or token numbers to what an 
 score                         caption queries against the whole gallery
 rank                          from those scores to the place of the right image of each query
 
-After the stages single captions are encoded and searched for in growing galleries (`gallery`).
-Threads are those of the settings, in torch and in our own code; numpy's products, which have threads of their own, are
-not used.
+After the stages single text queries are answered from growing galleries (`gallery`).  Threads are those of the
+settings, in torch and in our own code; numpy's products, which have threads of their own, are not used.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ from harness.measure import gallery, metrics
 from harness.measure.clock import timed
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.flops import flops
-from harness.measure.gallery import Searcher
+from harness.measure.gallery import Searcher, index_bytes
 from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
-from harness.measure.query import encoder, index_bytes, prepared
 from harness.measure.scoring import all_pairs
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
@@ -99,7 +97,7 @@ def measure(
     """
     load = workload(side)
     with torch.inference_mode():
-        benches = [_Bench(contender, load, side) for contender in contenders]
+        benches = [_Bench(contender, load, side.tokens) for contender in contenders]
         samples: list[dict[str, list[float]]] = [{stage: [] for stage in STAGES} for _ in benches]
         for turn in range(rounds + 1):
             for place, bench in enumerate(benches):
@@ -119,11 +117,10 @@ def measure(
 class _Bench:
     """One contender with its gallery and queries encoded ahead, as an index would hold them."""
 
-    def __init__(self, contender: Contender, load: Workload, side: Side) -> None:
-        self.job, self.model, self.load, self.side = contender.job, contender.model.eval(), load, side
-        self.images = in_float32(encode_images(self.model, load.gallery, self.job.settings))
-        self.gallery = prepared(self.model, self.images, self.job.settings)
-        groups = encode_texts(self.model, side.tokens, self.job.settings, load.queries)
+    def __init__(self, contender: Contender, load: Workload, tokens: Tokens) -> None:
+        self.job, self.model, self.load, self.tokens = contender.job, contender.model.eval(), load, tokens
+        self.gallery = in_float32(encode_images(self.model, load.gallery, self.job.settings))
+        groups = encode_texts(self.model, tokens, self.job.settings, load.queries)
         self.queries = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
         self.peak_memory_mib: float | None = None
 
@@ -148,16 +145,18 @@ class _Bench:
 
     def searcher(self, budget_s: float) -> Searcher:
         """The row as it answers single queries, in an order in which lengths are mixed."""
-        captions = np.random.default_rng(0).permutation(self.load.queries).tolist()
-        encode = encoder(self.model, self.side, self.job.settings)
-        return Searcher(
-            self.model,
-            self.images,
-            lambda number: encode(captions[number]),
-            len(captions),
-            self.job.settings,
-            budget_s,
-        )
+        singles = {
+            int(row): group.encoded.select(slice(place, place + 1))
+            for group in self.queries
+            for place, row in enumerate(group.rows)
+        }
+        order = np.random.default_rng(0).permutation(len(singles)).tolist()
+        settings, captions = self.job.settings, self.load.queries
+
+        def encode(number: int) -> object:
+            return encode_texts(self.model, self.tokens, settings, captions[order[number], None])
+
+        return Searcher(self.model, self.gallery, [singles[row] for row in order], encode, settings, budget_s)
 
     def flops(self) -> dict[str, float]:
         """Operations per image, per caption and per pair, each a mean over a batch."""
@@ -167,7 +166,7 @@ class _Bench:
         some = self.gallery.select(slice(0, COUNTED))
         pairs = flops(lambda: [model.similarity(some, group.encoded) for group in self.queries])
         return {
-            "image": flops(lambda: model.prepared(model.indexed(model.encode_images(images)))) / len(images),
+            "image": flops(lambda: model.indexed(model.encode_images(images))) / len(images),
             "caption": flops(lambda: model.indexed(model.encode_texts(texts))) / len(texts),
             "pair": pairs / (len(some) * len(self.load.queries)),
         }
@@ -186,7 +185,7 @@ class _Bench:
             parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             flops=self.flops(),
             peak_memory_mib=self.peak_memory_mib,
-            query_encode_ms=searcher.probed_encode_ms,
+            query_encode_ms=searcher.encode_ms,
             galleries=cast(list[Gallery], searcher.rows()),
             law=searcher.law(),
         )
@@ -218,6 +217,5 @@ def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int, b
         and cost.sizes == load.sizes
         and dict(cost.asked) == {"rounds": rounds, "budget_s": budget_s}
         and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in STAGES)
-        and [entry["items"] for entry in cost.galleries] == list(gallery.sizes(len(load.gallery)))
-        and all("stages_ms" in entry for entry in cost.galleries)
+        and [entry["items"] for entry in cost.galleries] == list(gallery.SIZES)
     )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import doors
+from typer.core import TyperCommand
+
 from harness.progress import Start
 from harness.record import Store
 from harness.spec import registry
@@ -64,7 +65,7 @@ def check_rerank(jobs: Sequence[Job]) -> None:
             )
 
 
-class OptionalTrace(doors.Command):
+class OptionalTrace(TyperCommand):
     """A command whose `--trace` may go without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

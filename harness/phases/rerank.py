@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from harness.measure.provenance import machine
 from harness.measure.rerank import curve, rerank, sizes
 from harness.phases.time import contender, first_trained
 from harness.progress import Start, Watch
-from harness.record import RecordError, RerankRecord, Store, write_atomically
+from harness.record import RecordError, RerankRecord, Store
 from harness.spec import registry
 from harness.spec.job import Job
 
@@ -129,7 +128,7 @@ class _Scores:
                 row = self.rows[job.key]
                 matrix, _ = evaluator.scores(row.model, self.data.ranked, row.job.settings, self.watch)
                 path = self.scratch / path.name
-                write_atomically(path, partial(np.save, arr=matrix))
+                np.save(path, matrix)
                 del matrix
             self.known[job.key] = self._read(path)
         return self.known[job.key]

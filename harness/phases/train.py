@@ -12,7 +12,6 @@ from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
-from harness.learn.taken import hand_over
 from harness.learn.trainer import Fit, fit, trained_parameters
 from harness.measure import evaluator
 from harness.measure.concepts import assigned
@@ -21,7 +20,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Record, Store, Unwritable
+from harness.record import Record, Store
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 
@@ -31,23 +30,21 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
 
     A job that breaks leaves a record that says how.
 
-    Raises DataError, SpecError and Unwritable: bad input and a full disk are the user's to mend, not an outcome.
+    Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
     keep = partial(store.save_scores, job.key) if keep_scores else None
     try:
         model = load_model(job, data)
-        hand_over(model, job, data, store)
         checkpoints = Checkpoints(store.checkpoints(job.key))
         started = time.perf_counter()
         dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
         found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
         seconds = {"train": time.perf_counter() - started}
-        checkpoints.save_vocabulary(data.words, data.train.tokens.ids)
         evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
-    except (DataError, SpecError, Unwritable):
+    except (DataError, SpecError):
         raise
     except Exception as error:
         record = _failed(job, data, error)
@@ -84,7 +81,7 @@ def _common(job: Job, data: Prepared) -> dict[str, Any]:
         "job": job.as_dict(),
         "family": registry.methods()[job.model.method].family,
         "data": {"vocabulary": data.vocabulary_size}
-        | {name: described(side) for name, side in _sides(job, data).items()},
+        | {name: _described(side) for name, side in _sides(job, data).items()},
         "provenance": provenance(job.settings),
     }
 
@@ -93,8 +90,7 @@ def _sides(job: Job, data: Prepared) -> dict[str, Side]:
     return {"train": data.train, "dev": data.dev, job.data.ranked: data.ranked}
 
 
-def described(side: Side) -> dict[str, Any]:
-    """Counts and notes of a split, for the record."""
+def _described(side: Side) -> dict[str, Any]:
     split = side.split
     return {
         "images": len(split.images),
@@ -105,7 +101,6 @@ def described(side: Side) -> dict[str, Any]:
         "captions_cut": side.tokens.cut,
         "words_at_most": side.tokens.most,
         "unknown_words": round(side.tokens.unknown, 4),
-        "captions_without_words": side.tokens.wordless,
         "notes": list(split.notes),
     }
 

@@ -6,13 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import floor, log10
-from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
 ABSENT = "—"
-ABOUT = "≈"  # before what was extrapolated
 LATEX = {
     "\\": r"\textbackslash{}",
     **{special: f"\\{special}" for special in "&%_#${}"},
@@ -38,7 +36,6 @@ class Sheet:
     notes: tuple[str, ...] = ()
     marks: Mapping[tuple[int, str], str] = field(default_factory=dict)  # (row, column) -> "best" | "second"
     names: int = 1  # leading columns that hold words
-    better: Mapping[str, str] = field(default_factory=dict)  # column -> "higher" | "lower", where one of them is
 
     @property
     def columns(self) -> list[str]:
@@ -79,13 +76,6 @@ def markdown(sheet: Sheet, level: int = 1) -> str:
 def shown(value: float | None, bounds: tuple[float, float] | None) -> str:
     """`+1.8 [0.3, 3.2]`, without the interval where there is none."""
     return ABSENT if value is None else signed(value) + (f" {interval(bounds)}" if bounds is not None else "")
-
-
-def stored(value: Any) -> str:
-    """A stored value as text; absent is not zero."""
-    if isinstance(value, list | tuple):
-        return "; ".join(map(str, value)) or "none"
-    return ABSENT if value is None or value == "" else str(value)
 
 
 def csv(sheet: Sheet) -> str:

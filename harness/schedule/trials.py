@@ -26,7 +26,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from harness.data.split import DataError
 from harness.phases.train import lost
 from harness.progress import Progress, Start, Watch
-from harness.record import Record, Store, Unwritable
+from harness.record import Record, Store
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
@@ -42,7 +42,7 @@ Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 def trial(config: dict[str, Any], work: Work) -> None:
     """One job as a function of Tune: reports every epoch; its lines are in the worker's log, which the dashboard shows.
 
-    Bad input or a full disk is reported and ends the run.  Raises JobFailed.
+    Bad input is reported and ends the run.  Raises JobFailed.
     """
     job = work.jobs[config["job"]]
     began = time.perf_counter()
@@ -50,7 +50,7 @@ def trial(config: dict[str, Any], work: Work) -> None:
     try:
         run_one(job, work, lambda progress: _report(job, progress))
         tune.report({"seconds": time.perf_counter() - began})
-    except (SpecError, DataError, Unwritable) as error:
+    except (SpecError, DataError) as error:
         tune.report({"refused": f"{job.name}: {error}"})
 
 

@@ -6,12 +6,13 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from harness import ROOT, locks
+from filelock import FileLock
+
+from harness import ROOT
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
 from harness.schedule import guard
@@ -107,12 +108,8 @@ def _in_place(job: Job, work: Work, watch: Watch) -> Record:
     store = Store(work.folder)
     checkpoints = store.checkpoints(job.key)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    try:
-        with locks.held(checkpoints, ORPHAN_SECONDS):
-            return _executed(job, store, work, watch)
-    finally:
-        with suppress(OSError):  # there are weights
-            checkpoints.rmdir()
+    with FileLock(checkpoints / ".lock", timeout=ORPHAN_SECONDS):
+        return _executed(job, store, work, watch)
 
 
 def _elsewhere(job: Job, work: Work, shared: Shared, watch: Watch) -> Record:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class Data:
     test_images: int = 0
     ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
     own: bool = field(default=False, metadata=ADDED)  # a folder, though it may be called like an embedded set
-    trained_on: str = field(default="", metadata=ADDED)  # name and fingerprint of other data the weights are of
 
     def __post_init__(self) -> None:
         if self.ranked not in RANKED:
@@ -64,24 +63,23 @@ class Model:
     control: str = field(default="", metadata=ADDED)
     # of a method by others: distribution, version and a hash of its source
     origin: str = field(default="", metadata=ADDED)
-    # what else is put on the host, by its name in the label -> its options
-    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata=ADDED)
-    # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
-    # seeds are of one model, though each takes those of its own
-    taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return _written(self)
 
     @property
     def label(self) -> str:
-        """`file[:variant][+selfalign][+module...]`, the row's name everywhere."""
-        return "+".join((self.host, *([] if self.selfalign is None else ["selfalign"]), *self.modules))
+        """`file[:variant][+selfalign]`, the row's name everywhere."""
+        return (
+            self.method
+            + (f":{self.variant}" if self.variant else "")
+            + ("" if self.selfalign is None else "+selfalign")
+        )
 
     @property
     def host(self) -> str:
-        """The label without what is put on it: `file[:variant]`."""
-        return self.method + (f":{self.variant}" if self.variant else "")
+        """The label without SelfAlign."""
+        return self.label.removesuffix("+selfalign")
 
 
 CONTROLS = ("final-width", "parameters", "width")  # of the embedding that is searched, in all, of every layer
@@ -215,7 +213,6 @@ class Job:
     model: Model
     settings: Settings
     arm: str = field(default="", compare=False)  # its name in an ablation, for people; no part of the identity
-    weights: str = ""  # hash of stored weights that are evaluated, where nothing is trained
 
     @cached_property
     def key(self) -> str:
@@ -224,7 +221,6 @@ class Job:
             "data": _identity(self.data),
             "model": self.model.as_dict(),
             "settings": _identity(self.settings),
-            **self._weights(),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -237,16 +233,11 @@ class Job:
         """For the record: everything but paths, which mean nothing elsewhere."""
         data = _written(self.data)
         del data["path"]
-        settings = _portable(_written(self.settings))
-        return {"data": data, "model": self.model.as_dict(), "settings": settings, **self._weights()}
-
-    def _weights(self) -> dict[str, str]:
-        return {"weights": self.weights} if self.weights else {}
+        return {"data": data, "model": self.model.as_dict(), "settings": _portable(_written(self.settings))}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Job:
-        parts = Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"])
-        return cls(*parts, weights=stored.get("weights", ""))
+        return cls(Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"]))
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
@@ -257,26 +248,17 @@ def _identity(value: Data | Settings) -> dict[str, Any]:
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
-    usual = {f.name: _default(f) for f in fields(value) if f.metadata.get("added")}
+    usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
     every = {f.name: getattr(value, f.name) for f in fields(value)}
     return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
 
 
-def _default(of: Field) -> Any:
-    return of.default if of.default_factory is MISSING else of.default_factory()
-
-
 def _portable(values: dict[str, Any]) -> dict[str, Any]:
-    told = values.get("text_model", "")
-    return values | {"text_model": text_model_identity(told)} if told else values
-
-
-def text_model_identity(name: str) -> str:
-    """One in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
-    model = Path(name)
+    """A text model in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
+    model = Path(values.get("text_model", ""))
     if model.name and model.is_dir():
-        return f"{model.resolve().name}@{contents.digest(model)[:16]}"
-    return model.name if model.is_absolute() else name
+        return values | {"text_model": f"{model.resolve().name}@{contents.digest(model)[:16]}"}
+    return values | {"text_model": model.name} if model.is_absolute() else values
 
 
 def parse_value(text: str) -> Any:

@@ -1,7 +1,6 @@
 """Does the reader find out by itself how a folder in the field's layout is meant, and refuse what cannot be meant?"""
 
 import json
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -416,26 +415,3 @@ def test_any_header_is_read_or_refused_in_a_line(tmp_path: Path, header: bytes) 
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(96)
     (tmp_path / "test_ims.npy").write_bytes(data)
     assert len(said(tmp_path).splitlines()) <= 1
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("train_boxes", np.nan, r"train_boxes\.npy: 156 numbers are NaN or infinite"),
-        ("train_img_sizes", np.inf, r"train_img_sizes\.npy: 26 numbers are NaN or infinite"),
-        ("train_img_sizes", 0, r"train_img_sizes\.npy: from 0\.0, need widths and heights above 0"),
-    ],
-)
-def test_places_that_cannot_be_are_refused_by_name(data_folder, name, value, says):
-    path = data_folder / f"{name}.npy"
-    np.save(path, np.full_like(np.load(path), value))
-    with pytest.raises(DataError, match=says):
-        precomp.load("train", data_folder)
-
-
-def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(data_folder):
-    path = data_folder / "train_caps.txt"
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(OSError, match=r"train_caps\.txt: no file that can be read"):
-        precomp.source(data_folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
 from harness.data.prepared import prepare
 from harness.data.split import DataError
@@ -20,14 +20,30 @@ from harness.progress import Progress
 from harness.record import Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
-from tests.text_models import PIECES, WIDTH, tiny_bert
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "and", "ant", "bee", "cat", "dog", "eel", "fox", "##es"]
+WIDTH = 12
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 
 
 @pytest.fixture(scope="module")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tiny_bert(tmp_path_factory.mktemp("bert"))
+    """A folder with a BERT of two tiny layers (with dropout) and its word pieces."""
+    folder = tmp_path_factory.mktemp("bert")
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(PIECES),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return str(folder)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

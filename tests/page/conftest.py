@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness import ROOT
 from harness.report import write
@@ -45,12 +44,11 @@ def browser() -> Iterator[Browser]:
 
 
 def _shown(record: dict) -> bool:
-    """Chance, hosts with and without SelfAlign as they usually are, some interactive rows: enough to filter."""
-    label, module = record["label"].replace("*", ""), record["job"]["model"]["selfalign"]
+    """Chance, two hosts with and without SelfAlign as they usually are, SCAN: enough to sort and filter."""
+    label, module = record["label"], record["job"]["model"]["selfalign"]
     usual = module is None or (module["concept"] and module["context"])
     alone = not record["job"]["model"].get("control") and usual
-    told = ("chance", "vsepp", "vsrn", "camera", "imram:full")
-    return alone and (label.removesuffix("+selfalign") in told or label.startswith(("scan:", "sgraf")))
+    return alone and (label.removesuffix("+selfalign") in ("chance", "vsepp", "vsrn") or label.startswith("scan:"))
 
 
 @pytest.fixture(scope="session")
@@ -85,64 +83,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Opened:
     """A page, and everything it said or asked for."""
 
-    def __init__(self, page: Page, folder: Path, state: str = "") -> None:
-        self.page, self.folder, self.messages, self.requests = page, folder, [], []
+    def __init__(self, page: Page, folder: Path) -> None:
+        self.page, self.messages, self.requests = page, [], []
         page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.messages.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
-        self.visit(state)
-
-    def visit(self, state: str = "") -> None:
-        """Opens it anew, with what is shown told by the address."""
-        self.page.goto("about:blank")
-        self.page.goto((self.folder / "index.html").as_uri() + (f"#{state}" if state else ""))
-        self.page.wait_for_selector(".chart .scatterlayer .point:visible")
-        self.page.wait_for_selector(".tabulator.built:visible")
+        page.goto((folder / "index.html").as_uri())
+        page.wait_for_selector(".chart .scatterlayer .point")
 
     def names(self, section: str = "section[data-data]:not([hidden])") -> list[str]:
         """Of the rows that are to be seen, from the top."""
-        cell = f"{section} .tabulator-row:not(.tabulator-group) .tabulator-cell[tabulator-field=c0] > span"
-        return self.page.eval_on_selector_all(cell, "cells => cells.map(cell => cell.firstChild.textContent)")
+        return self.page.eval_on_selector_all(
+            f"{section} .sortable tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.name)"
+        )
 
-    def titles(self, section: str) -> list[str]:
-        return self.page.locator(f"{section} .tabulator-header .tabulator-col-title").all_text_contents()
-
-    def column(self, title: str, section: str) -> list[str]:
-        """What is written below a heading, rows that are not shown left out."""
-        field = self.header(title, section).get_attribute("tabulator-field")
-        cells = f"{section} .tabulator-row:not(.tabulator-group) .tabulator-cell[tabulator-field={field}] > span"
-        return self.page.eval_on_selector_all(cells, "cells => cells.map(cell => cell.firstChild.textContent)")
-
-    def header(self, title: str, section: str) -> Locator:
-        exact = self.page.get_by_text(title, exact=True)
-        return self.page.locator(f"{section} .tabulator-col").filter(has=exact)
-
-
-Opener = Callable[..., Opened]
+    def column(self, title: str) -> list[str]:
+        """What is written below a heading of the first table, rows that are hidden left out."""
+        return self.page.evaluate(
+            """title => {
+                const table = document.querySelectorAll("section[data-data] .sortable");
+                const chosen = Array.from(table).sort((a, b) => b.rows.length - a.rows.length)[0];
+                const at = Array.from(chosen.tHead.rows[0].cells).findIndex(cell => cell.textContent.trim() === title);
+                return Array.from(chosen.tBodies[0].rows).filter(row => !row.hidden)
+                    .map(row => row.cells[at].textContent.trim());
+            }""",
+            title,
+        )
 
 
 @pytest.fixture
-def open_page(browser: Browser, folder: Path) -> Iterator[Opener]:
-    """Opens the page in a window of a width, `light` or `dark`."""
-    contexts = []
-
-    def opened(
-        width: int = 1400, height: int = 900, scheme: Literal["light", "dark"] = "light", state: str = ""
-    ) -> Opened:
-        viewport: ViewportSize = {"width": width, "height": height}
-        contexts.append(browser.new_context(viewport=viewport, offline=True, color_scheme=scheme))
-        return Opened(contexts[-1].new_page(), folder, state)
-
-    yield opened
-    for context in contexts:
-        context.close()
+def opened(browser: Browser, folder: Path) -> Iterator[Opened]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True)
+    yield Opened(context.new_page(), folder)
+    context.close()
 
 
 @pytest.fixture
-def opened(open_page: Opener) -> Opened:
-    return open_page()
-
-
-@pytest.fixture
-def narrow(open_page: Opener) -> Opened:
-    return open_page(400, 800)
+def narrow(browser: Browser, folder: Path) -> Iterator[Opened]:
+    context = browser.new_context(viewport={"width": 400, "height": 800}, offline=True, has_touch=True)
+    yield Opened(context.new_page(), folder)
+    context.close()

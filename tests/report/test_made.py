@@ -21,8 +21,7 @@ from harness.record import Store
 from harness.report import outputs
 from harness.report.__main__ import app
 from harness.report.figures import gather
-from harness.report.page import overview, scripts
-from harness.report.page.table import FIRST
+from harness.report.page import overview
 from harness.report.read.described import settings_line
 from harness.report.read.groups import collect
 
@@ -47,10 +46,6 @@ class Parsed(HTMLParser):
 
     def rows(self):
         return {a["data-name"]: a for tag, a in self.tags if tag == "tr" and "data-name" in a}
-
-
-def table_of(html: str) -> dict:
-    return json.loads(html.partition('id="data-rows">')[2].partition("</script>")[0])
 
 
 def made_page(folder: Path, **more) -> str:
@@ -79,7 +74,7 @@ def test_figures_of_stored_records(stored):
     assert "One seed, no bar: scan:t2i-lse." in caption
     assert "Pareto front (bold): vsepp, vsepp+selfalign, scan:t2i-lse." in caption
     assert "Not drawn, nothing to draw: vsrn." in caption
-    assert "Times are medians (abacus, threads 2)" in caption
+    assert "Times are medians of 3 samples (abacus, threads 2)" in caption
 
 
 def test_points_are_mean_rsum_and_time(stored):
@@ -103,8 +98,7 @@ def test_times_of_different_machines_share_no_figure(stored):
     assert any("accuracy-time: Times are left out, rows were not timed alike: threads" in line for line in drawn.absent)
     html = made_page(stored.folder)
     assert "No chart. Times are left out, rows were not timed alike" in Parsed(html).words
-    assert scripts.CHART not in html
-    assert "Which row to take for which time cannot be said" in html
+    assert "<script defer" not in html
 
 
 def test_records_without_times_have_no_time_figure(make):
@@ -128,7 +122,7 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
     assert list(gather.draw(collect(make.folder)).pictures) == ["sweep", "ranks-1", "ranks-2", "ranks-3"]
     parsed = Parsed(made_page(make.folder))
     shown = [a["src"] for tag, a in parsed.tags if tag == "img"]
-    assert shown == [f"figures/{name}.svg" for name in ("ranks-1", "ranks-2", "ranks-3", "sweep")]
+    assert shown == [f"figures/{name}.svg" for name in ("sweep", "ranks-1", "ranks-2", "ranks-3")]
     make.add(make.job("vsrn", lr=4e-4), make.ranks([0, 1], [0, 1]))
     drawn = gather.draw(collect(make.folder))
     assert list(drawn.pictures) == ["sweep"]
@@ -170,7 +164,7 @@ def test_left_out_runs_are_rows_and_lines_of_the_page(stored):
     assert "1 stale: made by recipe camera 0, which has changed since" in parsed.words
     assert "2 ok, 1 missing" in parsed.words
     assert "its ranks are missing" in parsed.words
-    assert parsed.rows()["vsepp+selfalign"]["data-family"] == "independent"
+    assert parsed.rows()["vsepp+selfalign"]["data-family"] == "independent + SelfAlign"
     assert parsed.rows()["vsepp"]["data-seeds"] == "2"
 
 
@@ -197,16 +191,9 @@ def test_the_chart_holds_the_numbers_of_the_table(stored):
     assert set(traces) == {"vsepp", "vsepp+selfalign", "scan:t2i-lse"}
     assert traces["vsepp"]["x"] == [10.0]
     assert traces["vsepp"]["y"] == [245.0]
-    assert traces["vsepp+selfalign"]["meta"] == {
-        "name": "vsepp+selfalign",
-        "family": "independent",
-        "kind": "one model",
-        "aligned": True,
-        "seeds": 2,
-    }
     said = traces["vsepp"]["text"][0].split("<br>")
     assert said[:4] == ["<b>vsepp</b>", "independent", "seeds: 2", "Rsum: 245.0 ± 35.4"]
-    assert "score+rank: 10.0 ms/query" in said  # no row has an end-to-end time
+    assert "score+rank: 10.0 ms/query" in said
     assert "error_y" in traces["vsepp"]
     assert "error_y" not in traces["scan:t2i-lse"]
 
@@ -230,33 +217,19 @@ def claimed(name: str):
 
 def test_published_numbers_stand_in_columns_of_their_own_with_their_source(stored):
     html = made_page(stored.folder, published=claimed)
-    table = table_of(html)
-    titles = [column["title"] for column in table["columns"]]
-    assert titles[-2:] == ["published Rsum", "published t2i R@1"]
-    assert not any(column["first"] for column in table["columns"][-2:])
-    cells = next(row["cells"] for row in table["rows"] if row["name"] == "scan:t2i-lse")
-    assert cells[-2]["claims"] == [
-        {"value": 465.0, "words": "flickr30k, single, other features: bottom-up", "source": 1},
-        {"value": 470.5, "words": "flickr30k, ensemble, other features: bottom-up", "source": 1},
-    ]
-    assert cells[-2]["sort"] == 465
-    assert Parsed(html).words.count("a paper <2018>") == 1
-    assert not any("published" in column["title"] for column in table_of(made_page(stored.folder))["columns"])
-
-
-def test_the_table_knows_the_best_end_of_every_column(stored):
-    columns = {column["title"]: column for column in table_of(made_page(stored.folder))["columns"]}
-    assert columns["Rsum"]["better"] == "higher"
-    assert columns["t2i MedR"]["better"] == columns["ms per query"]["better"] == "lower"
-    assert columns["parameters"]["better"] == columns["method"]["better"] == ""
-    assert [title for title, column in columns.items() if column["first"]] == list(FIRST)
+    words = " ".join(Parsed(html).words.split())
+    assert "published Rsum published t2i R@1" in words
+    assert "published i2t R@1" not in words
+    assert "465.0 flickr30k, single, other features: bottom-up [1]" in words
+    assert "470.5 flickr30k, ensemble, other features: bottom-up [1]" in words
+    assert words.count("a paper <2018>") == 1
+    assert "published" not in made_page(stored.folder).partition("<tbody>")[0]
 
 
 def test_a_check_covers_figures_and_page(stored):
     outputs.write(stored.folder, collect(stored.folder))
     drawn = stored.folder / "figures"
-    assert {path.name for path in stored.folder.iterdir()} >= {"index.html", "page"}
-    assert {path.name for path in (stored.folder / "page").iterdir()} == set(scripts.files(charted=True))
+    assert sorted(path.name for path in stored.folder.iterdir() if path.suffix) == ["index.html", "plotly.min.js"]
     (drawn / "claims.svg").write_text("<svg/>")
     (drawn / "stages-2.svg").write_text("of other settings")
     (drawn / "stages-2.png").write_bytes((drawn / "stages.png").read_bytes())
@@ -275,7 +248,7 @@ def test_a_check_covers_figures_and_page(stored):
 
 def test_figures_and_pages_need_not_be_kept_and_no_png_is_compared(stored):
     outputs.write(stored.folder, collect(stored.folder))
-    for name in ("figures/ranks.png", "figures/ranks.svg", "index.html", f"page/{scripts.CHART}"):
+    for name in ("figures/ranks.png", "figures/ranks.svg", "index.html", "plotly.min.js"):
         (stored.folder / name).unlink()
     path = stored.folder / "figures" / "claims.png"
     with Image.open(path) as image:
@@ -334,30 +307,18 @@ def test_a_page_whose_chart_is_gone_leaves_no_script_behind(stored):
     outputs.write(stored.folder, collect(stored.folder))
     for path in (stored.folder / "costs").iterdir():
         path.unlink()
-    assert f"page/{scripts.CHART}" in outputs.check(stored.folder).surplus
-    (stored.folder / "plotly.min.js").write_text("what a page of version 0.2.0 loaded")
+    assert "plotly.min.js" in outputs.check(stored.folder).surplus
     outputs.write(stored.folder, collect(stored.folder))
-    assert not (stored.folder / "page" / scripts.CHART).exists()
     assert not (stored.folder / "plotly.min.js").exists()
-    assert (stored.folder / "page" / scripts.TABLE).exists()
 
 
-def test_results_of_the_project_share_what_their_pages_load(stored, monkeypatch):
-    monkeypatch.setattr(outputs, "SHARED", stored.folder.parent.parent)
+def test_reference_results_share_one_script(stored, monkeypatch):
+    monkeypatch.setattr(outputs, "SHARED", stored.folder.parent)
     made = outputs.write(stored.folder, collect(stored.folder))
-    loaded = scripts.files(charted=True)
-    assert set(made.page) == {"index.html", *(f"../../page/{name}" for name in loaded)}
-    for name, data in loaded.items():
-        assert (stored.folder.parent.parent / "page" / name).read_bytes() == data
-    assert f'src="../../page/{scripts.CHART}"'.encode() in made.page["index.html"]
+    assert set(made.page) == {"index.html", "../plotly.min.js"}
+    assert (stored.folder.parent / "plotly.min.js").read_bytes() == overview.script()
+    assert b'src="../plotly.min.js"' in made.page["index.html"]
     assert outputs.check(stored.folder) == NONE
-
-
-def test_the_page_links_what_was_retrieved_once_that_is_made(stored):
-    assert "Not made yet: <code>command --retrieved ROW,OTHER</code>" in made_page(stored.folder)
-    assert 'href="retrieved.html"' in made_page(stored.folder, retrieved=True)
-    (stored.folder / "retrieved.html").write_text("made")
-    assert b'href="retrieved.html"' in outputs.make(stored.folder, collect(stored.folder)).page["index.html"]
 
 
 def many(folder: Path, count: int) -> None:

@@ -141,11 +141,6 @@ def test_a_package_brings_data_by_name(tmp_path, monkeypatch, capsys):
         ("mine", "x = (", "mine.py: cannot be read as a method"),
         ("mine", "RECIPE = 1\nPAPER = ''", "mine.py: no method, for it does not say FAMILY"),
         ("mine", "FAMILY = 'independent'", "mine.py: no method, for it does not say RECIPE and PAPER"),
-        ("mine", f"{INDEPENDENT}\nNEEDS = 3", "mine.py: NEEDS cannot be 3"),
-        ("mine", f"{INDEPENDENT}\nPAPER = 3", "mine.py: PAPER cannot be 3"),
-        ("mine", f"{INDEPENDENT}\nVARIANTS = ['a']", r"mine.py: VARIANTS cannot be \['a'\]"),
-        ("mine", f"{INDEPENDENT}\nVARIANTS = {{'a': 1}}", r"mine.py: VARIANTS cannot be \{'a': 1\}"),
-        ("mine", f"{INDEPENDENT}\nVARIANTS = {{[]: 1}}", "mine.py: cannot be read as a method"),
         ("vsrn", INDEPENDENT, "vsrn.py and selfalign-harness both bring a method 'vsrn': rename the file"),
     ],
 )

@@ -36,7 +36,7 @@ def curves(
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
-    return grid([name for name, _, _ in rows], draw, scale, title, caption, ("epoch", axis), below=0.46)
+    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("epoch", axis), below=0.46)
 
 
 def _one_line(runs: Sequence[Sequence[float | None]]) -> tuple[list[float], list[float]]:
@@ -69,7 +69,7 @@ def histograms(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title:
         axes.set_xticks(range(len(EDGES)), bin_names())
 
     axis_names = ("rank of the first right answer", "% of queries")
-    figure = grid([name for name, _, _ in rows], draw, scale, title, caption, axis_names, below=0.74)
+    figure = _grid([name for name, _, _ in rows], draw, scale, title, caption, axis_names, below=0.74)
     handles = [Patch(facecolor=GREY, edgecolor="white", label=WAYS[way], **fill) for way, fill in fills.items()]
     above = (1, 1 - 0.05 / figure.get_figheight())
     figure.legend(handles=handles, loc="upper right", bbox_to_anchor=above, ncols=2, fontsize=8)
@@ -97,7 +97,7 @@ def sweep(rows: Sequence[tuple[str, str, Sequence[float | None]]], title: str, c
     def scale(axes: Axes) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
 
-    return grid([name for name, _, _ in rows], draw, scale, title, caption, ("settings", "Rsum"), below=0.46)
+    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("settings", "Rsum"), below=0.46)
 
 
 WAYS = {"i2t": "image to text", "t2i": "text to image"}
@@ -118,7 +118,7 @@ def bin_names() -> list[str]:
     ]
 
 
-def grid(
+def _grid(
     names: Sequence[str],
     draw: Callable[[Axes, int], None],
     scale: Callable[[Axes], None],

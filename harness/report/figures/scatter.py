@@ -23,13 +23,11 @@ class Point:
     ms: float  # per query, more than 0
     rsum: float
     interval: tuple[float, float] | None = None  # of rsum, None where it is not known
-    ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
-    single = [point for point in points if not point.ensemble]
-    kept = [point for point in single if not any(_beats(other, point) for other in single)]
+    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
+    kept = [point for point in points if not any(_beats(other, point) for other in points)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 
 
@@ -37,10 +35,8 @@ def _beats(other: Point, point: Point) -> bool:
     return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
 
 
-def accuracy_time(
-    points: Sequence[Point], chance: float | None, title: str, caption: str, axis: str = "ms per query (log scale)"
-) -> Figure:
-    """axis: which time that is.  Raises ValueError where there is no point."""
+def accuracy_time(points: Sequence[Point], chance: float | None, title: str, caption: str) -> Figure:
+    """Raises ValueError where there is no point."""
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
@@ -56,7 +52,7 @@ def accuracy_time(
     axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low or 1))
     _time_axis(axes, [p.ms for p in points], text_inches(figure, [p.name for p in points], 8) / 6.4)
     axes.set_ylabel("Rsum (sum of six recalls, %)")
-    axes.set_xlabel(axis)
+    axes.set_xlabel("score + rank, ms per query (log scale)")
     axes.plot(
         [p.ms for p in best],
         [p.rsum for p in best],
@@ -72,24 +68,17 @@ def accuracy_time(
     drawn = [family for family in LOOKS if any(p.family == family for p in points)]
     others = sorted({p.family for p in points} - set(LOOKS))
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
-    if any(point.ensemble for point in points):
-        entries.append(_hollow_entry())
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, handletextpad=0.4)
     in_front = [point in best for point in points]
     label_points(axes, [p.ms for p in points], [p.rsum for p in points], [p.name for p in points], in_front)
     return figure
 
 
-def _hollow_entry() -> Line2D:
-    """What a hollow mark is, for the legend."""
-    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="hollow: two models")
-
-
 def _draw(axes, point: Point) -> None:
     style = look(point.family)
     if point.interval:
         axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
-    hollow = point.ensemble
+    hollow = point.name.endswith("*")  # several models together
     axes.plot(
         point.ms,
         point.rsum,

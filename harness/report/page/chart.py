@@ -9,42 +9,31 @@ from typing import Any
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
 from harness.report.formats import decimals, significant, steady
-from harness.report.read.times import TimeAxis
 
 
-def chart(
-    points: Sequence[Point],
-    told: Mapping[str, Mapping[str, str]],
-    chance: float | None,
-    rows: Mapping[str, Mapping[str, Any]],
-    axis: TimeAxis,
-) -> dict[str, Any]:
-    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value; rows: name -> what the
-    page filters by; axis: which time.  Colours of text, grid and ground are the page's, which has a light and a dark
-    scheme."""
+def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None) -> dict[str, Any]:
+    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value."""
     one = decimals(1)
     families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
-    data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front of single models")]
+    data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front")]
     for family in families:
-        members = sorted((p for p in points if p.family == family), key=lambda p: p.ensemble)  # the first in the legend
-        data += [
-            _mark(point, told.get(point.name, {}), rows[point.name], axis.name, first=not place)
-            for place, point in enumerate(members)
-        ]
+        members = [point for point in points if point.family == family]
+        data += [_mark(point, told.get(point.name, {}), first=not place) for place, point in enumerate(members)]
     layout = {
         "margin": {"l": 55, "r": 15, "t": 10, "b": 50},
-        "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12, "color": "#222222"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
         "hovermode": "closest",
-        "hoverlabel": {"align": "left"},
+        "hoverlabel": {"align": "left", "bgcolor": "white"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "xaxis": {
             "type": "log",
-            "title": {"text": axis.label},
+            "title": {"text": "score + rank, ms per query (log scale)"},
+            "gridcolor": "#ebebeb",
             "dtick": 1,
         },
-        "yaxis": {"title": {"text": "Rsum"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "Rsum"}, "gridcolor": "#ebebeb", "rangemode": "tozero"},
     }
     if chance is not None:
         level = float(one(chance))
@@ -72,11 +61,11 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
     }
 
 
-def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: str, first: bool) -> dict[str, Any]:
+def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
     style = look(point.family)
     lines = [f"<b>{escape(point.name)}</b>", escape(point.family)]
     lines += [f"{escape(label)}: {escape(value)}" for label, value in told.items()]
-    lines.append(f"{time}: {significant(point.ms)} ms/query")
+    lines.append(f"score+rank: {significant(point.ms)} ms/query")
     mark: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
@@ -87,13 +76,13 @@ def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: s
         "y": [_rounded(point.rsum)],
         "marker": {
             "color": style.colour,
-            "symbol": style.symbol + ("-open" if point.ensemble else ""),
+            "symbol": style.symbol + ("-open" if point.name.endswith("*") else ""),
             "size": 12,
-            "line": {"color": style.colour if point.ensemble else "white", "width": 1.5},
+            "line": {"color": style.colour if point.name.endswith("*") else "white", "width": 1.5},
         },
         "text": ["<br>".join(lines)],
         "hoverinfo": "text",
-        "meta": {name: row[name] for name in ("name", "family", "kind", "aligned", "seeds")},
+        "meta": {"name": point.name, "family": point.family, "seeds": told.get("seeds", "0")},
     }
     if point.interval is not None:
         low, high = point.interval

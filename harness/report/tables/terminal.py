@@ -14,8 +14,7 @@ from harness.measure.estimates import difference
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import owners
-from harness.report.read.times import without_time
-from harness.report.tables.comparison import END_TO_END, RATE, comparison, left_out_lines
+from harness.report.tables.comparison import comparison, left_out_lines
 
 COLUMNS = {  # heading -> column of the comparison
     "method": "method",
@@ -23,9 +22,9 @@ COLUMNS = {  # heading -> column of the comparison
     "Rsum": "Rsum",
     "i2t\nR@1\n%": "i2t R@1",
     "t2i\nR@1\n%": "t2i R@1",
-    "one\nquery\nms": END_TO_END,
-    "in\nbatches\n/s": RATE,
+    "query\nms": "score+rank ms/query",
     "encode\nimage\nms": "encode ms/image",
+    "encode\ncaption\nms": "encode ms/caption",
 }
 BEYOND = 0.975  # share of draws of images in which the best row must be above chance
 STYLES = {"best": "bold", "second": "underline"}
@@ -44,7 +43,7 @@ def _table(group: Group) -> Table:
     sheet = comparison(group)
     parts = (group.data["name"], group.data["ranked"], described(group.differs).replace("`", ""))
     title = Text(", ".join(part for part in parts if part))
-    below = [line for line in (*left_out_lines(group), *_chance_line(group), without_time(group.rows)) if line]
+    below = [*left_out_lines(group), *_chance_line(group)]
     caption = Text("\n".join(below), style="yellow") if below else None
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -83,7 +82,7 @@ def _chance_line(group: Group) -> list[str]:
     One seed of each: chance draws its own, whatever those of the others are.
     """
     chance = next((row for row in group.rows if row.is_floor and row.runs), None)
-    others = [row for row in group.rows if row.runs and not row.is_scale]
+    others = [row for row in group.rows if row.runs and not row.is_floor]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))

@@ -9,9 +9,7 @@ import pandas as pd
 from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals, markdown
 from harness.report.read.rows import Row
-from harness.report.read.times import GALLERY, QueryTime, shown_ms
-from harness.report.tables.headline import mean_rsum
-from harness.report.texts.facts import WORDS, Facts, listed
+from harness.report.texts.facts import GALLERY, WORDS, Facts, listed, mean_rsum, query_ms, shown_ms
 from harness.spec import registry
 
 
@@ -19,22 +17,21 @@ def best(facts: Facts, folder: str, each: int = 5) -> str:
     """The best rows of each family, each method and each host with SelfAlign once, best first; a Markdown table."""
     chosen = []
     for family in ("independent", "interactive"):
-        by_model: dict[tuple[str, bool, tuple[str, ...]], Row] = {}
+        by_model: dict[tuple[str, bool], Row] = {}
         for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
-            model = row.model
-            by_model.setdefault((model.method, model.selfalign is not None, tuple(model.modules)), row)
+            by_model.setdefault((row.model.method, row.model.selfalign is not None), row)
         chosen += list(by_model.values())[:each]
-    times = facts.times(folder, GALLERY)
-    cells = [_cells(row, times.get(row.name)) for row in sorted(chosen, key=mean_rsum, reverse=True)]
+    cells = [_cells(row) for row in sorted(chosen, key=mean_rsum, reverse=True)]
     table = pd.DataFrame(cells, dtype=str)
     return markdown(Sheet("", table, table, names=2)).partition("\n\n")[2]
 
 
-def _cells(row: Row, time: QueryTime | None) -> dict[str, str]:
+def _cells(row: Row) -> dict[str, str]:
     def over_seeds(metric: str) -> str:
         mean, sd = mean_sd([run.accuracy[metric] for run in row.runs])
         return " ± ".join(decimals(1)(value) for value in (mean, sd) if value is not None)
 
+    time = query_ms(row.cost)
     return {
         "method": row.name,
         "family": row.family,
@@ -56,8 +53,8 @@ def leaders(facts: Facts, folder: str) -> str:
     """The best row of every order of magnitude of query time."""
     best_of: dict[int, Row] = {}
     for row in facts.rows(folder):
-        if (found := facts.times(folder, GALLERY).get(row.name)) is not None:
-            order = floor(log10(found.ms))
+        if (found := query_ms(row.cost)) is not None:
+            order = floor(log10(found[0]))
             best_of[order] = max(best_of.get(order, row), row, key=mean_rsum)
     told = [
         f"`{row.name}` ({facts.rsum(folder, row.name)} in {facts.query_ms(folder, row.name)} ms) "
@@ -106,7 +103,7 @@ def not_run(facts: Facts, folder: str) -> str:
     """Rows that are not there, and rows of a single seed."""
     rows = facts.rows(folder)
     here = {row.name for row in rows}
-    missing = [f"`{label}`" for label in registry.labels() if label not in here and not registry.scale(label)]
+    missing = [f"`{label}`" for label in registry.labels() if label not in here and label != "chance"]
     single = sum(len(row.runs) == 1 for row in rows)
     return (
         f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "

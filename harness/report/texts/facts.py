@@ -18,18 +18,17 @@ import numpy as np
 from harness import ROOT
 from harness.measure import estimates
 from harness.measure.estimates import Estimate
-from harness.measure.intervals import Interval
+from harness.measure.intervals import Interval, mean_sd
 from harness.measure.verdicts import Word, corrected, detectable, word
-from harness.record import RecordError
-from harness.report.formats import decimals, interval, signed, significant
+from harness.record import CostRecord, RecordError
+from harness.report.formats import decimals, interval, signed, significant, whole
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
-from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, reranking
 from harness.report.tables.claims import is_host
-from harness.report.tables.headline import mean_rsum
 
 NORMAL = 1.96  # standard errors to either end of a 95% interval
+GALLERY = 1_000  # images, where a text names no size
 T = TypeVar("T")
 WORDS = {
     "better": "better",
@@ -64,10 +63,6 @@ class Facts:
     def __init__(self, results: Path = ROOT / "results") -> None:
         self.results = results
         self.group: Callable[[str], Group] = cache(self._group)
-        # folder, images -> row -> one query end to end
-        self.times: Callable[[str, int], Mapping[str, QueryTime]] = cache(
-            lambda folder, items: query_times(self.group(folder).rows, items)
-        )
         self.gains: Callable[[str], tuple[Gain, ...]] = cache(self._gains)
         self._trials: Callable[[str], list[dict[str, Any]]] = cache(self._read_trials)
 
@@ -82,7 +77,7 @@ class Facts:
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not row.is_scale and not row.is_ensemble
+            if row.runs and not row.is_floor and not row.is_ensemble
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
@@ -169,23 +164,23 @@ class Facts:
         """One caption, encoded and searched among so many images; ≈ where that was extrapolated."""
         return shown_ms(self.query(folder, self.row(folder, name), items))
 
-    def query(self, folder: str, row: Row, items: int = GALLERY) -> QueryTime:
-        found = self.times(folder, items).get(row.name)
+    def query(self, folder: str, row: Row, items: int = GALLERY) -> tuple[float, bool]:
+        """Milliseconds, and whether they were measured."""
+        found = query_ms(row.cost, items)
         if found is None:
             raise RecordError(f"{folder}: no single query of {row.name} among {items} images was timed")
         return found
 
     def query_span(self, folder: str, rows: Sequence[Row], items: int = GALLERY) -> str:
         """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over."""
-        known = self.times(folder, items)
-        times = sorted((known[row.name] for row in rows if row.name in known), key=lambda time: time.ms)
+        times = [found for row in rows if (found := query_ms(row.cost, items))]
         if not times:
             raise RecordError(f"{folder}: none of these rows was timed")
-        return f"{shown_ms(times[0])} to {shown_ms(times[-1])}"
+        return f"{shown_ms(min(times))} to {shown_ms(max(times))}"
 
     def unmeasured(self, folder: str, other: str) -> str:
         """Rows of another folder of which this one has no time, `a and b`."""
-        timed = self.times(folder, GALLERY)
+        timed = {row.name for row in self.rows(folder) if query_ms(row.cost)}
         return listed([row.name for row in self.rows(other) if row.name not in timed])
 
     def rerank(self, folder: str, retriever: str, reranker: str, k: int) -> tuple[str, str]:
@@ -222,6 +217,26 @@ class Facts:
             return json.loads(path.read_text(encoding="utf-8"))["trials"]
         except (OSError, ValueError, KeyError) as error:
             raise RecordError(f"{path.name} cannot be read: {error}") from None
+
+
+def mean_rsum(row: Row) -> float:
+    return mean_sd(list(row.rsums.values()))[0]
+
+
+def query_ms(cost: CostRecord | None, items: int = GALLERY) -> tuple[float, bool] | None:
+    """Median ms of one caption, encoded and searched among `items` images, and whether it was measured; None where
+    there is no such figure."""
+    entry = next((g for g in cost.galleries if g["items"] == items), None) if cost else None
+    if cost is None or entry is None or not cost.query_encode_ms:
+        return None
+    return float(np.median(cost.query_encode_ms)) + entry["p50_ms"], entry["measured"]
+
+
+def shown_ms(found: tuple[float, bool]) -> str:
+    """Two figures, `0.91`, `1,200`; ≈ before what was not measured."""
+    ms, measured = found
+    rounded = float(f"{ms:.2g}")
+    return ("" if measured else "≈") + (whole(rounded) if rounded >= 100 else significant(ms, 2))
 
 
 def listed(names: Sequence[str]) -> str:

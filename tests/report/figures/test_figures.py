@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from harness.report.figures import style
-from harness.report.figures.bars import divided, forest, stages
+from harness.report.figures.bars import forest, stages
 from harness.report.figures.gallery import gallery, short
 from harness.report.figures.labels import columns, spread_apart
 from harness.report.figures.panels import bin_names, curves, histograms, shares, sweep
@@ -181,17 +181,6 @@ def test_bars_say_what_was_not_timed():
     axes = stages(rows, {"score": "ms per query"}, "t", "c").axes[0]
     assert [text.get_text() for text in axes.texts] == ["2.00", "—"]
     assert [bar.get_width() for bar in axes.patches] == [2.0, 0]
-
-
-def test_bars_of_one_length_show_the_parts_of_a_query_however_short_it_is():
-    rows = [("a", "independent", {"encode": 0.3, "search": 0.1}), ("b", "interactive", {"encode": 10.0, "rank": 30.0})]
-    axes = divided(rows, ("encode", "search", "rank"), "t", "c").axes[0]
-    assert [round(bar.get_width(), 6) for bar in axes.patches] == [75, 25, 0, 25, 0, 75]
-    assert [round(bar.get_x(), 6) for bar in axes.patches] == [0, 75, 100, 0, 25, 25]
-    assert [text.get_text() for text in axes.texts] == ["0.400 ms", "40.0 ms"]
-    for nothing in ([], [("a", "independent", {})]):
-        with pytest.raises(ValueError, match="no time to divide"):
-            divided(nothing, ("encode",), "t", "c")
 
 
 def test_the_runs_of_a_method_are_one_line_with_gaps_between_them_and_where_an_epoch_has_no_value():

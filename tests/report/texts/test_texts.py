@@ -10,11 +10,9 @@ from typer.testing import CliRunner
 
 from harness import ROOT
 from harness.record import RecordError
-from harness.report.read.times import QueryTime, shown_ms
-from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
-from harness.report.texts import answer
-from harness.report.texts.facts import Facts, listed
+from harness.report.texts import answer, facts
+from harness.report.texts.facts import Facts, listed, query_ms, shown_ms
 
 FOLDER = "full-scenes"
 
@@ -62,7 +60,7 @@ def test_a_changed_record_changes_the_texts(copied):
     after = Facts(copied)
     assert before != "600" == after.rsum(FOLDER, "vsepp+selfalign")
     assert after.gain(FOLDER, "vsepp").word == "better"
-    gain = 600 - mean_rsum(after.row(FOLDER, "vsepp"))
+    gain = 600 - facts.mean_rsum(after.row(FOLDER, "vsepp"))
     assert f"`vsepp` {gain:+.1f} [" in answer.added(after, FOLDER)
     assert answer.best(after, FOLDER).splitlines()[2].startswith("| vsepp+selfalign")
 
@@ -86,7 +84,7 @@ def test_the_table_is_best_first_each_method_once(stored):
     assert [line[1] for line in lines].count("interactive") == 5 == [line[1] for line in lines].count("independent")
     methods = [line[0].partition(":")[0] for line in lines]
     assert len(set(methods)) == len(methods)
-    best = max(stored.rows(FOLDER), key=mean_rsum)
+    best = max(stored.rows(FOLDER), key=facts.mean_rsum)
     assert lines[0][0] == best.name
 
 
@@ -156,5 +154,9 @@ def test_words():
         "a and b",
         "a, b and c",
     ]
-    times = [QueryTime(ms, ms, ms, known, {}, True) for ms, known in ((0.912, True), (99.6, True), (1234, False))]
-    assert [shown_ms(time) for time in times] == ["0.91", "100", "≈1,200"]
+    assert [shown_ms((ms, known)) for ms, known in ((0.912, True), (99.6, True), (1234, False))] == [
+        "0.91",
+        "100",
+        "≈1,200",
+    ]
+    assert query_ms(None) is None
