@@ -71,6 +71,7 @@ def test_figures_of_stored_records(stored):
         "No figure gallery: no record holds times by gallery size.",
         "No figure rerank: no pair of a retriever and a reranker was timed.",
         "No figure training: no record holds a dev Rsum by epoch.",
+        "No figure tuning: no row has trials of its own.",
     )
     caption = drawn.pictures["accuracy-time"].caption
     assert caption.startswith(
