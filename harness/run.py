@@ -19,7 +19,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from harness import console, doors, evaluation, listing, report, results, settled
+from harness import ROOT, console, doors, evaluation, expected, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
@@ -76,6 +76,11 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
             if asked.design is not None:
                 settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=True)
+                return
+            todo = [job for job, known in zip(jobs, cached, strict=False) if not known]  # ensembles train nothing
+            alike = (ROOT / "results" / "reference").glob(f"*-{jobs[0].data.name}")
+            told = expected.records_of([store, *map(Store, sorted(alike))])
+            out.print(expected.expected_line(todo, told), soft_wrap=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
         with results.exclusive(store.folder):

@@ -33,7 +33,7 @@ class Sheet:
 
     title: str
     text: pd.DataFrame  # every cell a str, its columns the header
-    flat: pd.DataFrame  # for CSV: a number a cell, or ABSENT
+    flat: pd.DataFrame  # for CSV: a number a cell, or ABSENT (empty there)
     header: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     marks: Mapping[tuple[int, str], str] = field(default_factory=dict)  # (row, column) -> "best" | "second"
@@ -89,8 +89,8 @@ def stored(value: Any) -> str:
 
 
 def csv(sheet: Sheet) -> str:
-    """Means and standard deviations in columns of their own."""
-    return sheet.flat.to_csv(index=False, lineterminator="\n")
+    """Means and standard deviations in columns of their own; what is absent is an empty cell, NaN to its readers."""
+    return sheet.flat.replace(ABSENT, "").to_csv(index=False, lineterminator="\n")
 
 
 def latex(sheet: Sheet) -> str:

@@ -23,7 +23,7 @@ from harness.report.page import overview, scripts
 from harness.report.read.described import header_lines, shown
 from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
-from harness.report.tables import comparison
+from harness.report.tables import comparison, papers
 from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
 from harness.report.tables.gap import gap_sheet
@@ -101,13 +101,17 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
 
     Groups whose settings differ get files of their own, numbered.
     """
-    found: dict[str, str] = {}
+    suite = " ".join(sorted({asked.suite for asked in Store(folder).asked()}))
+    found = {"runs.csv": csv(papers.runs_sheet(groups, suite))}
     for place, group in enumerate(groups, start=1):
         number = f"-{place}" if len(groups) > 1 else ""
         header = header_lines(group, folder)
         for name, sheet in (
-            ("comparison", comparison.comparison(group)),
-            ("comparison-folds", comparison.fold_comparison(group)),
+            ("comparison", papers.identified(comparison.comparison(group), group, suite)),
+            (
+                "comparison-folds",
+                (folded := comparison.fold_comparison(group)) and papers.identified(folded, group, suite),
+            ),
             ("published", beside(group)),
         ):
             if sheet is not None:
@@ -117,6 +121,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                     for kind, made in zip(KINDS, (markdown, csv, latex), strict=True)
                 }
         found[f"summary{number}.md"] = markdown(replace(comparison.summary(group), header=header))
+        found[f"summary{number}.tex"] = papers.summary_tex(group, header)
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         if (rounded := precision_sheet(group)) is not None:

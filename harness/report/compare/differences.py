@@ -26,6 +26,7 @@ from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import Settings
 
 OWN = ("provenance.finished", "provenance.members")  # times of day: never alike, and of no matter
+COMMIT = 10  # digits of a commit that are shown
 RECIPE = "recipe"
 KERNELS = "provenance.kernels.instruction_set"
 QUERIES = ("name", "fingerprint", "ranked", "test_images", "dev_images")  # fields of the data that fix the queries
@@ -222,7 +223,7 @@ def _values(group: Group) -> dict[str, set[str]]:
         own = {"provenance": run.record.provenance, RECIPE: {run.job.model.label: run.job.model.recipes}}
         for name, value in flatten(own).items():
             if name not in OWN:
-                found.setdefault(name, set()).add(_shown(value))
+                found.setdefault(name, set()).add(_shown(value)[: COMMIT if name == "provenance.commit" else None])
     return found
 
 

@@ -123,6 +123,7 @@ def _accuracy_time(group: Group) -> Picture:
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
+        "Named besides: the highest and the lowest of each family.",
         _not_drawn([r for r in group.rows if not r.is_scale], {point.name for point in found}),
         _guessed(group),
         without_time(group.rows),
@@ -293,7 +294,7 @@ def _trials(row: Row) -> list[float]:
 
 
 def _ranks(group: Group) -> Picture:
-    from harness.report.figures.panels import histograms
+    from harness.report.figures.panels import recalls
 
     rows: list[tuple[str, str, Mapping[str, np.ndarray]]] = []
     for row in (row for row in group.rows if row.runs):
@@ -302,7 +303,7 @@ def _ranks(group: Group) -> Picture:
     if not rows:
         raise Undrawn("no record has ranks")
     words = ["All seeds together; ties count against the model.", _not_drawn(group.rows, {name for name, _, _ in rows})]
-    return _picture(group, "Where the first right answer stands", words, lambda t, c: histograms(rows, t, c))
+    return _picture(group, "Recall among the first K answers", words, lambda t, c: recalls(rows, t, c))
 
 
 def _sweep(groups: Sequence[Group]) -> Picture:

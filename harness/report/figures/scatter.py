@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.report.figures.labels import label_points
-from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
+from harness.report.figures.labels import label_points, named
+from harness.report.figures.style import (
+    GREY,
+    LOOKS,
+    ends_with_data,
+    family_entries,
+    frame,
+    look,
+    plain_numbers,
+    text_inches,
+)
 
 DASHES = (0, (4, 2))
+HEIGHT = 4.2  # inches
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ def accuracy_time(
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
-    height = max(3.6, 0.17 * len(points) + 1.6)
-    figure, place = frame(title, caption, 7.2, height, margins=(0.62, 0.15, 0.5, 0.28))
+    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best for point in points])
+    figure, place = frame(title, caption, 7.2, HEIGHT, margins=(0.62, 0.15, 0.5, 0.48))
     axes = figure.subplots(gridspec_kw=place)
     for family in dict.fromkeys([*LOOKS, *(p.family for p in points)]):
         for point in (p for p in points if p.family == family):
@@ -54,7 +64,7 @@ def accuracy_time(
     lows = [p.interval[0] if p.interval else p.rsum for p in points]
     low, high = min([0.0, *lows]), max(tops)
     axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low or 1))
-    _time_axis(axes, [p.ms for p in points], text_inches(figure, [p.name for p in points], 8) / 6.4)
+    _time_axis(axes, [p.ms for p in points], text_inches(figure, [points[at].name for at in told], 8) / 6.4)
     axes.set_ylabel("Rsum (sum of six recalls, %)")
     axes.set_xlabel(axis)
     axes.plot(
@@ -74,9 +84,10 @@ def accuracy_time(
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
     if any(point.ensemble for point in points):
         entries.append(_hollow_entry())
-    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, handletextpad=0.4)
-    in_front = [point in best for point in points]
-    label_points(axes, [p.ms for p in points], [p.rsum for p in points], [p.name for p in points], in_front)
+    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, handletextpad=0.4)
+    shown = [points[at] for at in told]
+    in_front = [point in best for point in shown]
+    label_points(axes, [p.ms for p in shown], [p.rsum for p in shown], [p.name for p in shown], in_front)
     return figure
 
 
@@ -109,4 +120,5 @@ def _time_axis(axes, times: Sequence[float], label_share: float) -> None:
     ratio = max(max(times) / min(times), 10.0)
     room = min(0.85, label_share + 0.06)
     axes.set_xlim(min(times) / ratio**0.06, max(times) * ratio ** (room / (1 - room)) * 1.05)
+    ends_with_data(axes, min(times), max(times))
     plain_numbers(axes.xaxis)

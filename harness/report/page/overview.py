@@ -35,7 +35,7 @@ PARTS = {  # heading -> the kinds of figures below it; those that are in none st
     "Training and tuning": ("training", "tuning"),
     "Time and memory": ("stages", "gallery"),
     "Retrieve, then rerank": ("rerank",),
-    "Where the right answer stands": ("ranks",),
+    "Recall at every K": ("ranks",),
 }
 MORE = "More figures"
 

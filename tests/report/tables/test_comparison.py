@@ -100,11 +100,12 @@ def test_golden_latex(made, stored):
     assert made["comparison.tex"] == GOLDEN_TEX + failed
 
 
-def test_golden_csv(made):
+def test_golden_csv(made, stored):
     lines = made["comparison.csv"].splitlines()
-    assert lines[0] == GOLDEN_CSV_HEAD
-    assert lines[2] == GOLDEN_CSV_HOST
-    assert lines[4] == "vsrn,independent" + ",—" * 46
+    assert lines[0] == f"data,split,suite,{GOLDEN_CSV_HEAD},keys,commit"
+    keys = " ".join(stored.job("vsepp", seed).key for seed in (0, 1))
+    assert lines[2] == f"scenes,test,,{GOLDEN_CSV_HOST},{keys},abc".replace("—", "")
+    assert lines[4] == "scenes,test,,vsrn,independent" + "," * 48
 
 
 def test_golden_markdown(made):
@@ -244,10 +245,12 @@ def test_different_settings_never_share_a_table(make):
             "comparison-2.tex",
         ),
         *(f"published-{group}.{kind}" for group in (1, 2) for kind in ("csv", "md", "tex")),
-        *("settings-1.md", "settings-2.md", "summary-1.md", "summary-2.md", "sweep.csv", "sweep.md"),
+        "runs.csv",
+        *("settings-1.md", "settings-2.md", "summary-1.md", "summary-1.tex", "summary-2.md", "summary-2.tex"),
+        *("sweep.csv", "sweep.md"),
     ]
     assert "Only records with `settings.lr=0.0002`." in made["comparison-1.md"]
-    assert [line.split(",")[0] for line in made["comparison-2.csv"].splitlines()] == ["settings.lr", "0.0008"]
+    assert [line.split(",")[3] for line in made["comparison-2.csv"].splitlines()] == ["settings.lr", "0.0008"]
 
 
 def test_a_sweep_compares_settings_by_the_rows_that_all_have(make):
@@ -258,7 +261,7 @@ def test_a_sweep_compares_settings_by_the_rows_that_all_have(make):
     assert texts(make.folder, collect(make.folder))["sweep.csv"].splitlines() == [
         "settings.lr,vsepp,vsrn,mean",
         "0.0002,0.0,600.0,0.0",
-        "0.0008,600.0,—,600.0",
+        "0.0008,600.0,,600.0",
     ]
 
 
@@ -329,8 +332,8 @@ def test_folds_have_a_table_of_their_own(make):
     made = texts(make.folder, collect(make.folder))
     assert made["comparison.md"].startswith("# Comparison, whole gallery\n")
     assert made["comparison-folds.md"].startswith("# Comparison, mean of 2 folds of 6 images\n")
-    assert made["comparison-folds.csv"].splitlines()[1].startswith("vsepp,independent,1,100.0,—,")
-    assert made["comparison-folds.csv"].splitlines()[2].startswith("vsrn,independent,1,—,—,")
+    assert made["comparison-folds.csv"].splitlines()[1].startswith("scenes,test,,vsepp,independent,1,100.0,,")
+    assert made["comparison-folds.csv"].splitlines()[2].startswith("scenes,test,,vsrn,independent,1,,,")
 
 
 def test_times_of_different_machines_never_share_a_column(stored):
