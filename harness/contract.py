@@ -463,6 +463,8 @@ def check_a_text_model_may_stand_in_for_word_vectors(label: str) -> str:
     demand(scores(model, pairs(label)).shape == (5, 5), "with a text model scores are not (images, captions)")
     if not trained_parameters(model):
         return UNTRAINED
+    if registry.parse(label)[0].rows:
+        return "it stands on a stored row, whose words are frozen"
     total(losses(model.train(), pairs(label))).backward()
     tables = [m.table.weight.grad for m in model.modules() if isinstance(m, _Toy)]
     demand(bool(tables), f"{label} ignores settings.text_model: build its words from inputs.token_states where given")

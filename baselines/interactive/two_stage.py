@@ -37,7 +37,7 @@ class Options:
 
     encoder: str = "vsepp"  # label of an independent row, whose stored weights are frozen
     width: int = 64  # of queries, keys and the network behind them
-    negatives: int = 3  # the hardest by the encoder, of each image and each caption
+    negatives: int = 15  # the hardest by the encoder, of each image and each caption
     temperature: float = 0.1  # of the softmax that tells a match from its negatives
 
     def __post_init__(self) -> None:
