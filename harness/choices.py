@@ -33,6 +33,14 @@ class What:
         ),
     ] = ""
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
+    row: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=FILE",
+            help="A row made elsewhere: embeddings, scores or lists in FILE (.npz, .safetensors, one or two .npy after "
+            "commas), options such as scorer=cosine after commas; repeatable.  Alone without --suite and --only.",
+        ),
+    ] = field(default_factory=list)
     plugin: Annotated[
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
@@ -124,6 +132,13 @@ class Afterwards:
     rerank: Annotated[
         bool, Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones.")
     ] = False
+    truths: Annotated[
+        str,
+        Option(
+            metavar="NAME|FILE,...",
+            help="Extended ground truths to measure rows by: eccv, cxc (COCO 5K), or JSON files of right ids.",
+        ),
+    ] = ""
     trace: Annotated[
         str | None,
         Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),

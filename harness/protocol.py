@@ -177,6 +177,7 @@ class Retriever(nn.Module, ABC):
 
     family: ClassVar[Family]
     needs: Collection[str] = ("fragments", "tokens")  # what its batches hold: `NEEDS` of its file, once it is built
+    encodes: ClassVar[bool] = True  # False: what was encoded elsewhere is looked up, which tells no time
 
     @abstractmethod
     def encode_images(self, images: ImageBatch) -> Encoded:

@@ -6,6 +6,7 @@ FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row h
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
+FOLDER/extended/KEY.json  what a row finds of extended ground truths, with its lists in FOLDER/tops/KEY.npz
 FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
 FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
 FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
@@ -243,6 +244,26 @@ class IndexRecord(_Stored):
     schema: int = SCHEMA
 
 
+class Extended(TypedDict):
+    """What one row finds of one extended ground truth (harness.measure.extended)."""
+
+    name: str
+    digest: str  # of the truth
+    queries: Mapping[str, float]  # way -> how many were judged
+    percent: Mapping[str, Mapping[str, float]]  # way -> map_at_r, r_precision, r1, r5, r10
+    note: str
+
+
+@dataclass(frozen=True)
+class ExtendedRecord(_Stored):
+    """Of all truths that were asked for; the lists themselves lie in FOLDER/tops."""
+
+    key: Key
+    label: str
+    truths: list[Extended]
+    schema: int = SCHEMA
+
+
 @dataclass(frozen=True)
 class PosedQuestion:
     """An ablation asked of one job; keys of jobs."""
@@ -350,6 +371,12 @@ class Store:
     def index_path(self, key: str) -> Path:
         return self.folder / "indexes" / f"{key}.json"
 
+    def extended_path(self, key: str) -> Path:
+        return self.folder / "extended" / f"{key}.json"
+
+    def tops_path(self, key: str) -> Path:
+        return self.folder / "tops" / f"{key}.npz"
+
     def asked(self) -> list[AskedRecord]:
         """All of them, ordered by their file names.  Raises RecordError."""
         paths = sorted((self.folder / "asked").glob("[!.]*.json"))
@@ -381,6 +408,15 @@ class Store:
 
     def index(self, key: str) -> IndexRecord | None:
         return IndexRecord.read(self.index_path(key))
+
+    def extended(self, key: str) -> ExtendedRecord | None:
+        return ExtendedRecord.read(self.extended_path(key))
+
+    def save_extended(self, found: ExtendedRecord, i2t: np.ndarray, t2i: np.ndarray) -> None:
+        """With the lists it was measured on, (N, k) and (M, l) int; the record goes last."""
+        lists: dict[str, Any] = {"i2t": _narrow(i2t), "t2i": _narrow(t2i)}
+        write_atomically(self.tops_path(found.key), lambda file: np.savez_compressed(file, **lists))
+        write_atomically(self.extended_path(found.key), lambda file: file.write(found.to_json().encode()))
 
     def ranks(self, key: str) -> Ranks | None:
         """None where there are none.  Raises RecordError."""
@@ -435,7 +471,8 @@ class Store:
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
             path.unlink()
-        self.index_path(record.key).unlink(missing_ok=True)
+        for path in (self.index_path, self.extended_path, self.tops_path):
+            path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
             self.scores_path(record.key).unlink(missing_ok=True)
@@ -452,7 +489,7 @@ class Store:
 
     def remove(self, key: str) -> None:
         """The record of this key and what lies beside it; weights stay.  The record goes first."""
-        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path):
+        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path, self.extended_path):
             path(key).unlink(missing_ok=True)
 
     def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
 python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
+python -m harness.run --row mine=FILE.npz --data FOLDER  embeddings or scores made elsewhere
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
@@ -11,7 +12,8 @@ python -m harness.run --list                           what there is
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,10 +30,11 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, needs, suites, taken
+from harness.spec import ensembles, given, needs, suites, taken
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
-from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
+from harness.spec.given import Request
+from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_value
 from harness.spec.override import checked_settings
 from harness.tuned import TunedRecord
 
@@ -115,12 +118,17 @@ def _list(parameters: bool) -> None:
 def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, TunedRecord] | None]:
     """What the data can serve, with the tuned settings it reads; a line for every row that is left out.
 
-    Raises SpecError, DataError and RecordError.
+    Rows from files alone are no suite.  Raises SpecError, DataError and RecordError.
     """
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
-    place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    changes = _changes(how)
+    settings = checked_settings({"device": where.device, "threads": threads, "score_memory_mib": where.score_memory})
+    requests, changes = given.all_parsed(what.row), _changes(how)
     data, offers = sources.described(what.data)
+    if requests and not (what.suite or only):
+        asked = Asked(
+            suites.named("", ()), published=False, rows=_from_files(requests, data, changes, settings), posed=()
+        )
+        return asked, None
     name = suites.named(what.suite, only)
     reads = suites.find(name).tuned and not how.untuned
     found = settled.stored(where.results, data) if reads else None
@@ -130,7 +138,7 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
-        settings=checked_settings(place),
+        settings=settings,
         paper_of=what.paper_of,
         tuned=found and found[1],
         trials=how.trials,
@@ -138,7 +146,18 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
     asked, left_out = needs.served(asked, offers)
     for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-    return asked, found
+    return replace(asked, rows=(*asked.rows, *_from_files(requests, data, changes, settings))), found
+
+
+def _from_files(
+    requests: Sequence[Request], data: Data, changes: Mapping[str, Any], settings: Settings
+) -> tuple[Job, ...]:
+    """Raises SpecError and DataError."""
+    if not requests:
+        return ()
+    from harness.phases.given import jobs  # torch takes seconds to import
+
+    return tuple(jobs(requests, data, changes, settings))
 
 
 def _place(where: Where, jobs: int) -> Place | None:
@@ -159,6 +178,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         average=average,
         force=force,
         rerank=after.rerank,
+        truths=doors.words(after.truths, "truths"),
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
 
@@ -166,6 +186,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
     from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
+    from harness.phases import given as from_files
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
@@ -174,7 +195,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
-    todo = [job for job, known in zip(jobs, cached, strict=True) if not known]
+    todo = [job for job, known in zip(jobs, cached, strict=True) if not known and not job.model.given]
     with console.run_view(out, len(todo)) as view:
         for job in todo if force else ():
             Checkpoints(store.checkpoints(job.key)).discard()
@@ -182,6 +203,8 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
 
+        for line in from_files.phase([job for job in jobs if job.model.given], store, view.start, force=force):
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)

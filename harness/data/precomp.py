@@ -12,6 +12,7 @@
 
 Folders differ in how captions find their image: N counts images, or captions with the image's row repeated, and images
 need not have equally many captions.  `sharing` infers which it is and checks it; `Split.notes` say what was found.
+A split without features can rank rows from files alone: its ids, one per caption, say which share an image.
 `testall_*`, where it exists, is COCO's whole test part: the split `test`, as a whole and in folds of 1,000 images.
 """
 
@@ -162,7 +163,7 @@ def _counts(folder: Path, stem: str, rows: int, regions: int) -> np.ndarray | No
 
 
 def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
-    """Up to `most` evenly spaced numbers below n, first and last among them."""
+    """Up to `most` evenly spaced numbers below n, first and last among them; none of 0."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
@@ -254,6 +255,8 @@ def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarr
 
 def _check_rows(features: np.ndarray, new: np.ndarray, repeated: bool) -> None:
     """Looks at some rows: equal where captions share an image and rows are repeated, mostly different otherwise."""
+    if not features.shape[2]:  # there are none
+        return
     if not repeated:
         if repeats(features[:CHECKED_NEIGHBOURS]).mean() > 1 / 3:  # two captions per image would make it a half
             raise DataError("most feature rows repeat the one before, though each should be an image of its own")
@@ -297,13 +300,15 @@ def load(split: str, folder: Path) -> Split:
     stem = _stem(_existing(folder), split)
     if stem is None:
         raise DataError(f"{folder / STEMS[split][-1]}_ims.npy: no such file")
-    path = _find(folder, stem, "ims") or folder / f"{stem}_ims.npy"
-    features = _features(path)
+    path = _find(folder, stem, "ims")
+    features = None if path is None else _features(path)
     captions, notes = read_lines(folder / f"{stem}_caps.txt")
     ids_path = folder / f"{stem}_ids.txt"
     ids, id_notes = read_lines(ids_path) if ids_path.exists() else (None, [])
     if ids is not None and len(ids) == len(captions):
         ids = _without_caption_numbers(ids)
+    if features is None:
+        features = _no_features(folder, stem, len(captions), ids)
     try:
         shared = sharing(len(captions), ids, features)
     except DataError as error:
@@ -323,7 +328,7 @@ def load(split: str, folder: Path) -> Split:
         pixels=_pixels(folder),
     )
     try:
-        check_finite(images, _spread(len(images)))
+        check_finite(images, _spread(len(images) if path else 0))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     folds = stem == "testall" and len(images) > COCO_FOLD and len(images) % COCO_FOLD == 0
@@ -336,6 +341,13 @@ def load(split: str, folder: Path) -> Split:
     )
 
 
+def _no_features(folder: Path, stem: str, captions: int, ids: Sequence[str] | None) -> np.ndarray:
+    """(images, 1, 0): images told apart by the ids of their captions alone.  Raises DataError where there are none."""
+    if ids is None or not len(set(ids)) < captions == len(ids):
+        raise DataError(f"{folder / stem}_ims.npy: no such file, and no {stem}_ids.txt with an image id per caption")
+    return np.empty((len(set(ids)), 1, 0), np.float32)
+
+
 def source(folder: Path) -> Source:
     """The folder as a data set.  Raises DataError where it is missing, has no split or a broken `dataset.json`."""
     present = [stem for split in SPLITS if (stem := _stem(_existing(folder), split))]
@@ -343,7 +355,8 @@ def source(folder: Path) -> Source:
         raise DataError(f"{folder}: no {', '.join(f'{split}_ims.npy' for split in SPLITS)} or the like in this folder")
     placed = all(_stored(folder, stem, what) for stem in present for what in ("boxes", "img_sizes"))
     also = {"boxes": placed, "pixels": _pictures(folder) is not None}
-    offers = frozenset({"fragments", "tokens", "strings", *(what for what, there in also.items() if there)})
+    also["fragments"] = any(_find(folder, stem, "ims") for stem in present)
+    offers = frozenset({"tokens", "strings", *(what for what, there in also.items() if there)})
     return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers)
 
 

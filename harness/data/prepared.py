@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.data import sources
-from harness.data.split import DataError, Images, Split
+from harness.data.split import DataError, Images, Source, Split
 from harness.data.vocabulary import (
     PAD,
     SPECIALS,
@@ -98,6 +98,31 @@ def prepare(data: Data, settings: Settings) -> Prepared:
     return found if settings.train_share == 1 else replace(found, train=_drawn(found.train, settings))
 
 
+def prepare_ranked(data: Data) -> Prepared:
+    """The ranked split alone, in place of the others too, for rows that read neither fragments nor words.
+
+    Raises DataError, also where the data are no longer those of the job.
+    """
+    opened = _opened(data)
+    images = data.dev_images if data.ranked == "dev" else data.test_images
+    side = unread(opened.load(data.ranked).first(images))
+    return Prepared(side, side, side, len(SPECIALS))
+
+
+def unread(split: Split) -> Side:
+    """A split whose captions go by their ids: no word of them is a number."""
+    count = len(split.captions)
+    return Side(split, Tokens(np.zeros((count, 1), np.int32), np.ones(count, np.int64), names=split.caption_ids))
+
+
+def _opened(data: Data) -> Source:
+    """Raises DataError where the data are no longer those of the job."""
+    opened = sources.find(data.path or data.name)
+    if data.fingerprint not in ("", opened.fingerprint):
+        raise DataError(f"data {data.name} changed since the jobs were made")
+    return opened
+
+
 def _drawn(side: Side, settings: Settings) -> Side:
     """The images that a seed trains on, in their order, with their captions: at least one."""
     images = len(side.split.images)
@@ -112,9 +137,7 @@ def _drawn(side: Side, settings: Settings) -> Side:
 
 @lru_cache(maxsize=1)
 def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Prepared:
-    opened = sources.find(data.path or data.name)
-    if data.fingerprint not in ("", opened.fingerprint):
-        raise DataError(f"data {data.name} changed since the jobs were made")
+    opened = _opened(data)
     train = opened.load("train").first(data.train_images)
     dev = opened.load("dev").first(data.dev_images)
     ranked = dev if data.ranked == "dev" else opened.load(data.ranked).first(data.test_images)

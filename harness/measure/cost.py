@@ -72,6 +72,11 @@ class Workload:
         }
 
 
+def stages(job: Job) -> tuple[str, ...]:
+    """Those that a row has: one from files was encoded elsewhere."""
+    return STAGES[2:] if job.model.given else STAGES
+
+
 def workload(side: Side) -> Workload:
     """Queries and captions are spread evenly over the split."""
     captions = spread(len(side.tokens.lengths), CAPTIONS)
@@ -100,7 +105,7 @@ def measure(
     load = workload(side)
     with torch.inference_mode():
         benches = [_Bench(contender, load, side) for contender in contenders]
-        samples: list[dict[str, list[float]]] = [{stage: [] for stage in STAGES} for _ in benches]
+        samples: list[dict[str, list[float]]] = [{stage: [] for stage in stages(row.job)} for row in contenders]
         for turn in range(rounds + 1):
             for place, bench in enumerate(benches):
                 if turn < 2 or sum(chain.from_iterable(samples[place].values())) < budget_s / 2:
@@ -126,6 +131,7 @@ class _Bench:
         groups = encode_texts(self.model, side.tokens, self.job.settings, load.queries)
         self.queries = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
         self.peak_memory_mib: float | None = None
+        self.stages = stages(contender.job)
 
     def sample(self) -> Mapping[str, float]:
         seconds, peak = peak_of(self._stages, self.job.settings.device)
@@ -138,7 +144,7 @@ class _Bench:
             "encode_images": lambda: encode_images(self.model, load.images, settings),
             "encode_texts": lambda: encode_texts(self.model, load.tokens, settings),
         }
-        seconds = {stage: timed(call, settings.device)[1] for stage, call in calls.items()}
+        seconds = {stage: timed(calls[stage], settings.device)[1] for stage in calls if stage in self.stages}
         with score_products(settings, self.model.family):
             scores, seconds["score"] = timed(
                 lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib), settings.device
@@ -166,11 +172,17 @@ class _Bench:
         texts = text_batch(self.load.tokens, slice(0, COUNTED), model.needs).to(device)
         some = self.gallery.select(slice(0, COUNTED))
         pairs = flops(lambda: [model.similarity(some, group.encoded) for group in self.queries])
+        each = {"pair": pairs / (len(some) * len(self.load.queries))}
+        if not model.encodes:
+            return each
         return {
             "image": flops(lambda: model.prepared(model.indexed(model.encode_images(images)))) / len(images),
             "caption": flops(lambda: model.indexed(model.encode_texts(texts))) / len(texts),
-            "pair": pairs / (len(some) * len(self.load.queries)),
-        }
+        } | each
+
+    def _parameters(self) -> int | None:
+        """Trained ones; None where nobody says."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad) if self.model.encodes else None
 
     def record(self, samples: Mapping[str, list[float]], searcher: Searcher, asked: Mapping[str, float]) -> CostRecord:
         return CostRecord(
@@ -183,10 +195,10 @@ class _Bench:
             index_bytes_per_caption=sum(index_bytes(g.encoded) for g in self.queries) / len(self.load.queries),
             asked=asked,
             noise=noise(samples),
-            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            parameters=self._parameters(),
             flops=self.flops(),
             peak_memory_mib=self.peak_memory_mib,
-            query_encode_ms=searcher.probed_encode_ms,
+            query_encode_ms=searcher.probed_encode_ms if self.model.encodes else [],
             galleries=cast(list[Gallery], searcher.rows()),
             law=searcher.law(),
         )
@@ -217,7 +229,7 @@ def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int, b
         and cost.machine == machine(job.settings)
         and cost.sizes == load.sizes
         and dict(cost.asked) == {"rounds": rounds, "budget_s": budget_s}
-        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in STAGES)
+        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in stages(job))
         and [entry["items"] for entry in cost.galleries] == list(gallery.sizes(len(load.gallery)))
         and all("stages_ms" in entry for entry in cost.galleries)
     )

@@ -186,7 +186,7 @@ def _as_ranks(found: Ranked, split: Split) -> Ranks:
         groups=dict(split.groups),
         fold_i2t=found.fold_i2t,
         fold_t2i=found.fold_t2i,
-        **_fold_places(split),
+        **fold_places(split),
         caption_to_image=split.caption_to_image.astype(np.int32),
     )
 
@@ -202,7 +202,7 @@ def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
             t2i_top=metrics.top(matrix, TOP, axis=0),
             groups=dict(split.groups),
             **_fold_ranks(matrix, split),
-            **_fold_places(split),
+            **fold_places(split),
             caption_to_image=split.caption_to_image.astype(np.int32),
         ),
         tied,
@@ -219,7 +219,7 @@ def _fold_ranks(matrix: np.ndarray, split: Split) -> dict[str, np.ndarray]:
     return {name: np.concatenate([np.empty(0, np.int32), *parts]) for name, parts in found.items()}
 
 
-def _fold_places(split: Split) -> dict[str, np.ndarray]:
+def fold_places(split: Split) -> dict[str, np.ndarray]:
     """Which fold every image and every caption is in."""
     size = split.fold_images
     places = {"fold_of_image": np.arange(len(split.images)), "fold_of_caption": split.caption_to_image}

@@ -172,13 +172,18 @@ class Searcher:
                 ms = {name: value * law.ms(size) / law.ms(last) for name, value in largest.items()}
             entry = {"items": size, **ms, "measured": measured, "bytes": per_image * size}
             raw = {
-                "stages_ms": self.samples_ms.get(size, {stage: [] for stage in STAGES}),
+                "stages_ms": self._told(size),
                 "limit_samples_ms": limits,
                 "build_samples_s": self.builds_s.get(size, []),
             }
             limit = float(np.median(limits)) if limits else None
             found.append(entry | {"note": "" if measured else self.stopped, "limit_ms": limit} | raw)
         return found
+
+    def _told(self, size: int) -> dict[str, list[float]]:
+        """Samples by stage, none of encoding where what was encoded elsewhere is looked up."""
+        told = self.samples_ms.get(size) or {stage: [] for stage in STAGES}
+        return told if self.model.encodes else {**told, "encode": []}
 
     def law(self) -> dict[str, Any]:
         """The fitted law, and the samples of the small galleries that only it is made from."""

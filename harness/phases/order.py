@@ -14,7 +14,7 @@ from typing import Any
 from harness import doors
 from harness.progress import Start
 from harness.record import Store
-from harness.spec import registry
+from harness.spec import given
 from harness.spec.job import Job, SpecError
 
 
@@ -28,13 +28,16 @@ class Phases:
     force: bool = False  # average again what is recorded
     rerank: bool = False
     traces: Path | None = None  # folder of the traces
+    truths: Sequence[str] = ()  # extended ground truths
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
-        from harness.phases import average, rerank, time, trace  # these import torch
+        from harness.phases import average, rerank, time, trace, truths  # these import torch
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
+        if self.truths:
+            yield from truths.phase(jobs, store, watch, asked=self.truths)
         if self.timing_rounds:
             yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
         if self.rerank:
@@ -56,7 +59,7 @@ def traces_folder(given: str, results: Path) -> Path:
 
 def check_rerank(jobs: Sequence[Job]) -> None:
     """Raises SpecError where no pair can come of these jobs."""
-    families = {registry.methods()[job.model.method].family for job in jobs}
+    families = {given.family(job.model) for job in jobs}
     for family in ("independent", "interactive"):
         if family not in families:
             raise SpecError(

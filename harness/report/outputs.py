@@ -26,6 +26,7 @@ from harness.report.read.published import rows_for
 from harness.report.tables import comparison, papers
 from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
+from harness.report.tables.extended import extended_sheet
 from harness.report.tables.gap import gap_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
@@ -134,6 +135,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
         for name, sheet in (
             ("gap-closed", gap_sheet(group)),
             ("single-query", single_queries(group)),
+            ("extended", extended_sheet(group, Store(folder))),
             ("approximate-search", approximate_search(group, Store(folder))),
         ):
             if sheet is not None:

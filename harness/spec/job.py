@@ -69,9 +69,13 @@ class Model:
     # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
     # seeds are of one model, though each takes those of its own
     taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
+    # of a row from files (`harness.spec.given`): hash of what they hold; "" of a model that runs here
+    given: str = field(default="", metadata=ADDED)
+    files: tuple[str, ...] = field(default=(), metadata=PLACE)  # where they lie; () of a record
+    ids_file: str = field(default="", metadata=PLACE)
 
     def as_dict(self) -> dict[str, Any]:
-        return _written(self)
+        return {name: own for name, own in _written(self).items() if name not in _elsewhere(self)}
 
     @property
     def label(self) -> str:
@@ -250,9 +254,13 @@ class Job:
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
-    written = _written(value)
-    elsewhere = {f.name for f in fields(value) if not f.metadata.get("identity", True)}
-    return _portable({name: own for name, own in written.items() if name not in elsewhere})
+    elsewhere = _elsewhere(value)
+    return _portable({name: own for name, own in _written(value).items() if name not in elsewhere})
+
+
+def _elsewhere(value: Data | Model | Settings) -> set[str]:
+    """Names of fields that say where a job runs, not what it is."""
+    return {f.name for f in fields(value) if not f.metadata.get("identity", True)}
 
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:

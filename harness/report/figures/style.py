@@ -25,6 +25,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
+GIVEN = "given"  # rows from files: in no front
+
 
 @dataclass(frozen=True)
 class Look:
@@ -40,6 +42,7 @@ LOOKS = {
     "independent": Look(PALETTE[0], "o", "circle", ""),
     "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
     "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
+    GIVEN: Look(PALETTE[4], "P", "cross", "..."),
 }
 OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {

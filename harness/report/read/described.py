@@ -66,6 +66,8 @@ def settings_line(group: Group) -> str:
         if name not in hidden and (name in ALWAYS or (name in usual and value != usual[name]))
     }
     images = group.data.get("train_images")
+    if not named:  # rows from files alone
+        return ""
     trained = f"trained on {images} images, " if images else ""
     by_row = "; rate, schedule and length of each row as tuned" if tuned else ""
     return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}{by_row}."

@@ -8,7 +8,7 @@ row.  What failed, is stale or lacks its ranks is kept apart with the reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.report.read.asked import Asked, asked, by_key
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row, rows_of
 from harness.report.read.runs import Run, conditions, read, shared_settings
+from harness.spec.given import same_split
 from harness.tuned import TunedRecord
 
 
@@ -28,7 +29,7 @@ class Group:
 
     data: Mapping[str, Any]
     settings: Mapping[str, Any]  # those that all rows share, without the seed
-    rows: tuple[Row, ...]  # chance, then independent hosts each followed by its SelfAlign row, then interactive
+    rows: tuple[Row, ...]  # chance, independent hosts each followed by its SelfAlign row, interactive, from files
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
@@ -52,8 +53,9 @@ def collect(folder: Path) -> list[Group]:
     runs, store = read(folder), Store(folder)
     wanted = asked(store, runs)
     by_group: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in (run for run in runs if not run.job.model.given):
         by_group.setdefault(json.dumps(conditions(run, wanted.own), sort_keys=True), []).append(run)
+    _join(by_group, [run for run in runs if run.job.model.given], wanted.own)
     apart = _arms_apart(by_group, wanted)
     flats = [flatten(conditions(members[0], wanted.own)) for members in by_group.values()]
     told_by = differing(flats)
@@ -64,6 +66,17 @@ def collect(folder: Path) -> list[Group]:
     ]
     told = [_with_answers(_with_reranks(group, pairs), wanted, known, apart) for group in groups]
     return sorted(told, key=lambda group: [_order(value) for value in group.differs.values()])
+
+
+def _join(by_group: dict[str, list[Run]], given: Sequence[Run], own: Collection[str]) -> None:
+    """Rows from files have no settings: they stand in every group that ranks their queries, else by themselves."""
+    before = list(by_group.values())
+    for run in given:
+        groups = [members for members in before if same_split(members[0].job.data, run.job.data)]
+        for members in groups:
+            members.append(run)
+        if not groups:
+            by_group.setdefault(json.dumps(conditions(run, own), sort_keys=True), []).append(run)
 
 
 def _arms_apart(by_group: dict[str, list[Run]], wanted: Asked) -> list[Run]:
@@ -93,10 +106,15 @@ def _with_answers(group: Group, wanted: Asked, known: Mapping[str, Run], apart: 
 def _group(runs: Sequence[Run], differs: Mapping[str, Any], wanted: Asked) -> Group:
     runs = _without_twins(runs)
     _check_lengths([run for run in runs if not run.problem])
-    told_by = differing([shared_settings(run) for run in runs])  # nothing, but where rows have settings of their own
+    trained = [run for run in runs if not run.job.model.given] or runs
+    told_by = differing([shared_settings(run) for run in trained])  # nothing, but where rows have settings of their own
     return Group(
-        data=conditions(runs[0])["data"],
-        settings={name: value for name, value in shared_settings(runs[0]).items() if name not in told_by},
+        data=conditions(trained[0])["data"],
+        settings={
+            name: value
+            for name, value in shared_settings(trained[0]).items()
+            if name not in told_by and not trained[0].job.model.given
+        },
         rows=tuple(rows_of(runs, told_by, wanted.tuning)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,

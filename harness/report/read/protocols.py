@@ -32,6 +32,14 @@ def ensemble_note(rows: Sequence[Row]) -> str:
     return ENSEMBLE_NOTE if any(row.is_ensemble for row in rows) else ""
 
 
+def given_note(rows: Sequence[Row]) -> str:
+    return GIVEN_NOTE if any(row.is_given for row in rows) else ""
+
+
+GIVEN_NOTE = (
+    "(given): embeddings or scores that were made elsewhere, by whatever training on whatever data; "
+    "their encoders did not run here, and they are in no ranking."
+)
 ENSEMBLE_NOTE = (
     "* An ensemble: several trained models whose scores are averaged, at the cost of all of them. "
     "The best and the second best are marked among single runs and among ensembles apart."

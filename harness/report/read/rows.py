@@ -15,6 +15,7 @@ from harness.report.read.nested import differing, flatten
 from harness.report.read.runs import Run, shared_settings
 from harness.report.read.tuning import UNTUNED, Tuning
 from harness.spec import registry
+from harness.spec.given import FAMILY
 from harness.spec.job import Model
 
 
@@ -50,6 +51,11 @@ class Row:
         return self.tuning.settled or (bool(self.runs) and all(run.record.parameters == 0 for run in self.runs))
 
     @property
+    def is_given(self) -> bool:
+        """Whether it came as files (`harness.spec.given`): beside the others, never ranked as trained like them."""
+        return bool(self.model.given)
+
+    @property
     def rsums(self) -> Mapping[int, float]:
         """Seed -> Rsum."""
         return {run.seed: run.accuracy["rsum"] for run in self.runs}
@@ -79,7 +85,7 @@ def owners(runs: Sequence[Run]) -> np.ndarray | None:
 
 def rows_of(runs: Sequence[Run], told_by: Sequence[str] = (), tuning: Mapping[str, Tuning] | None = None) -> list[Row]:
     """Runs that share a table as its rows: chance, then independent hosts each followed by its SelfAlign row, then
-    interactive ones.
+    interactive ones, then those from files.
 
     told_by: names of settings that are not shared.  tuning: key of a run -> whose settings it has.
     """
@@ -95,7 +101,7 @@ def rows_of(runs: Sequence[Run], told_by: Sequence[str] = (), tuning: Mapping[st
                 run.job.model,
                 run.record.family,
                 _members(run, usable),
-                {name: shared_settings(run).get(name) for name in told_by},
+                {} if run.job.model.given else {name: shared_settings(run).get(name) for name in told_by},
                 (tuning or {}).get(run.record.key, UNTUNED),
             )
             for run in models.values()
@@ -122,8 +128,11 @@ def _name(run: Run, models: Sequence[Run]) -> str:
     own = flats[id(run)]
     usual = flatten(_written(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
     names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
-    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
-    return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
+    told_by = [f"{name.partition('.')[2] or name}={own.get(name)}" for name in names]
+    if run.job.model.given:  # the mark of such rows, wherever a name stands
+        file = f"file={run.job.model.given[:8]}"
+        told_by = [FAMILY, *(file if word.startswith("given=") else word for word in told_by)]
+    return label + (f" ({', '.join(told_by)})" if told_by else "")
 
 
 def _written(model: Model) -> dict[str, Any]:
@@ -132,11 +141,6 @@ def _written(model: Model) -> dict[str, Any]:
 
 
 def _place(row: Row) -> tuple:
-    return (
-        not row.is_floor,
-        not row.is_scale,
-        row.family != "independent",
-        row.model.host,
-        row.model.selfalign is not None,
-        row.name,
-    )
+    of_family = (row.is_given, row.family != "independent")
+    host = (row.model.host, row.model.selfalign is not None)
+    return (not row.is_floor, not row.is_scale, *of_family, *host, row.name)

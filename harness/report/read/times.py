@@ -98,12 +98,15 @@ def without_time(rows: Sequence[Row]) -> str:
     """Which timed rows have no end-to-end time, or how it was found where that was in parts; "" where all have one."""
     found = query_times(rows)
     timed = [row.name for row in rows if row.cost is not None]
-    missing = [name for name in timed if name not in found]
+    given = [row.name for row in rows if row.cost is not None and row.is_given]
+    missing = [name for name in timed if name not in [*found, *given]]
     if not timed or timing_conflict(rows):
         return ""
     told = []
     if found and not any(time.whole for time in found.values()):
         told.append("Encoding and searching were timed apart, end to end is the sum of their medians.")
+    if given:
+        told.append(f"No end-to-end time of {', '.join(given)}: encoded elsewhere, in a time that no file tells.")
     if missing:
         which = "any row" if len(missing) == len(timed) else ", ".join(missing)
         told.append(f"No end-to-end time of {which}: records from before single queries were timed as a whole.")

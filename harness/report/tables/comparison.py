@@ -21,7 +21,7 @@ from harness.report.read.described import evaluated_lines
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
-from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, given_note, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 from harness.report.read.times import (
@@ -62,6 +62,7 @@ def comparison(group: Group) -> Sheet:
         LEGEND,
         *broken,
         ensemble_note(group.rows),
+        given_note(group.rows),
         *effort.notes(group),
         timing_conflict(group.rows) or timing_note(group.rows),
         without_time(group.rows),
@@ -109,7 +110,7 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), *effort.notes(group), *left_out_lines(group)]
+    notes = [LEGEND, ensemble_note(group.rows), given_note(group.rows), *effort.notes(group), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -306,6 +307,8 @@ def _own_settings(row: Row) -> str:
     """`lr 0.0002; epochs 30` of the settings in which rows differ."""
     if row.is_ensemble:
         return "as its members"
+    if row.is_given:
+        return ABSENT
     return "; ".join(f"{name} {stored(value)}" for name, value in row.settings.items()) or ABSENT
 
 
@@ -326,7 +329,8 @@ def _marks(
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones.
+    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones; rows
+    from files are in none.
     """
     marks = {}
     for column, ensembles, settled in product(columns, (False, True), (False, True)):
@@ -334,7 +338,7 @@ def _marks(
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
             if estimate is not None
-            and not row.is_scale
+            and not (row.is_scale or row.is_given)
             and (row.is_ensemble, row.is_settled or not column.seeded) == (ensembles, settled)
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")

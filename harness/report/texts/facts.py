@@ -78,11 +78,11 @@ class Facts:
         return groups[0]
 
     def rows(self, folder: str, family: str = "", host: str = "") -> list[Row]:
-        """Rows with runs, single models alone, chance aside; of one family, or those of one host."""
+        """Rows with runs, single models trained here alone, chance aside; of one family, or those of one host."""
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not row.is_scale and not row.is_ensemble
+            if row.runs and not (row.is_scale or row.is_ensemble or row.is_given)
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
