@@ -36,9 +36,10 @@ class What:
     row: Annotated[
         list[str],
         Option(
-            metavar="NAME=FILE",
-            help="A row made elsewhere: embeddings, scores or lists in FILE (.npz, .safetensors, one or two .npy after "
-            "commas), options such as scorer=cosine after commas; repeatable.  Alone without --suite and --only.",
+            metavar="NAME=WHAT",
+            help="A row made elsewhere: embeddings, scores or lists in a file (.npz, .safetensors, one or two .npy "
+            "after commas), or a pretrained model of transformers, a folder or a name on the hub; options such as "
+            "scorer=cosine, pairs=400M or head=probe after commas; repeatable.  Alone without --suite and --only.",
         ),
     ] = field(default_factory=list)
     plugin: Annotated[

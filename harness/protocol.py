@@ -214,3 +214,40 @@ class Untrained(Retriever):
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """Nothing to minimise."""
         return {}
+
+
+PAIRS_AT_ONCE = 128  # of a model that looks at pairs one by one: so many copies of an image's tokens are held
+
+
+class PairScorer(Untrained):
+    """An interactive model with nothing to learn that looks at aligned pairs, each on its own."""
+
+    family = "interactive"
+
+    @abstractmethod
+    def pairs(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(B,) scores of B images with B captions, item by item."""
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        """The close look at every pair, whatever a search would look at."""
+        count = len(images) * len(texts)
+        places = torch.arange(count, device=next(iter(images.tensors().values())).device)
+        parts = [
+            self.pairs(images.select(some // len(texts)), texts.select(some % len(texts)))
+            for some in places.split(PAIRS_AT_ONCE)
+        ]
+        return torch.cat(parts).view(len(images), len(texts))
+
+
+class Staged(PairScorer):
+    """An interactive model in two stages: a quick score finds a shortlist, whose pairs alone are looked at closely.
+
+    Its ranks and times are those of both stages: the best `shortlist[0]` captions of an image query and the best
+    `shortlist[1]` images of a caption query by `first`, in the order of `pairs`; behind them that of `first` stays.
+    """
+
+    shortlist: tuple[int, int]  # captions of an image query, images of a caption query
+
+    @abstractmethod
+    def first(self, images: Encoded, texts: Encoded) -> Tensor:
+        """Quick scores, (number of images, number of captions), made from what each side is alone."""

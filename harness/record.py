@@ -94,6 +94,25 @@ class Exact(TypedDict):
     changed_t2i: float
 
 
+class Pretraining(TypedDict):
+    """What a row brings that nobody here trained (harness.pretrained)."""
+
+    model: str  # class of transformers
+    pairs: int | None  # image-text pairs it was trained on, as the user said; None = not said
+    parameters: int  # all of them
+    precision: str
+    pictures: str  # image processor
+
+
+class Shortlisted(TypedDict):
+    """What a row in two stages looked at closely, and how many percent of its queries had a right answer there."""
+
+    k_i2t: int  # captions of an image query
+    k_t2i: int  # images of a caption query
+    i2t_ceiling: float  # the most that its R@1 can be
+    t2i_ceiling: float
+
+
 class Operator(TypedDict):
     name: str
     calls: float  # per step
@@ -138,6 +157,8 @@ class Record(_Stored):
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
     fp32: Exact | None = None
+    pretraining: Pretraining | None = None
+    shortlist: Shortlisted | None = None
     operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages

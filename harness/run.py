@@ -5,6 +5,7 @@ python -m harness.run --suite full --data FOLDER       your own features (see ha
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
 python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
 python -m harness.run --row mine=FILE.npz --data FOLDER  embeddings or scores made elsewhere
+python -m harness.run --row clip=FOLDER                a pretrained model of transformers beside the suite's rows
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
@@ -30,12 +31,13 @@ from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_fol
 from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, given, needs, suites, taken
+from harness.spec import ensembles, given, needs, pretrained, registry, suites, taken
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
 from harness.spec.given import Request
 from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_value
 from harness.spec.override import checked_settings
+from harness.spec.pretrained import Pretrained
 from harness.tuned import TunedRecord
 
 out = Console()
@@ -50,6 +52,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         for group in (what, how, where, after):
             doors.check(group)
         doors.choose_plugins(what.plugin, none_installed=what.no_plugins)
+        choose_models(what.row, where.device)
         if once.list_:
             _list(once.parameters)
             return
@@ -118,11 +121,14 @@ def _list(parameters: bool) -> None:
 def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, TunedRecord] | None]:
     """What the data can serve, with the tuned settings it reads; a line for every row that is left out.
 
-    Rows from files alone are no suite.  Raises SpecError, DataError and RecordError.
+    Raises SpecError, DataError and RecordError.
     """
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
     settings = checked_settings({"device": where.device, "threads": threads, "score_memory_mib": where.score_memory})
-    requests, changes = given.all_parsed(what.row), _changes(how)
+    changes, requests = _changes(how), given.all_parsed([row for row in what.row if not pretrained.is_model(row)])
+    models = [model.name for model in pretrained.chosen()]
+    if models and not (what.suite or only):
+        only = models
     data, offers = sources.described(what.data)
     if requests and not (what.suite or only):
         asked = Asked(
@@ -140,9 +146,12 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
         changes=changes,
         settings=settings,
         paper_of=what.paper_of,
+        rows=models,
         tuned=found and found[1],
         trials=how.trials,
     )
+    if requests and asked.design is not None:
+        raise SpecError(f"suite tune tries rows that are trained here: leave --row {requests[0].name} out")
     asked, left_out = needs.served(asked, offers)
     for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -158,6 +167,22 @@ def _from_files(
     from harness.phases.given import jobs  # torch takes seconds to import
 
     return tuple(jobs(requests, data, changes, settings))
+
+
+def choose_models(rows: Sequence[str], device: str) -> None:
+    """Makes the pretrained models of `--row` known as rows.  Raises SpecError and DataError."""
+    pretrained.choose()  # none of an earlier call
+    names = set(registry.methods())
+    found: list[Pretrained] = []
+    for request in map(pretrained.parsed, filter(pretrained.is_model, rows)):
+        folder = Path(request.model)
+        if not folder.exists():
+            from harness.pretrained.loading import located  # transformers takes seconds to import
+
+            folder = located(request.model)
+        found.append(pretrained.pretrained(request, folder, names, device))
+        names.add(request.name)
+    pretrained.choose(found)
 
 
 def _place(where: Where, jobs: int) -> Place | None:

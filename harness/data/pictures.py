@@ -96,6 +96,11 @@ class Pictures:
         self._inside = {member.name: (member.offset_data, member.size) for member in members}
         return list(self._inside)
 
+    @property
+    def paths(self) -> list[str]:
+        """Of all files, whatever they hold."""
+        return [path for same_name in self._named.values() for path in same_name]
+
     def find(self, filename: str) -> str:
         """The path of a picture; `filename` may carry folders, of which `root` may be one.  Raises DataError."""
         same_name = self._named.get(filename.rpartition("/")[2], [])

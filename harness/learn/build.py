@@ -76,6 +76,10 @@ def matching_width(model: Model, inputs: Inputs) -> int:
 
 def _host(model: Model, inputs: Inputs) -> Retriever:
     method = registry.methods()[model.method]
+    if method.pretrained is not None:
+        from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
+
+        return rows.build(method.pretrained, inputs)
     module = imported(method)
     others = {option: _other(model.options[option], inputs) for option in method.rows}
     return module.build(inputs, module.Options(**model.options), **others)

@@ -19,8 +19,9 @@ from harness.measure.evaluator import in_float32
 from harness.measure.exact import ExactIndex, top_k
 from harness.measure.metrics import blocks
 from harness.measure.scoring import block_shape
+from harness.measure.shortlist import searched
 from harness.precision import autocast, score_products
-from harness.protocol import Encoded, Retriever
+from harness.protocol import Encoded, Retriever, Staged
 from harness.spec.job import Settings
 
 STAGES = ("encode", "search", "rank")
@@ -42,12 +43,16 @@ def ready(model: Retriever, gallery: Encoded, settings: Settings) -> Search:
         index = ExactIndex(gallery, settings.threads)
         return Search(index.scores, lambda scores: top_k(scores, TOP), index.read)
     images = prepared(model, gallery, settings)
+    score = model.first if isinstance(model, Staged) else model.similarity
 
     def scores(text: Encoded) -> torch.Tensor:
         size, _ = block_shape(model, images, text, settings.score_memory_mib)
         with score_products(settings, model.family):
-            parts = [model.similarity(images.select(rows), text)[:, 0] for rows in blocks(len(images), size)]
-        return torch.cat(parts).float()
+            parts = [score(images.select(rows), text)[:, 0] for rows in blocks(len(images), size)]
+            found = torch.cat(parts).float()
+            if isinstance(model, Staged):
+                found = torch.from_numpy(searched(model, images, text, found[:, None].cpu().numpy())[:, 0])
+        return found
 
     return Search(scores, _best)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from harness import doors
+from harness.data.kept import keeping
 from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
@@ -21,7 +23,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Record, Store, Unwritable
+from harness.record import Pretraining, Record, Store, Unwritable
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 
@@ -40,12 +42,14 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
         model = load_model(job, data)
         hand_over(model, job, data, store)
         checkpoints = Checkpoints(store.checkpoints(job.key))
-        started = time.perf_counter()
-        dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
-        found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
-        seconds = {"train": time.perf_counter() - started}
-        checkpoints.save_vocabulary(data.words, data.train.tokens.ids)
-        evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
+        with keeping(model):
+            started = time.perf_counter()
+            pretraining = _pretrained(job, model, data, watch)
+            dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
+            found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
+            seconds = {"train": time.perf_counter() - started}
+            checkpoints.save_vocabulary(data.words, data.train.tokens.ids)
+            evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
     except (DataError, SpecError, Unwritable):
         raise
@@ -53,7 +57,9 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
         record = _failed(job, data, error)
         store.save(record)
         return record
-    record = _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds)
+    record = replace(
+        _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds), pretraining=pretraining
+    )
     store.save(record, evaluation.ranks, concepts)
     checkpoints.finish()
     return record
@@ -75,6 +81,17 @@ def lost(job: Job, reason: str) -> Record:
 def load_model(job: Job, data: Prepared) -> Retriever:
     """The job's model with its first weights, on its device."""
     return build(job.model, data.inputs(job.settings), job.settings.seed).to(job.settings.device)
+
+
+def _pretrained(job: Job, model: Retriever, data: Prepared, watch: Watch) -> Pretraining | None:
+    """What a pretrained row brings, once it has seen what it has to see first; None of any other.  Raises SpecError."""
+    if not job.model.pretrained:
+        return None
+    from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
+
+    rows.check(model, data)
+    rows.look(model, data, watch)
+    return rows.described(model, job.model.options["pairs"])
 
 
 def _common(job: Job, data: Prepared) -> dict[str, Any]:
@@ -131,4 +148,5 @@ def _succeeded(
         peak_memory_mib=peak_memory_mib(job.settings.device),
         tied_queries=evaluation.tied_queries,
         fp32=evaluation.fp32,
+        shortlist=evaluation.shortlist,
     )

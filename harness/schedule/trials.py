@@ -30,7 +30,7 @@ from harness.record import Record, Store, Unwritable
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
-from harness.spec import plugins
+from harness.spec import plugins, pretrained
 from harness.spec.job import Job, SpecError
 
 RETRIES = 1  # of a trial that failed
@@ -171,6 +171,7 @@ def run(
         frozenset(averaged),
         plugin_files(),
         plugins.chosen().installed,
+        pretrained.chosen(),
     )
     if place.address:
         check_nodes(jobs, work)

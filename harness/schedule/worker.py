@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from harness import ROOT, locks
+from harness import ROOT, contents, locks
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
 from harness.schedule import guard
 from harness.schedule.storage import Shared, checkpoint_files, result_files
-from harness.spec import plugins, registry
+from harness.spec import plugins, pretrained, registry
 from harness.spec.job import Data, Job, SpecError
+from harness.spec.pretrained import Pretrained
 
 PACKAGES = ("harness", "models", "baselines", "ablations")
 ORPHAN_SECONDS = 60.0  # a worker whose driver was killed may finish a step before it notices
@@ -39,6 +40,7 @@ class Work:
     averaged: frozenset[str] = frozenset()  # keys of jobs whose scores an ensemble will want
     plugins: tuple[tuple[str, bytes], ...] = ()  # name and content of the files of `--plugin`
     installed: bool = True  # whether installed plugins are looked at
+    models: tuple[Pretrained, ...] = ()  # pretrained rows; their folders must lie where they do on the driver
 
 
 @cache
@@ -64,8 +66,15 @@ def plugin_files() -> tuple[tuple[str, bytes], ...]:
 
 
 def receive_plugins(work: Work) -> None:
-    """Makes this process look at the driver's plugins.  Raises SpecError where an installed one differs here."""
+    """Makes this process look at the driver's plugins and pretrained models.
+
+    Raises SpecError where an installed plugin or a model differs here.
+    """
     _choose(work.plugins, work.installed)
+    pretrained.choose(work.models)
+    for model in work.models:
+        if not model.folder.is_dir() or contents.digest(model.folder) != model.digest:
+            raise SpecError(f"{model.name}: the folder {model.folder} is not here as it is on the driver")
     for job in work.jobs:
         method = registry.methods().get(job.model.method)
         here = method.origin if method else "nothing"

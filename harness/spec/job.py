@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import contents
+from harness.spec import text_models
 
 
 class SpecError(ValueError):
@@ -73,6 +74,8 @@ class Model:
     given: str = field(default="", metadata=ADDED)
     files: tuple[str, ...] = field(default=(), metadata=PLACE)  # where they lie; () of a record
     ids_file: str = field(default="", metadata=PLACE)
+    # class and content of a pretrained model (`harness.spec.pretrained`); "" of one that starts from nothing
+    pretrained: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
         return {name: own for name, own in _written(self).items() if name not in _elsewhere(self)}
@@ -111,7 +114,7 @@ class Settings:
     same_image_negatives: bool = True
     min_count: int = 4  # a word seen less often in the training captions is unknown
     max_words: int = 60  # longer captions are cut, and counted
-    text_model: str = ""  # folder or hub name of a BERT-layout model in place of word embeddings
+    text_model: str = ""  # in place of word embeddings: a BERT-layout model, a folder or hub name, or minilm
     train_text_model: bool = False
     precision: str = "fp32"  # fp32 | bf16: forward passes of encoders and training
     # fp32 | bf16: products within an interactive method's score, test ranks alone; independent rows stay in fp32, for
@@ -281,9 +284,10 @@ def _portable(values: dict[str, Any]) -> dict[str, Any]:
 
 def text_model_identity(name: str) -> str:
     """One in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
-    model = Path(name)
+    model = Path(text_models.located(name))
     if model.name and model.is_dir():
-        return f"{model.resolve().name}@{contents.digest(model)[:16]}"
+        shown = name if name in text_models.PACKAGED else model.resolve().name
+        return f"{shown}@{contents.digest(model)[:16]}"
     return model.name if model.is_absolute() else name
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT
-from harness.spec import plugins
+from harness.spec import plugins, pretrained
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
 from harness.spec.plugins import Plugin
+from harness.spec.pretrained import Pretrained
 
 SELFALIGN = "selfalign"
 LITERALS: Mapping[str, Any] = {  # what a file may say of its method, and the type of it
@@ -61,6 +62,7 @@ class Method:
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plugin: Plugin | None = None  # who brings it, where it is not ours
     origin: str = ""  # of a plugin: distribution, version and a hash of its source
+    pretrained: Pretrained | None = None  # a model of transformers, where it is one
 
     @property
     def module(self) -> str:
@@ -81,8 +83,23 @@ class Method:
 
 
 def methods() -> Mapping[str, Method]:
-    """Every method by its name: our own by file name, then those of the plugins that were chosen.  Raises SpecError."""
-    return _methods(plugins.chosen())[0]
+    """Every method by its name: our own by file, those of chosen plugins, then pretrained ones.  Raises SpecError."""
+    known, models = _methods(plugins.chosen())[0], pretrained.chosen()
+    return {**known, **{model.name: _pretrained(model) for model in models}} if models else known
+
+
+def _pretrained(model: Pretrained) -> Method:
+    return Method(
+        name=model.name,
+        family=model.family,
+        summary=f"{model.kind} of {model.folder.name}, pretrained",
+        paper="",
+        recipe=pretrained.RECIPE,
+        variants={"": {}},
+        options=dict(model.options),
+        needs=("pixels", "strings"),
+        pretrained=model,
+    )
 
 
 def left_out() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.spec import pretrained
 from harness.spec.job import Model, SpecError
 from harness.spec.methods import SELFALIGN, Method, methods, modules
 from harness.spec.methods import selfalign as selfalign
@@ -19,8 +20,8 @@ Options = Mapping[str, Any]
 
 def labels() -> tuple[str, ...]:
     """Every row that suites choose from: all variants of all methods, and every trainable independent host with
-    SelfAlign.  Other modules and methods `ASIDE` are rows where they are named (`aside`)."""
-    shown = [method for method in methods().values() if not method.aside]
+    SelfAlign.  Other modules, methods `ASIDE` and pretrained models are rows where they are named (`aside`)."""
+    shown = [method for method in methods().values() if not method.aside and method.pretrained is None]
     rows = [label for method in shown for label in method.labels]
     hosts = [label for method in shown if _hosts(method, SELFALIGN) for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
@@ -159,6 +160,7 @@ def model(
         recipes={method.name: method.recipe} | {name: modules()[name].recipe for name in names},
         origin=method.origin,
         modules=resolved,
+        pretrained=method.pretrained.identity if method.pretrained else "",
     )
 
 
@@ -186,6 +188,8 @@ def scale(label: str) -> bool:
 
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
+    if model.pretrained:
+        return list(model.recipes.values()) == [pretrained.RECIPE]
     known = {name: method.recipe for name, method in (*methods().items(), *modules().items())}
     here = methods().get(model.method)  # none of an ensemble, which is as current as its members
     if here is None and model.origin:  # a plugin that is not here cannot have changed here

@@ -163,11 +163,13 @@ def asked(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     paper_of: str = "",
+    rows: Sequence[str] = (),
     tuned: TunedRecord | None = None,
     trials: int | None = None,
 ) -> Asked:
     """What a suite asks for: its rows, with seeds innermost, and its questions of their bases, seed by seed.
 
+    rows: labels of pretrained rows beside them, which `only` may name too: one that trains nothing runs once.
     `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
     `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
@@ -178,7 +180,7 @@ def asked(
     if paper_of and not suite.published:
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
-    named_rows = [pattern for pattern in only if pattern not in patterns]
+    named_rows = [pattern for pattern in only if pattern not in patterns and pattern not in rows]
     labels = (
         select(named_rows, suite.labels(), with_aside=not suite.published)
         if named_rows
@@ -186,7 +188,7 @@ def asked(
         if not only
         else ()
     )
-    tried = _design(suite, name, data, told, trials, seeds, patterns)
+    tried = _design(suite, name, data, told, trials, seeds, [*patterns, *filter(_trains_nothing, rows)])
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
     made = not data.own and data.name in embedded.EMBEDDED
@@ -197,25 +199,26 @@ def asked(
     def row(label: str, seed: int) -> Job:
         plain = Job(data, registry.model(label), settings or Settings())
         applied = _applicable(told, plain, suite.published)
-        before = {**yielding(usual(label), changed), **changed}
+        published = suite.published and label in rows  # nobody published settings of a pretrained row
+        before = {**yielding({} if published else usual(label), changed), **changed}
         job = with_seed(override(plain, {**yielding(before, applied), **applied}), seed)
         return job if value is None else _noted(tuning, *settle(value, job, told))
 
     def arm(job: Job, base: Job) -> Job:
         return job if value is None else _noted(tuning, *settle_arm(value, job, base, tuning.get(base.key)))
 
-    rows = [row(label, seed) for label in labels for seed in _seeds(label, suite.seeds, seeds)]
+    found = [row(label, seed) for label in (*labels, *rows) for seed in _seeds(label, suite.seeds, seeds)]
     if tried is not None:
-        trials_of = tuple(tried.job(job, trial) for job in rows for trial in tried.first)
+        trials_of = tuple(tried.job(job, trial) for job in found for trial in tried.first)
         return Asked(name, False, trials_of, (), design=tried)
     posed: list[Posed] = []
     for question, base in questions.select(patterns if only else suite.ablations):
         _check_reach(question, base, told)
         given = suite.ablation_seeds if seeds is None and suite.ablation_seeds else seeds
         for job in (row(base, seed) for seed in _seeds(base, suite.seeds, given)):
-            arms = {name: arm(found, job) for name, found in questions.arms(question, job, module).items()}
+            arms = {name: arm(changed_job, job) for name, changed_job in questions.arms(question, job, module).items()}
             posed.append(Posed(question, job, arms))
-    return Asked(name, suite.published, tuple(rows), tuple(posed), tuning)
+    return Asked(name, suite.published, tuple(found), tuple(posed), tuning)
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -224,11 +227,18 @@ def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
 
 
 def _seeds(label: str, of: Mapping[str, tuple[int, ...]], given: Sequence[int] | None) -> Sequence[int]:
-    """Those of a row's family, or those `given`; a row of the scale, which learns nothing, has the first alone."""
+    """Those of a row's family, or those `given`; a row that learns nothing has the first alone."""
     family = registry.parse(label)[0].family
     if family == "scale":
         return (0,)
-    return of[family] if given is None else given
+    chosen = of[family] if given is None else given
+    return chosen[:1] if _trains_nothing(label) else chosen
+
+
+def _trains_nothing(label: str) -> bool:
+    """Whether it is a pretrained row that stays as it is."""
+    model = registry.parse(label)[0].pretrained
+    return model is not None and not model.trains
 
 
 def _noted(tuning: dict[str, TunedFrom], job: Job, source: TunedFrom | None) -> Job:
@@ -253,7 +263,7 @@ def _design(
             raise SpecError(f"--trials is the budget of suite tune, not of {name}")
         return None
     if patterns:
-        raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
+        raise SpecError(f"suite tune tries rows that are trained here, no questions: leave {patterns[0]} out")
     if seeds is not None:
         raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
     length = told.pop("settings.updates", None)

@@ -91,6 +91,8 @@ def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]
 
 def family(row: Row) -> str:
     """As the figures tell them apart."""
+    if row.is_pretrained:
+        return "pretrained"
     return "chance" if row.is_floor else SELFALIGN if row.model.selfalign is not None else row.family
 
 
@@ -266,7 +268,7 @@ def _training(group: Group) -> Picture:
     ]
     if not any(value is not None for _, _, runs in rows for run in runs for value in run):
         raise Undrawn("no record holds a dev Rsum by epoch")
-    trained = [row for row in group.rows if not row.is_scale]
+    trained = [row for row in group.rows if not (row.is_scale or row.is_elsewhere)]
     words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
     return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from harness.report.figures.labels import label_points, named
 from harness.report.figures.style import (
-    GIVEN,
+    ELSEWHERE,
     GREY,
     LOOKS,
     ends_with_data,
@@ -40,9 +40,9 @@ class Point:
 def front(points: Sequence[Point]) -> list[Point]:
     """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow.
 
-    Rows from files are in none: how they were trained is not known.
+    Rows that were trained elsewhere are in none: how, and on what, is not known.
     """
-    single = [point for point in points if not point.ensemble and point.family != GIVEN]
+    single = [point for point in points if not point.ensemble and point.family not in ELSEWHERE]
     kept = [point for point in single if not any(_beats(other, point) for other in single)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 

@@ -25,8 +25,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-GIVEN = "given"  # rows from files: in no front
-
 
 @dataclass(frozen=True)
 class Look:
@@ -38,11 +36,13 @@ class Look:
     hatch: str
 
 
+GIVEN, PRETRAINED = ELSEWHERE = "given", "pretrained"  # whatever their scores are made of: in no front
 LOOKS = {
     "independent": Look(PALETTE[0], "o", "circle", ""),
     "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
     "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
     GIVEN: Look(PALETTE[4], "P", "cross", "..."),
+    PRETRAINED: Look(PALETTE[5], "v", "triangle-down", "oo"),
 }
 OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {

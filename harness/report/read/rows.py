@@ -56,6 +56,16 @@ class Row:
         return bool(self.model.given)
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it stands on a model that nobody here trained: never ranked among those that start from nothing."""
+        return bool(self.model.pretrained)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was trained elsewhere, from files or a pretrained model: no claim is made of it."""
+        return self.is_given or self.is_pretrained
+
+    @property
     def rsums(self) -> Mapping[int, float]:
         """Seed -> Rsum."""
         return {run.seed: run.accuracy["rsum"] for run in self.runs}
@@ -141,6 +151,6 @@ def _written(model: Model) -> dict[str, Any]:
 
 
 def _place(row: Row) -> tuple:
-    of_family = (row.is_given, row.family != "independent")
+    of_family = (row.is_given, row.is_pretrained, row.family != "independent")
     host = (row.model.host, row.model.selfalign is not None)
     return (not row.is_floor, not row.is_scale, *of_family, *host, row.name)

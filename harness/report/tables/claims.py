@@ -41,7 +41,7 @@ def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
     ends, alone = _ends(group), search_times(group.rows)
     found = [(contrast, _verdict(contrast, contrast.word, UNTUNED_HOST)) for contrast in against_hosts(group)]
-    for other in (row for row in group.rows if row.family == "interactive"):
+    for other in (row for row in group.rows if row.family == "interactive" and not row.is_elsewhere):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
         contrasts = compared([(row, other) for row in rows], bound=-verdicts.MARGIN)
         found += [(one, _verdict(one, verdicts.reach(one.interval), UNTUNED_ROW)) for one in contrasts]

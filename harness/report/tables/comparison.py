@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from harness.report.read.described import evaluated_lines
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
-from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, given_note, protocol
+from harness.report.read.protocols import PROTOCOLS, elsewhere_notes, ensemble_note, folds, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
 from harness.report.read.times import (
@@ -57,12 +56,12 @@ def comparison(group: Group) -> Sheet:
     """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
     by_others, broken = of_others.metrics(group.rows)
     accuracy = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *map(_column, by_others)]
-    columns = [*accuracy, *_cost_columns(group.rows)]
+    columns = [*accuracy, *_cost_columns(group.rows), *_pretraining_columns(group.rows)]
     notes = [
         LEGEND,
         *broken,
         ensemble_note(group.rows),
-        given_note(group.rows),
+        *elsewhere_notes(group.rows),
         *effort.notes(group),
         timing_conflict(group.rows) or timing_note(group.rows),
         without_time(group.rows),
@@ -110,7 +109,8 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), given_note(group.rows), *effort.notes(group), *left_out_lines(group)]
+    beside = (ensemble_note(group.rows), *elsewhere_notes(group.rows))
+    notes = [LEGEND, *beside, *effort.notes(group), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -231,7 +231,9 @@ def _cost_columns(rows: Sequence[Row]) -> list[Column]:
         return _figure(row.cost and row.cost.index_bytes_per_image)
 
     def parameters(row: Row) -> Estimate | None:
-        return _figure(row.runs[0].record.parameters if row.runs else None)
+        record = row.runs[0].record if row.runs else None
+        frozen = record.pretraining["parameters"] if record and record.pretraining else 0
+        return _figure(None if record is None or record.parameters is None else record.parameters + frozen)
 
     return [
         Column(END_TO_END, end_to_end, significant, "lower", seeded=False, guessed=guessed),
@@ -242,6 +244,20 @@ def _cost_columns(rows: Sequence[Row]) -> list[Column]:
         Column("index bytes/image", index_bytes, whole, "lower", seeded=False),
         Column("parameters", parameters, whole, seeded=False),
     ]
+
+
+def _pretraining_columns(rows: Sequence[Row]) -> list[Column]:
+    """On how many pairs of image and text a row was trained before it came here, where any row was."""
+    if not any(row.is_pretrained for row in rows):
+        return []
+
+    def pairs(row: Row) -> Estimate | None:
+        if not row.is_pretrained:
+            return None if row.is_floor or row.model.origin else (0, None)  # a plugin's nobody knows
+        told = next((run.record.pretraining for run in row.runs if run.record.pretraining), None)
+        return _figure(told and told["pairs"])
+
+    return [Column("pre-training pairs", pairs, whole, seeded=False)]
 
 
 def _figure(value: float | None) -> Estimate | None:
@@ -329,17 +345,15 @@ def _marks(
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones; rows
-    from files are in none.
+    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones;
+    pretrained rows have one of their own, rows from files none.
     """
     marks = {}
-    for column, ensembles, settled in product(columns, (False, True), (False, True)):
+    for column, ranking in ((column, kind) for column in columns for kind in {_ranking(row, column) for row in rows}):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None
-            and not (row.is_scale or row.is_given)
-            and (row.is_ensemble, row.is_settled or not column.seeded) == (ensembles, settled)
+            if estimate is not None and not (row.is_scale or row.is_given) and _ranking(row, column) == ranking
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:
@@ -347,6 +361,11 @@ def _marks(
         rank = {ordered[0]: "best", ordered[1]: "second"}
         marks |= {(place, column.title): rank[value] for place, value in found.items() if value in rank}
     return marks
+
+
+def _ranking(row: Row, column: Column) -> tuple[bool, ...]:
+    """In which ranking of a column a row is."""
+    return row.is_ensemble, row.is_pretrained, row.is_settled or not column.seeded
 
 
 def _records(group: Group) -> tuple[dict[str, Any], list[dict[str, str]]]:

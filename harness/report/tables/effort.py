@@ -28,16 +28,17 @@ def columns(group: Group) -> dict[str, list[str]]:
 
 def notes(group: Group) -> list[str]:
     """What the columns mean and which rows stand apart; of a group of untuned rows that they are."""
-    if group.own_settings:
+    trained = [row for row in group.rows if row.runs and not row.is_elsewhere]
+    if group.own_settings or not trained:
         return []
     if not group.is_tuned:
         return [NONE]
-    apart = [row.name for row in group.rows if row.runs and not row.is_settled]
+    apart = [row.name for row in trained if not row.is_settled]
     return [MEANINGS, *([UNRANKED.format(", ".join(apart))] if apart else [])]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    how = ABSENT if row.is_settled and not row.tuning.settled else row.tuning.how
+    how = ABSENT if row.is_elsewhere or (row.is_settled and not row.tuning.settled) else row.tuning.how
     trials = row.tuning.row
     if trials is None:
         return how, ABSENT, ABSENT, _best_looks(row), ABSENT

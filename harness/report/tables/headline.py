@@ -60,7 +60,7 @@ def choices(rows: Sequence[Row]) -> tuple[Choice, ...]:
 
 
 def _ranked(row: Row) -> bool:
-    return bool(row.runs) and not row.is_scale and not row.is_ensemble
+    return bool(row.runs) and not (row.is_scale or row.is_ensemble or row.is_elsewhere)
 
 
 def _level(best: Row, others: Sequence[Row]) -> tuple[Row, ...]:

@@ -40,7 +40,8 @@ def order_note(group: Group, published: Sequence[Published] | None = None) -> st
 
 def _plain(row: Row) -> bool:
     """Whether it is a method as its file has it, alone."""
-    return row.model.selfalign is None and not row.is_ensemble and not row.is_scale and row.name == row.model.label
+    beside = row.is_ensemble or row.is_scale or row.is_elsewhere
+    return row.model.selfalign is None and not beside and row.name == row.model.label
 
 
 def _best(lines: Sequence[Published]) -> dict[str, float]:

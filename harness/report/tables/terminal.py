@@ -40,7 +40,7 @@ def console_table(folder: Path) -> Table:
 
 
 def _table(group: Group) -> Table:
-    """Best first, ensembles and rows from files below single models; standard deviations beside Rsum alone."""
+    """Best first, ensembles and rows trained elsewhere below single models; standard deviations beside Rsum alone."""
     sheet = comparison(group)
     parts = (group.data["name"], group.data["ranked"], described(group.differs).replace("`", ""))
     title = Text(", ".join(part for part in parts if part))
@@ -68,11 +68,11 @@ def _table(group: Group) -> Table:
 
 
 def _best_first(group: Group) -> list[int]:
-    """Places of the rows by mean Rsum, those without one last; ensembles and then rows from files below."""
+    """Places of the rows by mean Rsum, those without one last; ensembles and then rows trained elsewhere below."""
 
     def rank(place: int) -> tuple[int, float]:
         row = group.rows[place]
-        return row.is_ensemble + 2 * row.is_given, -fmean(row.rsums.values()) if row.runs else inf
+        return row.is_ensemble + 2 * row.is_elsewhere, -fmean(row.rsums.values()) if row.runs else inf
 
     return sorted(range(len(group.rows)), key=rank)
 
@@ -83,7 +83,7 @@ def _chance_line(group: Group) -> list[str]:
     One seed of each: chance draws its own, whatever those of the others are.
     """
     chance = next((row for row in group.rows if row.is_floor and row.runs), None)
-    others = [row for row in group.rows if row.runs and not (row.is_scale or row.is_given)]
+    others = [row for row in group.rows if row.runs and not (row.is_scale or row.is_elsewhere)]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))

@@ -82,7 +82,7 @@ class Facts:
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not (row.is_scale or row.is_ensemble or row.is_given)
+            if row.runs and not (row.is_scale or row.is_ensemble or row.is_elsewhere)
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
