@@ -23,7 +23,7 @@ LATEX = {
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
     },
-    **{ABSENT: "---", "±": r"$\pm$", "×": r"$\times$"},
+    **{ABSENT: "---", ABOUT: r"$\approx$", "±": r"$\pm$", "×": r"$\times$"},
 }
 
 

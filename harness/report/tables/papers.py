@@ -14,8 +14,8 @@ from harness.report.formats import ABSENT, Sheet, decimals, latex_escape, signif
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
-from harness.report.read.waiting import GALLERY, query_ms, shown_ms
-from harness.report.tables.comparison import comparison, timing_conflict
+from harness.report.read.times import GALLERY, QueryTime, query_time, query_times, shown_ms
+from harness.report.tables.comparison import comparison
 
 RECALLS = tuple(f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
 STYLES = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
@@ -31,14 +31,14 @@ method & R@1 & R@5 & R@10 & R@1 & R@5 & R@10 & Rsum & ms \\
 
 def summary_tex(group: Group, header: Sequence[str]) -> str:
     """The comparison in nine columns, as wide as a column of a two-column paper: families and ensembles apart."""
-    sheet, timed = comparison(group), not timing_conflict(group.rows)
+    sheet, times = comparison(group), query_times(group.rows, GALLERY)
     lines, before = [], None
     for place, row in sorted(enumerate(group.rows), key=lambda found: found[1].is_ensemble):
         block = "chance" if row.is_floor else (row.is_ensemble, row.family)
         if block != before:
             lines.append(r"\midrule")
         before = block
-        lines.append(_paper_line(sheet, place, row, timed))
+        lines.append(_paper_line(sheet, place, row, times.get(row.name)))
     notes = [
         "needs \\usepackage{booktabs}; +SA: with SelfAlign; *: scores of two models averaged.",
         "Recall and Rsum in percent, means over seeds; best bold, second underlined, ensembles apart.",
@@ -48,13 +48,12 @@ def summary_tex(group: Group, header: Sequence[str]) -> str:
     return comments + HEAD + "\n".join(lines) + "\n\\bottomrule\n\\end{tabular}\\endgroup\n"
 
 
-def _paper_line(sheet: Sheet, place: int, row: Row, timed: bool) -> str:
+def _paper_line(sheet: Sheet, place: int, row: Row, time: QueryTime | None) -> str:
     def cell(column: str) -> str:
         text = latex_escape(str(sheet.text[column].iloc[place]).partition(" ± ")[0])
         return STYLES.get(sheet.marks.get((place, column), ""), "{}").format(text)
 
-    found = query_ms(row.cost) if timed else None
-    ms = latex_escape(shown_ms(found)).replace("≈", r"$\approx$") if found else "---"
+    ms = latex_escape(shown_ms(time) if time else ABSENT)
     name = latex_escape(row.name.replace("+selfalign", "+SA"))
     return " & ".join([name, *map(cell, RECALLS), cell("Rsum"), ms]) + r" \\"
 
@@ -103,7 +102,7 @@ def runs_sheet(groups: Sequence[Group], suite: str) -> Sheet:
 def _run_line(group: Group, name: str, family: str, run: Run, suite: str) -> dict[str, str]:
     record = run.record
     usable = {} if run.problem else run.accuracy
-    found = query_ms(run.cost)
+    time = query_time(run.cost, GALLERY)
     return {
         "data": group.data["name"],
         "split": group.data["ranked"],
@@ -121,6 +120,6 @@ def _run_line(group: Group, name: str, family: str, run: Run, suite: str) -> dic
         "best_epoch": ABSENT if record.best_epoch is None else str(record.best_epoch + 1),
         "parameters": ABSENT if record.parameters is None else str(record.parameters),
         "train_s": significant(record.seconds["train"]) if "train" in record.seconds else ABSENT,
-        "query_ms": f"{steady(found[0]):.6g}" if found else ABSENT,
+        "query_ms": f"{steady(time.ms):.6g}" if time else ABSENT,
         "index_bytes_per_image": f"{run.cost.index_bytes_per_image:.10g}" if run.cost else ABSENT,
     }
