@@ -188,7 +188,7 @@ def asked(
         if not only
         else ()
     )
-    tried = _design(suite, name, data, told, trials, seeds, [*patterns, *filter(_trains_nothing, rows)])
+    tried = _design(suite, name, data, told, trials, seeds, patterns)
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
     made = not data.own and data.name in embedded.EMBEDDED
@@ -209,6 +209,8 @@ def asked(
 
     found = [row(label, seed) for label in (*labels, *rows) for seed in _seeds(label, suite.seeds, seeds)]
     if tried is not None:
+        if still := [label for label in rows if _trains_nothing(label)]:
+            raise SpecError(f"suite tune tries rows that are trained here: leave --row {still[0]} out")
         trials_of = tuple(tried.job(job, trial) for job in found for trial in tried.first)
         return Asked(name, False, trials_of, (), design=tried)
     posed: list[Posed] = []
@@ -263,7 +265,7 @@ def _design(
             raise SpecError(f"--trials is the budget of suite tune, not of {name}")
         return None
     if patterns:
-        raise SpecError(f"suite tune tries rows that are trained here, no questions: leave {patterns[0]} out")
+        raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
     if seeds is not None:
         raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
     length = told.pop("settings.updates", None)
