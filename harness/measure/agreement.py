@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import kendalltau
-
 LEAST = 3  # things: of two there are but two orders
 
 
@@ -26,6 +24,8 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> Agreement:
         raise ValueError(f"{len(a)} values of one measure, {len(b)} of the other")
     if len(a) < LEAST or len(set(a)) == 1 or len(set(b)) == 1:
         return Agreement(len(a), None, None)
+    from scipy.stats import kendalltau  # takes longer to import than a report without it takes to make
+
     found: Any = kendalltau(a, b)
     return Agreement(len(a), float(found.statistic), float(found.pvalue))
 

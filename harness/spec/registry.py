@@ -28,15 +28,17 @@ def labels() -> tuple[str, ...]:
 
 
 def aside(pattern: str) -> tuple[str, ...]:
-    """The rows among which a pattern with modules beside SelfAlign chooses, or one of a method that stands aside.
+    """The rows among which a pattern with modules beside SelfAlign chooses, or one that names a method standing aside.
 
-    `vs*+efa` -> every host with that module; none for a pattern of neither kind.
+    `vs*+efa` -> every host with that module; none for a pattern of neither kind.  A wildcard names no method: it does
+    not reach one that stands aside.
     """
-    names = pattern.split("+")[1:]
+    base, *names = pattern.split("+")
+    meant = [method for method in methods().values() if not method.aside or method.name == base.partition(":")[0]]
     if set(names) <= {SELFALIGN}:
         return tuple(
             "+".join((label, *names))
-            for method in methods().values()
+            for method in meant
             if method.aside and all(_hosts(method, name) for name in names)
             for label in method.labels
         )
@@ -44,10 +46,7 @@ def aside(pattern: str) -> tuple[str, ...]:
         return ()
     put = "+".join(_ordered(names))
     return tuple(
-        f"{label}+{put}"
-        for method in methods().values()
-        if all(_hosts(method, name) for name in names)
-        for label in method.labels
+        f"{label}+{put}" for method in meant if all(_hosts(method, name) for name in names) for label in method.labels
     )
 
 

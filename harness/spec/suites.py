@@ -137,7 +137,7 @@ def select(patterns: Sequence[str], among: Sequence[str] | None = None, *, with_
     chosen: set[str] = set()
     aside: dict[str, None] = {}
     for pattern in map(registry.canonical, patterns):
-        others = registry.aside(pattern) if with_aside and known and pattern != "*" else ()
+        others = registry.aside(pattern) if with_aside and known else ()
         aside |= {label: None for label in others if _matches(label, pattern)}
         found = [label for label in (*known, *aside) if _matches(label, pattern)]
         if not found:

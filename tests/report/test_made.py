@@ -9,7 +9,6 @@ from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from harness.report.page import overview, scripts
 from harness.report.page.table import FIRST
 from harness.report.read.described import settings_line
 from harness.report.read.groups import collect
+from harness.report.read.times import query_times
 
 REFERENCE = ROOT / "results" / "reference"
 NONE = outputs.Difference((), (), ())
@@ -68,7 +68,8 @@ def test_figures_of_stored_records(stored):
     drawn = gather.draw(collect(stored.folder))
     assert list(drawn.pictures) == ["accuracy-time", "claims", "stages", "ranks"]
     assert drawn.absent == (
-        "No figure gallery: no record holds times by gallery size.",
+        "No figure query: no row was timed end to end.",
+        "No figure gallery: no record holds end-to-end times by gallery size.",
         "No figure rerank: no pair of a retriever and a reranker was timed.",
         "No figure training: no record holds a dev Rsum by epoch.",
         "No figure tuning: no row has trials of its own.",
@@ -137,19 +138,44 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
     assert "4: lr=0.0004" in drawn.pictures["sweep"].caption
 
 
-def test_gallery_sizes_of_records_from_before_and_after_they_were_measured(stored):
-    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    assert gather.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
-    assert gather.gallery_sizes(SimpleNamespace(galleries=[])) == []
-    group = collect(stored.folder)[0]
-    assert [gather.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
+MEASURED = {
+    "items": 1000,
+    "p50_ms": 1.0,
+    "p95_ms": 2.0,
+    "p99_ms": 3.0,
+    "measured": True,
+    "note": "",
+    "limit_ms": None,
+    "bytes": 1e6,
+}
 
 
-def test_gallery_sizes_are_drawn(stored, monkeypatch):
-    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    monkeypatch.setattr(gather, "gallery_sizes", lambda cost: sizes if cost else [])
+def with_galleries(stored, label: str, **cost) -> None:
+    stored.store.save_cost(replace(stored.store.cost(stored.job(label).key), **cost))
+
+
+def test_gallery_sizes_are_end_to_end_of_records_from_before_and_after_queries_were_timed_whole(stored):
+    whole = MEASURED | {"stages_ms": {"encode": [3.0, 5.0], "search": [1.0, 2.0], "rank": [0.5, 0.5]}}
+    with_galleries(stored, "vsepp", galleries=[MEASURED], query_encode_ms=[2.0])
+    (group,) = collect(stored.folder)
+    row = next(row for row in group.rows if row.name == "vsepp")
+    (apart,) = gather.gallery_sizes(row, {1000: query_times(group.rows, 1000)})
+    assert apart == {"items": 1000, "p50_ms": 3.0, "p95_ms": 4.0, "measured": True, "bytes": 1e6}
+    with_galleries(stored, "vsepp", galleries=[whole], query_encode_ms=[])
+    (group,) = collect(stored.folder)
+    row, untimed = (next(row for row in group.rows if row.name == name) for name in ("vsepp", "scan:t2i-lse"))
+    times = {1000: query_times(group.rows, 1000)}
+    (ends,) = gather.gallery_sizes(row, times)
+    assert ends["p50_ms"] == 6.0  # of 4.5 and 7.5
+    assert gather.gallery_sizes(untimed, times) == []
+
+
+def test_gallery_sizes_are_drawn(stored):
+    with_galleries(stored, "vsepp", galleries=[MEASURED], query_encode_ms=[2.0])
     drawn = gather.draw(collect(stored.folder))
-    assert "Not drawn, nothing to draw: vsrn." in drawn.pictures["gallery"].caption
+    assert (
+        "Not drawn, nothing to draw: chance, vsepp+selfalign, vsrn, scan:t2i-lse." in drawn.pictures["gallery"].caption
+    )
 
 
 def test_left_out_runs_are_rows_and_lines_of_the_page(stored):

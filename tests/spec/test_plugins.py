@@ -78,7 +78,7 @@ def test_of_two_names_ours_wins_and_two_others_clash(tmp_path, monkeypatch):
         ("x = (", "module_bad", "of-others 1.0 brings no method 'bags': {0}: cannot be read as a method: "),
         ("RECIPE = 1", "module_bad", "of-others 1.0 brings no method 'bags': {0}: no method, for it does not say"),
         ("NEEDS = 3\nRECIPE = 1\nPAPER = ''\nFAMILY = 'independent'", "module_bad",
-         "of-others 1.0 brings no method 'bags': 'int' object is not iterable"),
+         "of-others 1.0 brings no method 'bags': {0}: NEEDS cannot be 3"),
         (INDEPENDENT, "module_gone", "of-others 1.0 brings no method 'bags': there is no file of module module_gone"),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.report.read.times import GALLERY, shown_ms
+from harness.report.tables.claims import UNTUNED_HOST, host_verdict
 from harness.report.tables.headline import Choice, Headline, shown_rsum
 
 LEVEL_SHOWN = 3  # rows named as not told apart from the best one
@@ -13,6 +14,7 @@ SAID = {
     "undecided": "undecided on",
     "equivalent": "makes no difference that matters to",
     "worse": "harms",
+    UNTUNED_HOST: "cannot be judged yet, for want of trials of their own, on",
 }
 
 
@@ -25,7 +27,7 @@ def answer(found: Headline) -> dict[str, Any]:
         "added": [
             {"word": said, "hosts": hosts}
             for word, said in SAID.items()
-            if (hosts := [(pair.other.name, pair.shown) for pair in found.added if pair.word == word])
+            if (hosts := [(pair.other.name, pair.shown) for pair in found.added if host_verdict(pair) == word])
         ],
         "rising": f"{ended} of {trained} runs end at their best dev epoch: longer training may change their order."
         if ended

@@ -40,7 +40,7 @@ class Claim:
 def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
     ends, alone = _ends(group), search_times(group.rows)
-    found = [(contrast, _verdict(contrast, contrast.word, UNTUNED_HOST)) for contrast in against_hosts(group)]
+    found = [(contrast, host_verdict(contrast)) for contrast in against_hosts(group)]
     for other in (row for row in group.rows if row.family == "interactive" and not row.is_elsewhere):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
         contrasts = compared([(row, other) for row in rows], bound=-verdicts.MARGIN)
@@ -57,10 +57,19 @@ def claims(group: Group) -> list[Claim]:
 UNTUNED_HOST, UNTUNED_ROW = "untuned host", "untuned row"
 
 
+def host_verdict(contrast: Contrast) -> str:
+    """Of a SelfAlign row beside its host."""
+    return _verdict(contrast, contrast.word, UNTUNED_HOST)
+
+
 def _verdict(contrast: Contrast, word: str, untuned: str) -> str:
-    """Nothing is said over a row that is not at its best, nor of one; where nothing can be compared the word stands."""
-    settled = contrast.row.is_settled and contrast.other.is_settled
-    return word if settled or contrast.value is None else untuned
+    """Where nothing can be compared the word stands."""
+    return word if contrast.value is None else said(word, contrast.row, contrast.other, untuned)
+
+
+def said(word: str, row: Row, other: Row, untuned: str = UNTUNED_HOST) -> str:
+    """Nothing is said over a row that is not at its best, nor of one."""
+    return word if row.is_settled and other.is_settled else untuned
 
 
 def against_hosts(group: Group) -> list[Contrast]:
@@ -141,9 +150,7 @@ def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
     for row in rows:
         pairs = [pair for pair in contrasts if pair.row is row and is_host(pair.other, row)]
         sentences += [
-            PLAIN[_verdict(pair, pair.word, UNTUNED_HOST)].format(
-                host=pair.other.name, difference=pair.shown, seeds=_seeds(pair)
-            )
+            PLAIN[host_verdict(pair)].format(host=pair.other.name, difference=pair.shown, seeds=_seeds(pair))
             for pair in pairs
         ]
         if not pairs:

@@ -117,7 +117,8 @@ def _notes(lines: Sequence[_Line]) -> list[str]:
     machine = ", ".join(f"{name} {value}" for name, value in sorted(lines[0].cost.machine.items()))
     notes = [
         f"Median ms of one caption end to end: read, encoded, scored and ranked to its ten best images, alone "
-        f"({machine}). Encode, search and rank are its parts among the images of the data. "
+        f"({machine}). Encode, search and rank are its parts among the images of the data, "
+        "in records without such a time among those of the largest measured gallery. "
         "Galleries are the test images repeated, each repeat scaled by a factor of its own.",
         f"{ABOUT}: extrapolated from the largest measured gallery by a law fitted to the largest few, "
         "ms of search and rank = intercept + slope x items. "

@@ -96,10 +96,22 @@ def unseen(facts: Facts, folder: str) -> str:
 def half_trained(facts: Facts, folder: str) -> str:
     """How many runs end while they still improve."""
     ended, trained = facts.rising(folder)
+    rows, untuned = facts.rows(folder), _untuned(facts, folder)
+    rates = f"{len(untuned)} of the {len(rows)} rows have had no trials of their own"
+    if len(untuned) in (0, len(rows)):
+        rates = (
+            "all rows share one learning rate, for which they were not asked equally often"
+            if untuned
+            else "the rate and the warm-up of each row are the best of its own trials, no other setting is"
+        )
     return (
         f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may "
-        "change their order; all rows share one learning rate, for which they were not asked equally often."
+        f"change their order; {rates}."
     )
+
+
+def _untuned(facts: Facts, folder: str) -> list[Row]:
+    return [row for row in facts.rows(folder) if not row.is_settled]
 
 
 def not_run(facts: Facts, folder: str) -> str:
@@ -107,10 +119,11 @@ def not_run(facts: Facts, folder: str) -> str:
     rows = facts.rows(folder)
     here = {row.name for row in rows}
     missing = [f"`{label}`" for label in registry.labels() if label not in here and not registry.scale(label)]
-    single = sum(len(row.runs) == 1 for row in rows)
+    single, untuned = sum(len(row.runs) == 1 for row in rows), len(_untuned(facts, folder))
+    search = f"; a search of its own settings for {'any row' if untuned == len(rows) else f'{untuned} of them'}"
     return (
         f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "
-        f"{len(rows)} rows, which therefore have no interval over seeds; a search of its own settings for any row."
+        f"{len(rows)} rows, which therefore have no interval over seeds{search if untuned else ''}."
     )
 
 

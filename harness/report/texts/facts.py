@@ -19,14 +19,14 @@ from harness import ROOT
 from harness.measure import estimates
 from harness.measure.estimates import Estimate
 from harness.measure.intervals import Interval
-from harness.measure.verdicts import Word, corrected, detectable, word
+from harness.measure.verdicts import corrected, detectable, word
 from harness.record import RecordError
 from harness.report.formats import decimals, interval, signed, significant
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
-from harness.report.tables import ablations, reranking
-from harness.report.tables.claims import is_host
+from harness.report.tables import ablations, gap, reranking
+from harness.report.tables.claims import UNTUNED_HOST, is_host, said
 from harness.report.tables.headline import mean_rsum
 
 NORMAL = 1.96  # standard errors to either end of a 95% interval
@@ -36,6 +36,7 @@ WORDS = {
     "worse": "worse",
     "equivalent": "no difference that matters",
     "undecided": "undecided",
+    UNTUNED_HOST: "no claim: untuned",
 }
 
 
@@ -47,7 +48,7 @@ class Gain:
     row: Row
     estimate: Estimate  # of Rsum, over the seeds both ran and over images
     interval: Interval | None  # 95%, corrected by Holm for the hosts of the folder
-    word: Word
+    word: str  # a key of `WORDS`
 
     @property
     def unseen(self) -> float | None:
@@ -137,7 +138,7 @@ class Facts:
         found = [_difference(row, host) for host, row in pairs]
         bounds = corrected(found)
         return tuple(
-            Gain(host, row, estimate, known, word(known))
+            Gain(host, row, estimate, known, said(word(known), row, host))
             for (host, row), estimate, known in zip(pairs, found, bounds, strict=True)
         )
 
@@ -146,7 +147,7 @@ class Facts:
         return _only(folder, host, [gain for gain in self.gains(folder) if gain.host.name == host])
 
     def hosts(self, folder: str, *words: str) -> str:
-        """The hosts to which SelfAlign is `better`, `worse`, `equivalent` or `undecided`, `vsepp and vsrn`."""
+        """The hosts of which one of these `WORDS` is said (`better`, `untuned host`), `vsepp and vsrn`."""
         return listed([gain.host.name for gain in self.gains(folder) if gain.word in words])
 
     def arm(self, folder: str, question: str, base: str, arm: str) -> str:
@@ -154,6 +155,10 @@ class Facts:
         found = ablations.by_question([self.group(folder)]).get(question, [])
         arms = [ablation.arms[arm] for ablation in found if ablation.base.name == base and arm in ablation.arms]
         return _only(folder, f"{question}: {base}, {arm}", arms).shown
+
+    def taken_over(self, folder: str) -> list[str]:
+        """Which share of the gap to a teacher each row with a module beside SelfAlign closes; none without such."""
+        return gap.taken_over(self.group(folder))
 
     def told_apart(self, folder: str, name: str) -> dict[str, str]:
         """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over images."""

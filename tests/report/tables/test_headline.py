@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.report.page.answer import answer
+from harness.report.page.answer import SAID, answer
 from harness.report.read.groups import collect
 from harness.report.read.times import index_mib
+from harness.report.tables.claims import UNTUNED_HOST
 from harness.report.tables.headline import choices, headline
 
 
@@ -43,8 +44,16 @@ def test_a_lead_that_may_be_none_is_said(rows, stored):
     assert level == "vsepp"
     assert words["choices"][0]["sure"] == "2 seeds: not told apart from vsepp"
     assert words["choices"][2]["sure"] == "one seed: how sure its lead is, is not known"
-    assert [group["word"] for group in words["added"]] == ["undecided on"]
-    assert words["added"][0]["hosts"][0][0] == "vsepp"
+
+
+def test_what_is_added_is_said_of_tuned_rows_alone(stored):
+    def said() -> list[tuple[str, list[str]]]:
+        found = answer(headline(collect(stored.folder)[0]))["added"]
+        return [(group["word"], [name for name, _ in group["hosts"]]) for group in found]
+
+    assert said() == [(SAID[UNTUNED_HOST], ["vsepp"])]
+    stored.settle()
+    assert said() == [(SAID["undecided"], ["vsepp"])]
 
 
 def test_rows_that_were_not_timed_alike_or_not_at_all_are_not_chosen_among(stored, rows):

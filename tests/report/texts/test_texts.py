@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from harness import ROOT
 from harness.record import RecordError
 from harness.report.read.times import QueryTime, shown_ms
+from harness.report.tables.claims import UNTUNED_HOST
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
 from harness.report.texts import answer
@@ -61,7 +63,10 @@ def test_a_changed_record_changes_the_texts(copied):
         np.savez_compressed(path, **arrays | {name: np.zeros_like(arrays[name]) for name in ("i2t", "t2i")})
     after = Facts(copied)
     assert before != "600" == after.rsum(FOLDER, "vsepp+selfalign")
-    assert after.gain(FOLDER, "vsepp").word == "better"
+    gained = after.gain(FOLDER, "vsepp")
+    assert gained.interval is not None
+    assert gained.interval[0] > 0
+    assert gained.word == UNTUNED_HOST  # a gain, and no claim: these rows have had no trials of their own
     gain = 600 - mean_rsum(after.row(FOLDER, "vsepp"))
     assert f"`vsepp` {gain:+.1f} [" in answer.added(after, FOLDER)
     assert answer.best(after, FOLDER).splitlines()[2].startswith("| vsepp+selfalign")
@@ -101,6 +106,20 @@ def test_rows_that_were_not_run_are_named(copied):
     for key in keys(copied, "naaf"):
         (copied / "reference" / FOLDER / "records" / f"{key}.json").unlink()
     assert "rows that are missing: `naaf`;" in answer.not_run(Facts(copied), FOLDER)
+
+
+def test_what_is_said_of_settings_follows_from_the_trials(monkeypatch, stored):
+    rows = stored.rows(FOLDER)
+    for settled, rates, search in (
+        (0, "all rows share one learning rate", "; a search of its own settings for any row."),
+        (2, f"{len(rows) - 2} of the {len(rows)} rows have had", f"settings for {len(rows) - 2} of them."),
+        (len(rows), "the best of its own trials", "no interval over seeds."),
+    ):
+        told = [SimpleNamespace(**vars(row), is_settled=place < settled) for place, row in enumerate(rows)]
+        facts = Facts()
+        monkeypatch.setattr(facts, "rows", lambda *_, told=told: told)
+        assert rates in answer.half_trained(facts, FOLDER)
+        assert answer.not_run(facts, FOLDER).endswith(search)
 
 
 def test_runs_that_still_improve_are_counted(copied):
