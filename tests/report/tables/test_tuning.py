@@ -137,3 +137,11 @@ def test_an_ensemble_is_tuned_where_all_its_members_are(make):
         make.store.save_asked(asked)
         rows = {row.name: row for group in collect(make.folder) for row in group.rows}
         assert rows["vsrn*"].tuning.how == how
+
+
+def test_settings_that_its_own_trials_chose_are_no_part_of_a_rows_name(folder, make):
+    """Another row of the same label, here at a rate that nobody's trials chose, tells its rate."""
+    job = make.job("vsepp", lr=0.01, schedule="cosine", updates=20, parts=4)
+    make.add(job, make.ranks([9, 9], [9] * 5), parameters=7)
+    (group,) = collect(folder)
+    assert [row.name for row in group.rows if row.model.label == "vsepp"] == ["vsepp", "vsepp (lr=0.01)"]
