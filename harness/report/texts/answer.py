@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from math import floor, log10
 
+import numpy as np
 import pandas as pd
 
 from harness.measure.intervals import mean_sd
-from harness.report.formats import ABSENT, Sheet, decimals, markdown
+from harness.report.formats import ABSENT, Sheet, decimals, markdown, signed
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, shown_ms
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
+
+PLATEAU = 3  # dev Rsum that a row at its plateau may still gain by twice the length
 
 
 def best(facts: Facts, folder: str, each: int = 5) -> str:
@@ -94,8 +97,7 @@ def unseen(facts: Facts, folder: str) -> str:
 
 
 def half_trained(facts: Facts, folder: str) -> str:
-    """How many runs end while they still improve."""
-    ended, trained = facts.rising(folder)
+    """What twice the length would add; where nobody tried, how many runs end while they still improve."""
     rows, untuned = facts.rows(folder), _untuned(facts, folder)
     rates = f"{len(untuned)} of the {len(rows)} rows have had no trials of their own"
     if len(untuned) in (0, len(rows)):
@@ -104,9 +106,20 @@ def half_trained(facts: Facts, folder: str) -> str:
             if untuned
             else "the rate and the warm-up of each row are the best of its own trials, no other setting is"
         )
+    return f"**What is not settled**: {_length(facts, folder)}; {rates}."
+
+
+def _length(facts: Facts, folder: str) -> str:
+    more = facts.doubled(folder)
+    if not more:
+        ended, trained = facts.rising(folder)
+        return f"{ended} of {trained} runs end at their best dev epoch, so longer training may change their order"
+    typical, most = float(np.median(list(more.values()))), max(more, key=more.__getitem__)
+    short = [name for name, gained in more.items() if gained > PLATEAU]
     return (
-        f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may "
-        f"change their order; {rates}."
+        f"one run of twice the length adds {signed(typical)} dev Rsum to a row (median of {len(more)}), at most "
+        f"{signed(more[most])} to `{most}` and more than {PLATEAU} to {len(short)} of them; longer training may change "
+        "their order"
     )
 
 

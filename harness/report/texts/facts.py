@@ -28,6 +28,8 @@ from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, gap, reranking
 from harness.report.tables.claims import UNTUNED_HOST, is_host, said
 from harness.report.tables.headline import mean_rsum
+from harness.report.tables.sharing import sharing_sheet
+from harness.report.tables.tuning import adds
 
 NORMAL = 1.96  # standard errors to either end of a 95% interval
 T = TypeVar("T")
@@ -90,6 +92,10 @@ class Facts:
     def row(self, folder: str, name: str) -> Row:
         return _only(folder, name, [row for row in self.group(folder).rows if row.name == name and row.runs])
 
+    def best_with_selfalign(self, folder: str) -> str:
+        """The row with SelfAlign of the highest Rsum."""
+        return max((row for row in self.rows(folder) if row.model.selfalign is not None), key=mean_rsum).name
+
     def setting(self, folder: str, name: str) -> Any:
         """`epochs`, or `train_images` of the data."""
         group = self.group(folder)
@@ -113,6 +119,18 @@ class Facts:
         runs = [run.record for row in self.rows(folder) for run in row.runs]
         trained = [record for record in runs if record.history]
         return sum(record.best_epoch == len(record.history) - 1 for record in trained), len(trained)
+
+    def doubled(self, folder: str) -> dict[str, float]:
+        """Row -> dev Rsum that one run of twice the length adds, of rows that had trials."""
+        told = {row.name: row.tuning.row for row in self.rows(folder)}
+        return {name: more for name, trials in told.items() if trials and (more := adds(trials)) is not None}
+
+    def sharing(self, folder: str) -> str:
+        """What one rate and warm-up for all rows would cost them, as a sentence."""
+        sheet = sharing_sheet(_only(folder, "tuned settings", self.group(folder).tuning))
+        if sheet is None:
+            raise RecordError(f"{folder}: nothing is shared by fewer than two rows with trials")
+        return sheet.notes[0]
 
     def minutes(self, folder: str) -> tuple[float, int, str]:
         """What the runs of a folder took by their own clocks, those of ablations included, how many there are, and the
@@ -149,6 +167,17 @@ class Facts:
     def hosts(self, folder: str, *words: str) -> str:
         """The hosts of which one of these `WORDS` is said (`better`, `untuned host`), `vsepp and vsrn`."""
         return listed([gain.host.name for gain in self.gains(folder) if gain.word in words])
+
+    def bases(self, folder: str, question: str) -> list[str]:
+        """Rows that an ablation was asked of."""
+        return [ablation.base.name for ablation in ablations.by_question([self.group(folder)]).get(question, [])]
+
+    def arms(self, folder: str, question: str, base: str) -> list[str]:
+        """Names of an ablation's arms of a base, in the order of its question."""
+        found = ablations.by_question([self.group(folder)]).get(question, [])
+        return _only(
+            folder, f"{question}: {base}", [list(ablation.arms) for ablation in found if ablation.base.name == base]
+        )
 
     def arm(self, folder: str, question: str, base: str, arm: str) -> str:
         """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6] ○`."""
