@@ -510,7 +510,14 @@ class Store:
 
     def remove(self, key: str) -> None:
         """The record of this key and what lies beside it; weights stay.  The record goes first."""
-        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path, self.extended_path):
+        for path in (
+            self.record_path,
+            self.ranks_path,
+            self.cost_path,
+            self.scores_path,
+            self.extended_path,
+            self.tops_path,
+        ):
             path(key).unlink(missing_ok=True)
 
     def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
