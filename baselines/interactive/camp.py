@@ -157,7 +157,7 @@ class CAMP(FragmentModel):
 
     def prepared(self, images: Encoded) -> Encoded:
         """With all that regions are mapped to."""
-        return images if images.extras else self._mapped(images, self.region_side, self.word_side)
+        return images if "asking" in images.extras else self._mapped(images, self.region_side, self.word_side)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return self.scored(self.tile_scores, images, texts)

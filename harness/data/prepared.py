@@ -46,6 +46,7 @@ class Side:
             mask=torch.ones(1, len(numbers), dtype=torch.bool),
             ids=(self.tokens.names[caption],) if self.tokens.names else None,
             strings=(typed,) if "strings" in needs else None,
+            **_told(self.tokens, slice(caption, caption + 1), needs),
         )
 
 
@@ -225,15 +226,24 @@ def _single(stored: np.ndarray) -> np.ndarray:
 def text_batch(captions: Tokens, index: np.ndarray | slice, needs: Collection[str] = USUAL) -> TextBatch:
     """The captions `index` names: tokens on the CPU and, for a method that needs them, strings and what they fit."""
     ids, mask = captions.take(index)
-    told = next((need for need in FITS if need in needs), None)
     return TextBatch(
         tokens=torch.from_numpy(ids),
         mask=torch.from_numpy(mask),
         ids=picked(captions.names, index) if captions.names else None,
         strings=picked(captions.strings, index) if "strings" in needs else None,
-        places=None if told is None else torch.arange(len(captions.lengths))[index],
-        fits=None if told is None else torch.from_numpy(captions.fits[told]()[index]),
+        **_told(captions, index, needs),
     )
+
+
+def _told(captions: Tokens, index: np.ndarray | slice, needs: Collection[str]) -> dict[str, torch.Tensor]:
+    """`places` and `fits` of the captions, for a method that needs what they fit; nothing for any other."""
+    told = next((need for need in FITS if need in needs), None)
+    if told is None:
+        return {}
+    return {
+        "places": torch.arange(len(captions.lengths))[index],
+        "fits": torch.from_numpy(captions.fits[told]()[index]),
+    }
 
 
 def steps_per_epoch(side: Side, batch: int) -> int:

@@ -74,11 +74,14 @@ class Checkpoints:
     @property
     def digest(self) -> str:
         """32 hex digits of the weights and what they read.  Raises CheckpointError where one is missing."""
-        try:
-            both = contents.digest(self.best) + contents.digest(self.vocabulary)
-        except OSError as error:
-            raise CheckpointError(f"{self._named(Path(error.filename))}: {error.strerror}") from None
+        both = self._digest(self.best) + self._digest(self.vocabulary)
         return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
+
+    def _digest(self, path: Path) -> str:
+        try:
+            return contents.digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{self._named(path)}: {error.strerror or error}") from None
 
     def _named(self, path: Path) -> str:
         return f"{path.name} of {self.folder.name} cannot be used"

@@ -476,6 +476,7 @@ def test_records_of_a_run_say_what_it_was_run_on(data_folder, tmp_path):
         "dim": 11,
         "fold_images": 0,
         "captions_cut": 0,
+        "captions_without_words": 0,
         "words_at_most": 60,
         "unknown_words": 0.0,
         "notes": [],

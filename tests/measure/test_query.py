@@ -19,6 +19,7 @@ from harness.measure.query import STAGES, encoder, index_bytes, prepared, ready,
 from harness.protocol import Encoded, Retriever
 from harness.spec import registry
 from harness.spec.job import Settings
+from harness.spec.methods import FITS
 
 SETTINGS = Settings(dim=contract.DIM)
 WORDS = contract.INPUTS.words[4:]
@@ -38,7 +39,8 @@ def side(max_words: int = 60) -> Side:
     features = rng.standard_normal((2, contract.REGIONS, contract.IMAGE_DIM), dtype=np.float32)
     split = Split(Images(features, np.arange(2), ("a", "b")), CAPTIONS, np.array([0, 0, 1, 1]))
     words = Vocabulary(WORDS)
-    return Side(split, tokens(CAPTIONS, words, max_words), words)
+    fits = {need: lambda: np.array([[True, False], [True, True], [False, True], [False, True]]) for need in FITS}
+    return Side(split, replace(tokens(CAPTIONS, words, max_words), fits=fits), words)
 
 
 @pytest.mark.parametrize("label", registry.labels())
