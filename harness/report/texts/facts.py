@@ -105,6 +105,24 @@ class Facts:
         """How many images or captions a split has, `2,000`."""
         return f"{self.rows(folder)[0].runs[0].record.data[split][what]:,}"
 
+    def same_jobs(self, folder: str, other: str) -> list[tuple[str, int, str, str]]:
+        """Name, seed and Rsum in either folder of the runs that both hold, which differ by where they were computed."""
+        here = {run.record.key: (row, run) for row in self.rows(folder) for run in row.runs}
+        there = [run for row in self.rows(other) for run in row.runs if run.record.key in here]
+        if not there:
+            raise RecordError(f"{folder} and {other} have no run in common")
+        digits = decimals(1)
+        return [
+            (row.name, run.seed, digits(run.accuracy["rsum"]), digits(again.accuracy["rsum"]))
+            for again in there
+            for row, run in [here[again.record.key]]
+        ]
+
+    def kernels(self, folder: str) -> str:
+        """Instruction sets of the kernels that the runs of a folder were computed with, `AVX512`."""
+        records = [run.record for row in self.rows(folder) for run in row.runs]
+        return listed(sorted({str(record.provenance["kernels"]["instruction_set"]) for record in records}))
+
     def rsum(self, folder: str, name: str, digits: int = 0) -> str:
         """Mean over seeds."""
         return decimals(digits)(mean_rsum(self.row(folder, name)))
