@@ -29,9 +29,9 @@ AGREES = (
 )
 FINDS = (
     f"Recall and mAP@R in percent. Right are the pairs of the data, those of a mean of {RIGHT // 3} or more by "
-    f"experts, and those to which at least {SHARE[0]} in {SHARE[1]} of the crowd say yes; queries are those with a pair "
-    "judged beyond the data's own. judged: only judged pairs are ranked; whole: the whole gallery, where what nobody judged "
-    "counts as wrong, though it need not be. Ties count against the row."
+    f"experts, and those to which at least {SHARE[0]} in {SHARE[1]} of the crowd say yes; queries are those with a "
+    "pair judged beyond the data's own. judged: only judged pairs and the data's own are ranked; whole: the "
+    "whole gallery, where what nobody judged counts as wrong, though it need not be. Ties count against the row."
 )
 SOURCE = "Judgements: Hodosh, Young and Hockenmaier, JAIR 47 (2013)."
 
