@@ -14,14 +14,14 @@ from harness.report.read.groups import collect
 from tests.report.conftest import Maker
 
 
-def judged(seed: int, better: float = 0.0) -> Judged:
+def judged(seed: int, better: float = 0) -> Judged:
     """Five images with a caption each: every image with every caption, some of them judged by noise and the truth."""
     rng = np.random.default_rng(seed)
     images, captions = np.divmod(np.arange(25), 5)
     own = images == captions
     experts = np.where(own, 0, 3 + (images * 7 + captions * 3) % 10)
     votes = np.where(own, 0, 3)
-    scores = rng.standard_normal((1, 25)) + better * (experts + 20 * own)
+    scores = rng.standard_normal((1, 25)) * (better == 0) + better * (experts + 20 * own)
     above = np.array([sum(scores[0, captions == c] >= s) - 1 for c, s in zip(captions, scores[0], strict=True)])
     found = Judged(
         images, captions, own, experts, votes * (experts > 9), votes, scores, above, above,
