@@ -140,6 +140,14 @@ class Afterwards:
             help="Extended ground truths to measure rows by: eccv, cxc (COCO 5K), or JSON files of right ids.",
         ),
     ] = ""
+    judgements: Annotated[
+        str,
+        Option(
+            metavar="FOLDER",
+            help="Where people's judgements of pairs lie, ExpertAnnotations.txt and CrowdFlowerAnnotations.txt of "
+            "Flickr8k: how far scores agree with them, and what rows find of all that they call right.",
+        ),
+    ] = ""
     trace: Annotated[
         str | None,
         Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),

@@ -7,6 +7,7 @@ FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
 FOLDER/extended/KEY.json  what a row finds of extended ground truths, with its lists in FOLDER/tops/KEY.npz
+FOLDER/judged/KEY.npz     scores of the pairs that people judged, and what they said of them; never committed
 FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
 FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
 FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
@@ -15,6 +16,7 @@ FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to del
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -365,6 +367,35 @@ class Concepts:
     total: Annotated[np.ndarray, "counts"]  # prototypes there are
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Scores of P pairs that people judged or that were collected together, and what was said (harness.measure.judged).
+
+    K is 1, or 2 where captions rank images by scores of their own, which come last.
+    """
+
+    images: Annotated[np.ndarray, "counts P"]
+    captions: Annotated[np.ndarray, "counts P"]
+    own: Annotated[np.ndarray, "flags P"]  # collected together
+    experts: Annotated[np.ndarray, "counts P"]  # the sum of three scores from 1 to 4, 0 = not asked
+    yes: Annotated[np.ndarray, "counts P"]  # of the crowd
+    votes: Annotated[np.ndarray, "counts P"]  # 0 = not asked
+    scores: Annotated[np.ndarray, "numbers K P"]
+    i2t_above: Annotated[np.ndarray, "counts P"]  # other captions that the image scores at least as high
+    t2i_above: Annotated[np.ndarray, "counts P"]  # other images that the caption scores at least as high
+    gallery: Annotated[np.ndarray, "counts 2"]  # images and captions that were ranked
+    damaged: Annotated[np.ndarray, "counts 2"]  # lines of experts and crowd that could not be read
+    outside: Annotated[np.ndarray, "counts 2"]  # judgements of theirs whose image or caption was not ranked
+    digest: Annotated[np.ndarray, "texts"]  # of what was said and of which pairs
+
+    def said(self) -> str:
+        """The digest as it must be: equal ones have the same pairs and judgements in the same order."""
+        sha = hashlib.sha256()
+        for name in ("images", "captions", "own", "experts", "yes", "votes", "gallery", "damaged", "outside"):
+            sha.update(np.ascontiguousarray(getattr(self, name), np.int64).tobytes())
+        return sha.hexdigest()[:16]
+
+
 class Store:
     """The folder of one suite on one data set."""
 
@@ -397,6 +428,9 @@ class Store:
 
     def tops_path(self, key: str) -> Path:
         return self.folder / "tops" / f"{key}.npz"
+
+    def judged_path(self, key: str) -> Path:
+        return self.folder / "judged" / f"{key}.npz"
 
     def asked(self) -> list[AskedRecord]:
         """All of them, ordered by their file names.  Raises RecordError."""
@@ -463,6 +497,20 @@ class Store:
             raise RecordError(f"{_short(path)}: {why}")
         return Concepts(**arrays)
 
+    def judged(self, key: str) -> Judged | None:
+        """None where there is none.  Raises RecordError."""
+        path = self.judged_path(key)
+        if not path.exists():
+            return None
+        arrays = _arrays(path)
+        if why := schema.array_problem(arrays, schema.layout(Judged)) or _misjudged(Judged(**arrays)):
+            raise RecordError(f"{_short(path)}: {why}")
+        return Judged(**arrays)
+
+    def save_judged(self, key: str, found: Judged) -> None:
+        arrays: dict[str, Any] = {f.name: _narrow(getattr(found, f.name)) for f in fields(found)}
+        write_atomically(self.judged_path(key), lambda file: np.savez_compressed(file, **arrays))
+
     def scores(self, key: str) -> np.ndarray | None:
         """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
         path = self.scores_path(key)
@@ -492,7 +540,7 @@ class Store:
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
             path.unlink()
-        for path in (self.index_path, self.extended_path, self.tops_path):
+        for path in (self.index_path, self.extended_path, self.tops_path, self.judged_path):
             path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
@@ -510,14 +558,8 @@ class Store:
 
     def remove(self, key: str) -> None:
         """The record of this key and what lies beside it; weights stay.  The record goes first."""
-        for path in (
-            self.record_path,
-            self.ranks_path,
-            self.cost_path,
-            self.scores_path,
-            self.extended_path,
-            self.tops_path,
-        ):
+        beside = (self.extended_path, self.tops_path, self.judged_path)
+        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path, *beside):
             path(key).unlink(missing_ok=True)
 
     def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
@@ -575,6 +617,22 @@ def _beyond(arrays: Mapping[str, np.ndarray]) -> str:
     if OWNERS in arrays and not np.array_equal(np.unique(arrays[OWNERS]), np.arange(images)):
         return f"{OWNERS} must name every one of {images} images and no other"
     return ""
+
+
+def _misjudged(found: Judged) -> str:
+    """Which judgements or places cannot be; "" where all can."""
+    images, captions = found.gallery.tolist()
+    limits = {"images": images, "captions": captions, "i2t_above": captions, "t2i_above": images}
+    for name, limit in limits.items():
+        if (wrong := getattr(found, name) >= limit).any():
+            return f"{name} has {getattr(found, name)[wrong][0]}, counted from 0, in a gallery of {limit}"
+    if len(found.scores) not in (1, 2):
+        return f"scores must be of one or two directions, got {len(found.scores)}"
+    if not (np.isin(found.experts, [0, *range(3, 13)]).all() and (found.yes <= found.votes).all()):
+        return "experts must be 0 or from 3 to 12, and yes no more than votes"
+    if len(np.unique(found.captions.astype(np.int64) * images + found.images)) != len(found.images):
+        return "images and captions name a pair twice"
+    return "" if found.digest.item() == found.said() else "digest is not that of the judgements"
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from rich.console import Console
 from harness import ROOT, console, doors, evaluation, expected, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
-from harness.data import sources
+from harness.data import judgements, sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, Store, write_atomically
@@ -196,7 +196,7 @@ def _place(where: Where, jobs: int) -> Place | None:
 
 
 def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> Phases:
-    """Raises SpecError."""
+    """Raises SpecError and DataError."""
     return Phases(
         after.timing_rounds,
         after.timing_budget,
@@ -204,6 +204,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         force=force,
         rerank=after.rerank,
         truths=doors.words(after.truths, "truths"),
+        judgements=judgements.read(Path(after.judgements)) if after.judgements else None,
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import doors
+from harness.data.judgements import Judgements
 from harness.progress import Start
 from harness.record import Store
 from harness.spec import given
@@ -29,15 +30,18 @@ class Phases:
     rerank: bool = False
     traces: Path | None = None  # folder of the traces
     truths: Sequence[str] = ()  # extended ground truths
+    judgements: Judgements | None = None  # what people said of pairs
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
-        from harness.phases import average, rerank, time, trace, truths  # these import torch
+        from harness.phases import average, judged, rerank, time, trace, truths  # these import torch
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
         if self.truths:
             yield from truths.phase(jobs, store, watch, asked=self.truths)
+        if self.judgements is not None:
+            yield from judged.phase(jobs, store, watch, judgements=self.judgements)
         if self.timing_rounds:
             yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
         if self.rerank:

@@ -28,6 +28,7 @@ from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
 from harness.report.tables.extended import extended_sheet
 from harness.report.tables.gap import gap_sheet
+from harness.report.tables.judged import judged_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
 from harness.report.tables.published_beside import beside
@@ -136,6 +137,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             ("gap-closed", gap_sheet(group)),
             ("single-query", single_queries(group)),
             ("extended", extended_sheet(group, Store(folder))),
+            ("judged", judged_sheet(group, Store(folder))),
             ("approximate-search", approximate_search(group, Store(folder))),
         ):
             if sheet is not None:

@@ -309,7 +309,7 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         text=pd.DataFrame(names | text, dtype=str),
         flat=pd.DataFrame(flat, dtype=str),
         notes=tuple(notes),
-        marks=_marks(group.rows, columns, estimates),
+        marks=best_marks(group.rows, columns, estimates),
         names=len(names),
         better={column.title: column.better for column in columns if column.better},
     )
@@ -340,7 +340,7 @@ def _plain(value: float | None, show: Callable[[float], str]) -> str:
     return ABSENT if value is None else show(value).replace(",", "")
 
 
-def _marks(
+def best_marks(
     rows: Sequence[Row], columns: Sequence[Column], estimates: Mapping[str, Sequence[Estimate | None]]
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
