@@ -1,7 +1,7 @@
 """What a group of records offers to choose from: its rows, and pairs of a retriever and a reranker.
 
-A pair takes what its retriever does, then the caption once more, encoded by the reranker, and k candidates put in order,
-which does not depend on the gallery.  It keeps the index of both: a shortlist may hold any image.
+A pair takes what its retriever does, then the caption once more, encoded by the reranker, and k candidates put in
+order, which does not depend on the gallery.  It keeps the index of both: a shortlist may hold any image.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 
 from harness.measure.intervals import Interval
 from harness.report.formats import ABOUT, significant, whole
@@ -35,7 +35,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        return self.name + ("" if self.k is None else f", k = {self.k:,}")
+        return self.name + ("" if self.k is None else f", k={self.k:,}")
 
     @property
     def sure(self) -> str:
@@ -48,7 +48,12 @@ class Budget:
 
     gallery: int
     ms: float
-    memory: float = float("inf")  # bytes of the index
+    memory: float = inf  # bytes of the index
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where nothing can be chosen within it."""
+        if self.gallery < 1 or not (self.ms > 0 and self.memory > 0):  # nor of what is no number
+            raise ValueError(f"a budget takes images, time and memory above zero, got {self}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def choose(candidates: Sequence[Candidate], budget: Budget, by: str = "rsum") ->
     """The most accurate within the budget; of equals the faster, then the smaller, then the first by name."""
     found = sorted(offers(candidates, budget.gallery), key=lambda offer: _rank(offer, by))
     inside = _first_of_each(offer for offer in found if offer.fits(budget))
-    least = inside[0].candidate.means[by] if inside else float("-inf")
+    least = inside[0].candidate.means[by] if inside else -inf
     better = [offer for offer in found if offer.candidate.means[by] > least and not offer.fits(budget)]
     outside = _first_of_each(sorted(better, key=lambda offer: (offer.excess(budget), *_rank(offer, by))))
     fastest = min(found, key=lambda offer: (offer.ms, offer.memory, offer.candidate.title), default=None)
