@@ -98,7 +98,7 @@ class Choice:
 
 def choose(candidates: Sequence[Candidate], budget: Budget, by: str = "rsum") -> Choice:
     """The most accurate within the budget; of equals the faster, then the smaller, then the first by name."""
-    found = sorted(offers(candidates, budget.gallery), key=lambda offer: _rank(offer, by))
+    found = ranked(candidates, budget.gallery, by)
     inside = _first_of_each(offer for offer in found if offer.fits(budget))
     least = inside[0].candidate.means[by] if inside else -inf
     better = [offer for offer in found if offer.candidate.means[by] > least and not offer.fits(budget)]
@@ -106,6 +106,11 @@ def choose(candidates: Sequence[Candidate], budget: Budget, by: str = "rsum") ->
     fastest = min(found, key=lambda offer: (offer.ms, offer.memory, offer.candidate.title), default=None)
     smallest = min(found, key=lambda offer: (offer.memory, offer.ms, offer.candidate.title), default=None)
     return Choice(tuple(inside), tuple(outside), fastest, smallest)
+
+
+def ranked(candidates: Sequence[Candidate], gallery: int, by: str = "rsum") -> list[Offer]:
+    """All offers among so many images, best first."""
+    return sorted(offers(candidates, gallery), key=lambda offer: _rank(offer, by))
 
 
 def offers(candidates: Sequence[Candidate], gallery: int) -> list[Offer]:
