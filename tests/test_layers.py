@@ -29,7 +29,7 @@ FLOORS = (
     ("harness/report",),
     ("harness/choices.py", "harness/settled.py", "harness/api.py", "harness/results.py"),
     ("harness/evaluation.py",),
-    ("harness/run.py", "harness/features.py", "harness/compare.py"),
+    ("harness/run.py", "harness/features.py", "harness/compare.py", "harness/choose.py"),
     ("harness/check.py", "harness/export.py", "harness/search.py", "harness/search_index.py", "harness/__main__.py"),
 )
 REPORT = (  # the wings of the report, likewise
@@ -73,6 +73,7 @@ NO_TORCH = (
     "harness/phases/tune.py",
     "harness/schedule/storage.py",
     "harness/report",
+    "harness/choose.py",
     "harness/compare.py",
     "harness/search.py",
     "harness/contents.py",

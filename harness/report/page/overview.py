@@ -18,11 +18,13 @@ from harness.report.formats import Sheet, interval
 from harness.report.page import scripts
 from harness.report.page.answer import answer
 from harness.report.page.chart import chart
+from harness.report.page.choice import wizard
 from harness.report.page.table import Published, Table, state_of, table
 from harness.report.read.described import data_line, described, settings_line
 from harness.report.read.groups import Group
 from harness.report.read.runs import Run
 from harness.report.read.times import time_axis, timing_conflict, without_time
+from harness.report.tables.candidates import candidates
 from harness.report.tables.comparison import comparison, conditions, left_out_lines, provenance
 from harness.report.tables.headline import headline
 
@@ -119,6 +121,7 @@ def _section(
         "name": f"{group.data['name']}, {group.data['ranked']}" + (f", {told}" if told else ""),
         "about": f"{data_line(group)} {settings_line(group)}",
         "answer": answer(headline(group)),
+        "choice": wizard(candidates(group)),
         "chart": _chart(group, sheet, found),
         "chart_words": _chart_words(group),
         "still": _figure(still, drawn) if still in drawn.pictures else None,

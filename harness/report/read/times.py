@@ -7,6 +7,8 @@ never in one column: where one row was timed end to end, only such rows are.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,18 +72,103 @@ def _sampled(samples: Mapping[str, Sequence[float]]) -> QueryTime:
 
 def _extrapolated(cost: CostRecord, entry: Gallery) -> QueryTime | None:
     """Encoding takes what it did elsewhere; what follows is divided as in the largest gallery that was measured."""
-    sampled = [samples for other in cost.galleries if (samples := other.get("stages_ms")) and samples.get("encode")]
-    encoded = [*cost.query_encode_ms, *(ms for samples in sampled for ms in samples["encode"])]
-    if not encoded:
+    encode = encode_ms(cost)
+    if encode is None:
         return None
-    encode = float(np.median(encoded))
     parts = {"encode": encode, "search": entry["p50_ms"]}
-    if sampled:
+    if sampled := _sampled_queries(cost):
         search, rank = (float(np.median(sampled[-1][stage])) for stage in ("search", "rank"))
         parts["rank"] = rank / (search + rank) * entry["p50_ms"] if search + rank else 0.0
         parts["search"] -= parts["rank"]
     late = (encode + entry["p95_ms"], encode + entry["p99_ms"])
     return QueryTime(encode + entry["p50_ms"], *late, measured=False, parts=parts, whole=True)
+
+
+def encode_ms(cost: CostRecord) -> float | None:
+    """One caption alone, read and encoded: the median over all queries; None where it was not timed."""
+    encoded = [*cost.query_encode_ms, *(ms for samples in _sampled_queries(cost) for ms in samples["encode"])]
+    return float(np.median(encoded)) if encoded else None
+
+
+def _sampled_queries(cost: CostRecord) -> list[Mapping[str, list[float]]]:
+    """Samples by stage of every gallery whose queries were timed as a whole."""
+    return [samples for entry in cost.galleries if (samples := entry.get("stages_ms")) and samples.get("encode")]
+
+
+@dataclass(frozen=True)
+class TimeCurve:
+    """Milliseconds of one query, from its caption to the best images, by the size of the gallery.
+
+    Straight between the galleries of a record, along the record's law beyond its largest one; a gallery below the
+    smallest takes no longer than that.
+    """
+
+    items: tuple[int, ...]  # growing
+    ms: tuple[float, ...]
+    slope: float | None  # milliseconds per further image beyond the last gallery; None without a law
+    least: int  # smallest and largest gallery that was measured; 0 where none was
+    most: int
+    whole: bool  # timed as a whole, not in parts apart
+    residual: float | None = None  # by how much the law is off what it was fitted to, at most
+
+    def at(self, items: int) -> float | None:
+        """None beyond the last gallery where there is no law."""
+        last = len(self.items) - 1
+        place = bisect_right(self.items, items) - 1
+        if place < 0:
+            return self.ms[0]
+        if items == self.items[place]:
+            return self.ms[place]
+        if place == last:
+            return None if self.slope is None else self.ms[last] + self.slope * (items - self.items[last])
+        share = (items - self.items[place]) / (self.items[place + 1] - self.items[place])
+        return self.ms[place] + share * (self.ms[place + 1] - self.ms[place])
+
+    def is_measured(self, items: int) -> bool:
+        """Whether so many images lie within what was measured."""
+        return self.least <= items <= self.most
+
+
+def time_curve(cost: CostRecord | None) -> TimeCurve | None:
+    """Of all galleries of a record; None where no query was timed from its caption on."""
+    if cost is None:
+        return None
+    entries = {entry["items"]: entry for entry in reversed(cost.galleries)}
+    found = {items: time for items in sorted(entries) if (time := query_time(cost, items)) is not None}
+    if not found:
+        return None
+    measured = [items for items, time in found.items() if time.measured]
+    last = max(found)
+    residual = _finite(cost.law.get("residual"))
+    ends = (min(measured, default=0), max(measured, default=0))
+    times = tuple(time.ms for time in found.values())
+    whole = any(time.whole for time in found.values())
+    return TimeCurve(tuple(found), times, _slope(cost, entries[last]), *ends, whole, residual)
+
+
+def _slope(cost: CostRecord, entry: Gallery) -> float | None:
+    """Of the law through the search and rank of one gallery, as records extrapolate; None without a law."""
+    intercept, per_item = _finite(cost.law.get("intercept_ms")), _finite(cost.law.get("ms_per_item"))
+    if intercept is None or per_item is None or (there := intercept + per_item * entry["items"]) <= 0:
+        return None
+    return entry["p50_ms"] * per_item / there
+
+
+def _finite(value: object) -> float | None:
+    """A number of a part of a record that no schema looks into; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
+
+
+def time_curves(rows: Sequence[Row]) -> Mapping[str, TimeCurve]:
+    """By the name of the row, as `query_times`: of rows timed as a whole, or where there is none of those timed in
+    parts; none where rows were not timed alike."""
+    if timing_conflict(rows):
+        return {}
+    found = {row.name: curve for row in rows if (curve := time_curve(row.cost)) is not None}
+    whole = {name: curve for name, curve in found.items() if curve.whole}
+    return whole or found
 
 
 def query_times(rows: Sequence[Row], items: int | None = None) -> Mapping[str, QueryTime]:
