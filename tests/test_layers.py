@@ -86,6 +86,7 @@ NO_TORCH = (
     "harness/data/karpathy.py",
     "harness/data/pictures.py",
     "harness/data/given",
+    "harness/data/captioned",
     "harness/data/truths.py",
     "harness/measure/metrics.py",
     "harness/measure/intervals.py",
