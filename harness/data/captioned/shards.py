@@ -13,8 +13,8 @@ are opened.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from harness.data.texts import parse_json
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
 TEXTS = ("txt", "json")
-MOST_SHARDS = 100_000
+MOST_SHARDS = 100_000  # of one pattern
 
 
 class Shards(Container):
@@ -101,17 +101,26 @@ def shards_of(path: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def _expanded(path: Path) -> list[str]:
-    """`{000..003}` written out.  Raises DataError."""
+    """`{000..003}` written out.  Raises DataError, before anything is, where it would be too many."""
     library()
     from braceexpand import braceexpand  # comes with it
 
+    if (count := _count(str(path))) > MOST_SHARDS:
+        raise DataError(f"{path}: {count:,} files, at most {MOST_SHARDS:,} can be named")
     try:
-        found = list(islice(braceexpand(str(path)), MOST_SHARDS + 1))
+        return list(braceexpand(str(path)))
     except ValueError as error:
         raise DataError(f"{path}: no pattern of files: {error}") from None
-    if len(found) > MOST_SHARDS:
-        raise DataError(f"{path}: more than {MOST_SHARDS:,} files")
-    return found
+
+
+def _count(pattern: str) -> int:
+    """How many names a pattern has at most: `{0..9}` has ten, `{a,b}` two, and braces multiply."""
+    found = 1
+    for inner in re.findall(r"\{([^{}]*)", pattern):
+        range_ = re.match(r"(-?\d{1,18})\.\.(-?\d{1,18})(?!\d)", inner)
+        endless = MOST_SHARDS + 1 if ".." in inner and re.search(r"\d{19}", inner) else 1
+        found *= abs(int(range_[2]) - int(range_[1])) + 1 if range_ else (inner.count(",") + 1) * endless
+    return found * (pattern.count(",") + 1 if re.search(r"\{[^}]*\{", pattern) else 1)
 
 
 def _shared(paths: Sequence[tuple[str, ...]]) -> list[str]:

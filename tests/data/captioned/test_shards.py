@@ -84,7 +84,9 @@ def test_patterns_of_shards_keep_their_order(tmp_path: Path) -> None:
     assert [id_ for id_, _ in told(tmp_path / "test-{0..2}.tar")["test"]] == ["0", "1", "2"]
     assert [id_ for id_, _ in told(tmp_path / "*-[01].tar")["test"]] == ["0", "1"]
     assert refusal(tmp_path / "test-{2..3}.tar") == f"{tmp_path}/test-3.tar: no such file"
-    assert refusal(tmp_path / "test-{0..999999999}.tar").endswith(": more than 100,000 files")
+    assert refusal(tmp_path / "test-{0..999999999}.tar").endswith(": 1,000,000,000 files, at most 100,000 can be named")
+    for pattern in ("{a,b}" * 17, "{-999999999..9}", "{0..9}" * 6, f"{{0..{'9' * 200}}}"):
+        assert "files, at most 100,000 can be named" in refusal(tmp_path / f"{pattern}.tar")
     assert ": no pattern of files: " in refusal(tmp_path / "test-{0.tar")
 
 
