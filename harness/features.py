@@ -1,6 +1,7 @@
 """Pictures -> fragment features in the field's precomputed layout, which `harness.data.precomp` reads.
 
     python -m harness.features --captions dataset.json.gz --pictures images.tar --out features/mine
+    python -m harness.features --captions FOLDER_OR_SHARDS --out features/mine     # hold their pictures
 
 A frozen backbone looks at each picture once; every cell of its last feature grid becomes a fragment.  The whole picture
 is squashed to a square and nothing is cropped, so that cell (i, j) of an h x w grid covers the same share of every
@@ -36,10 +37,11 @@ from torch import Tensor
 from harness import doors
 from harness.commands import HELP
 from harness.console import bars
-from harness.data import karpathy
-from harness.data.karpathy import Picture
+from harness.data.captioned import columns as table_columns
+from harness.data.captioned.picture import Captioned, Picture
+from harness.data.captioned.read import read as read_captioned
 from harness.data.memo import Memo
-from harness.data.pictures import Pictures
+from harness.data.pictures import Container
 from harness.data.split import DataError
 from harness.record import remove_leftovers, write_atomically
 
@@ -205,7 +207,7 @@ class Looked:
 
 
 def look(
-    pictures: Pictures, paths: Sequence[str], memo: Memo, show: Callable[[int], object] = lambda _: None
+    pictures: Container, paths: Sequence[str], memo: Memo, show: Callable[[int], object] = lambda _: None
 ) -> Looked:
     """Reads each picture that is not known yet.  `show` hears how many are looked at.  Raises OSError."""
 
@@ -327,7 +329,7 @@ def extract(
     folder: Folder,
     split: str,
     paths: Sequence[str],
-    pictures: Pictures,
+    pictures: Container,
     backbone: Backbone,
     batch: int,
     show: Callable[[int], object] = lambda _: None,
@@ -361,12 +363,11 @@ def extract(
 # Door ----------------------------------------------------------------------------------------------------------------
 
 
-def chosen(captions: Path, splits: Sequence[str], limit: int) -> dict[str, list[Picture]]:
+def chosen(captions: Path, found: Captioned, splits: Sequence[str], limit: int) -> dict[str, Sequence[Picture]]:
     """The first `limit` (0 = all) pictures of each of the `splits` (none = all).  DataError if one is absent."""
-    known = karpathy.read(captions)
-    if absent := [split for split in splits if split not in known]:
-        raise DataError(f"{captions}: no split {', '.join(absent)}; it has {', '.join(known)}")
-    return {split: pictures[: limit or None] for split, pictures in known.items() if not splits or split in splits}
+    if absent := [split for split in splits if split not in found.splits]:
+        raise DataError(f"{captions}: no split {', '.join(absent)}; it has {', '.join(found.splits)}")
+    return {split: some[: limit or None] for split, some in found.splits.items() if not splits or split in splits}
 
 
 def check_name(name: str) -> None:
@@ -375,7 +376,7 @@ def check_name(name: str) -> None:
         raise DataError(f"--name is {name!r}, need a text that can name a folder")
 
 
-def look_at_all(store: Pictures, paths: Mapping[str, Sequence[str]], memo: Memo, shown: Bars) -> dict[str, Looked]:
+def look_at_all(store: Container, paths: Mapping[str, Sequence[str]], memo: Memo, shown: Bars) -> dict[str, Looked]:
     """Of each split, with a bar; what was found is kept, also where it is stopped.  Raises DataError and OSError."""
     looked = {}
     try:
@@ -393,7 +394,7 @@ def write(
     folder: Folder,
     split: str,
     seen: Sequence[tuple[Picture, str]],
-    store: Pictures,
+    store: Container,
     model: Backbone,
     batch: int,
     shown: Bars,
@@ -423,9 +424,14 @@ app = doors.Door()
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
-    captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
-    pictures: Annotated[Path, typer.Option(help="Folder, tar, tar.gz or zip of pictures.")],
+    captions: Annotated[
+        Path, typer.Option(help="Karpathy JSON, plain or .gz; data of Hugging Face; WebDataset's shards.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; a stopped run continues there.")],
+    pictures: Annotated[Path | None, typer.Option(help="Folder, tar, tar.gz or zip of pictures, of JSON.")] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="ROLE=NAME,...", help="Where image, captions, id and split have unusual names.")
+    ] = "",
     backbone: Annotated[
         str, typer.Option(help=f"{EFFICIENTNET}, or a transformers model: folder or name.")
     ] = EFFICIENTNET,
@@ -440,12 +446,13 @@ def main(
 ) -> None:
     terminal = Console(stderr=True)
     with doors.refusals("finished batches are kept; the same command goes on from there"):
-        told = {"captions": captions, "pictures": pictures, "out": out, "backbone": backbone, "device": device}
-        doors.check_names(splits=splits, name=name, **{option: str(value) for option, value in told.items()})
+        told = {"captions": captions, "pictures": pictures or "", "out": out, "backbone": backbone, "device": device}
+        texts = {"splits": splits, "name": name, "columns": columns}
+        doors.check_names(**texts, **{option: str(value) for option, value in told.items()})
         check_name(name := name or out.resolve().name)
-        wanted = chosen(captions, doors.words(splits, "splits"), limit)
-        store = Pictures(pictures)
-        paths = {split: [store.find(p.filename) for p in found] for split, found in wanted.items()}
+        found = read_captioned(captions, pictures, table_columns.parsed(columns))
+        wanted, store = chosen(captions, found, doors.words(splits, "splits"), limit), found.container
+        paths = {split: [store.find(p.filename) for p in some] for split, some in wanted.items()}
         model = load_backbone(backbone, size, device)
         memo = Memo(out / MEMO)
         with bars(terminal) as shown:
@@ -457,16 +464,16 @@ def main(
                 "dim": model.dim,
                 "size": size,
                 "limit": limit,
-                "captions": hashlib.sha256(captions.read_bytes()).hexdigest(),
-                "pictures": pictures.resolve().name,
+                "captions": found.digest,
+                "pictures": (pictures or captions).resolve().name,
                 "weights": weights_identity(backbone, memo, lambda n, all_: shown.update(bar, completed=n, total=all_)),
             }
             shown.remove_task(bar)
             folder = Folder(out, settings)
             remove_leftovers(out)
             looked = look_at_all(store, paths, memo, shown)
-            for split, found in looked.items():
-                folder.identify(split, found)
+            for split, seen_there in looked.items():
+                folder.identify(split, seen_there)
             for split, here in paths.items():
                 both = zip(wanted[split], here, strict=True)
                 seen = [(picture, path) for picture, path in both if path not in looked[split].broken]

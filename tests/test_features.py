@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 
 from harness import features
 from harness.data import precomp
-from harness.data.karpathy import Picture
+from harness.data.captioned.picture import Picture
 from harness.data.memo import Memo
+from harness.data.pictures import Pictures
 from harness.data.split import DataError
-from harness.features import Backbone, Folder, Pictures
+from harness.features import Backbone, Folder
 
 SIZES = {f"p{i}.png": (40 + 3 * i, 31 + 5 * i) for i in range(7)}  # width, height; five train, one dev, one test
 SPLITS = ("train",) * 5 + ("val", "test")
@@ -431,6 +432,110 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(DataError, match=r"needs `pip install 'selfalign-harness\[features\]'`"):
         features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+
+
+# Other forms of data -------------------------------------------------------------------------------------------------
+
+
+def alone(data: Path, out: Path, *more: object) -> tuple[int, str]:
+    """The door for data that hold their pictures: exit code and standard error."""
+    result = CliRunner().invoke(features.app, [f"--captions={data}", f"--out={out}", *map(str, more)])
+    return result.exit_code, result.stderr.strip()
+
+
+def shards(folder: Path, pictures: Path) -> Path:
+    """The seven pictures and their captions, in two shards of train and one of each other split."""
+    for shard, numbers in {"train-0": (0, 1), "train-1": (2, 3, 4), "val-0": (5,), "test-0": (6,)}.items():
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for n in numbers:
+                tar.add(pictures / f"p{n}.png", f"{n}.png")
+                (folder / "said.txt").write_text("".join(f"picture {n}, {c}\n" for c in range(1 + n % 3)))
+                tar.add(folder / "said.txt", f"{n}.txt")
+    (folder / "said.txt").unlink()
+    return folder
+
+
+def tables(folder: Path, pictures: Path) -> Path:
+    """The same as tables that `datasets` saved."""
+    datasets = pytest.importorskip("datasets", exc_type=ImportError)
+    parts = {"train": range(5), "validation": (5,), "test": (6,)}
+    made = {
+        split: datasets.Dataset.from_dict(
+            {
+                "image": [{"bytes": (pictures / f"p{n}.png").read_bytes(), "path": None} for n in numbers],
+                "captions": [[f"picture {n}, {c}" for c in range(1 + n % 3)] for n in numbers],
+                "id": list(numbers),
+            }
+        ).cast_column("image", datasets.Image())
+        for split, numbers in parts.items()
+    }
+    datasets.disable_progress_bars()
+    datasets.DatasetDict(made).save_to_disk(folder)
+    return folder
+
+
+FORMS = {"webdataset": shards, "datasets": tables}
+BROKEN = {"webdataset": "train-0.tar/1.png", "datasets": "train-1"}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_become_the_folder_that_json_becomes(
+    tmp_path: Path, pictures: Path, captions: Path, form: str
+) -> None:
+    pytest.importorskip(form, exc_type=ImportError)
+    data, out, whole = FORMS[form](tmp_path / "data", pictures), tmp_path / "out", tmp_path / "whole"
+    assert door(captions, pictures, whole)[0] == 0
+    shown = "\n".join(f"{split}: {count} pictures, {{0}}" for split, count in (("train", 5), ("dev", 1), ("test", 1)))
+    assert alone(data, out) == (0, shown.format("done"))
+    for path in (p for p in sorted(whole.iterdir()) if p.suffix in (".npy", ".txt")):
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+    assert alone(data, out) == (0, shown.format("cached"))
+    assert alone(data, tmp_path / "o", "--splits", "dev", "--name", "one") == (0, "dev: 1 pictures, done")
+    assert precomp.source(tmp_path / "o").load("dev").images.ids == ("5",)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_broken_picture_of_another_form_is_left_out_and_said(tmp_path: Path, pictures: Path, form: str) -> None:
+    pytest.importorskip(form, exc_type=ImportError)
+    (pictures / "p1.png").write_bytes(b"GIF")
+    data, out = FORMS[form](tmp_path / "data", pictures), tmp_path / "out"
+    code, said = alone(data, out)
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        f"1 picture cannot be read and left out (dataset.json says why): {BROKEN[form]}",
+    )
+    train = precomp.load("train", out)
+    assert train.images.ids == ("0", "2", "3", "4")
+    assert train.captions == tuple(f"picture {n}, {c}" for n in (0, 2, 3, 4) for c in range(1 + n % 3))
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_captions_of_the_same_pictures_are_not_gone_on_with(tmp_path: Path, pictures: Path) -> None:
+    pytest.importorskip("webdataset")
+    data, out = shards(tmp_path / "data", pictures), tmp_path / "out"
+    assert alone(data, out)[0] == 0
+    (tmp_path / "said.txt").write_text("something else\n")
+    with tarfile.open(data / "test-0.tar", "w") as tar:
+        tar.add(pictures / "p6.png", "6.png")
+        tar.add(tmp_path / "said.txt", "6.txt")
+    code, said = alone(data, out)
+    assert code == 2
+    assert "dataset.json: begun with captions " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_other_forms_are_refused_for_is_one_line(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    out = tmp_path / "out"
+    assert alone(captions, out) == (2, f"error: {captions} is JSON, so that --pictures must say where its pictures lie")
+    assert alone(captions, out, "--columns", "imge=a") == (
+        2,
+        "error: --columns knows no role 'imge'; did you mean image?",
+    )
+    assert alone(pictures, out) == (2, f"error: {pictures}: no tar in it, nor a table of Hugging Face")
+    assert not out.exists()
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------

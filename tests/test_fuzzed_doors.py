@@ -126,7 +126,12 @@ def captions(tmp_path_factory) -> Path:
 
 
 @FUZZ
-@given(told("--backbone", "--size", "--batch", "--device", "--splits", "--limit", "--name", "--out", "--captions"))
+@given(
+    told(
+        *("--backbone", "--size", "--batch", "--device", "--splits", "--limit", "--name", "--out", "--captions"),
+        "--columns",
+    )
+)
 def test_features(captions, arguments):
     """There are no pictures, so that nothing is ever computed."""
     given = [f"--captions={captions}", f"--pictures={captions.parent / 'none'}", f"--out={captions.parent / 'out'}"]

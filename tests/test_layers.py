@@ -88,6 +88,7 @@ NO_TORCH = (
     "harness/data/karpathy.py",
     "harness/data/pictures.py",
     "harness/data/given",
+    "harness/data/captioned",
     "harness/data/truths.py",
     "harness/data/judgements.py",
     "harness/measure/metrics.py",
