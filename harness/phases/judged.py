@@ -96,7 +96,7 @@ def _said(found: Judged) -> str:
 
 
 def _matrices(job: Job, data: Prepared, store: Store, watch: Watch) -> Sequence[np.ndarray] | str:
-    """The (N, M) scores of the row, or why there are none."""
+    """The (N, M) scores of the row, of one in two stages by its close look at every pair; or why there are none."""
     side = data.ranked
     if job.model.given:
         found = given.read_row(job, side.split)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from harness import run
 from harness.data import pretrained as hub
+from harness.data import sources
+from harness.data.judgements import CROWD, EXPERTS
 from harness.record import Store
 from tests.pretrained import tiny
 
@@ -24,6 +27,31 @@ def door(tmp_path, *options):
 def records(store):
     found = [store.record(path.stem) for path in sorted((store.folder / "records").glob("*.json"))]
     return {record.label: record for record in found if record is not None}
+
+
+@pytest.mark.slow
+def test_pretrained_rows_and_the_scale_stand_beside_what_people_said(tmp_path, folder_of):
+    ids = sources.find("scenes").load("test").first(9).images.ids
+    pairs = [(image, f"{caption}#1") for image in ids for caption in ids]
+    people = tmp_path / "people"
+    people.mkdir()
+    experts = [f"{image}\t{caption}\t1\t{1 + place % 3}\t4\n" for place, (image, caption) in enumerate(pairs)]
+    (people / EXPERTS).write_text("".join(experts))
+    (people / CROWD).write_text("".join(f"{image}\t{caption}\t0\t0\t3\n" for image, caption in pairs))
+    kinds = {"clip": "", "blip": ",k=4", "vilt": ""}
+    rows = [part for kind, more in kinds.items() for part in ("--row", f"{kind}={folder_of(kind)}{more}")]
+    only = ["--only", ",".join(["chance", *kinds]), "--timing-rounds", "0"]
+    code, output, store = door(tmp_path, *only, *rows, "--judgements", people)
+    assert code == 0, output
+    for label, record in records(store).items():
+        stored, ranks = store.judged(record.key), store.ranks(record.key)
+        assert stored is not None, label
+        own = stored.own
+        assert int((~own).sum()) == 72
+        if label != "blip":  # whose ranks are those of two stages
+            assert np.array_equal(stored.t2i_above[own], ranks.t2i[stored.captions[own]]), label
+    table = (store.folder / "tables" / "judged.csv").read_text()
+    assert {line.split(",")[0] for line in table.splitlines()[1:]} == {"chance", *kinds}
 
 
 @pytest.mark.slow
