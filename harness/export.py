@@ -37,9 +37,11 @@ def main(
     threads: Annotated[
         int, typer.Option(min=0, max=1024, help="CPU threads; 0 = as the run had, for sums round by them.")
     ] = 0,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(row=row, folder=str(folder), out=str(to or ""), data=data, format=form)
+        doors.choose_plugins(none_installed=no_plugins)
         _check_format(form)
         store = Store(folder)
         record = _record(store, row, seed)

@@ -59,7 +59,7 @@ def main(
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
     ] = None,
-    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Look at no installed package's methods.")] = False,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(row=row, query=query, data=data, device=device, gallery=str(gallery or ""), page=str(page))
