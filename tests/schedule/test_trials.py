@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.record import Store
 
@@ -217,6 +218,44 @@ def test_the_dashboard_serves_the_trials_to_who_has_the_token(ray_door):
         assert answer(log)[0] in (401, 403)
         line = "vsepp seed 0: epoch 1/100000, dev Rsum"
         ray_door.until(lambda: line in answer(log, ray_door.token)[1], "line of the trial")
+        driver.send_signal(signal.SIGINT)
+        ray_door.end(driver, 130)
+
+
+def colours(path: Path) -> int:
+    """Of a picture: a blank page has one."""
+    with Image.open(path) as picture:
+        return len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
+
+
+def test_the_dashboard_shows_the_trials_by_name_to_eyes(ray_door, tmp_path):
+    """Chromium is asked for the token, then lists the job and, in its table of tasks, a line named as each trial."""
+    pytest.importorskip("playwright")
+    from tests.browsers import chromium
+
+    rows = ("vsepp", "vsepp+selfalign")
+    arguments = ("--only", ",".join(rows), "--epochs", "100000", "--workers", "2")
+    with chromium() as browser, ray_door.start(*arguments) as driver:
+        line = next(line for line in driver.stdout if line.startswith(("dashboard", "error")))
+        url = re.findall(r"http://127\.0\.0\.1:\d+", line)[0]
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(1000 * ray_door.patience)
+        page.goto(f"{url}/#/jobs")
+        page.get_by_label("Authentication Token", exact=True).fill(ray_door.token)
+        assert page.get_by_text("RUNNING").count() == 0  # nothing is told before
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_text("RUNNING").first.wait_for()
+        page.screenshot(path=tmp_path / "jobs.png")
+        assert "harness.run" in page.inner_text("body")
+        (job,) = json.loads(answer(f"{url}/api/jobs/", ray_door.token)[1])
+        page.goto(f"{url}/#/jobs/{job['job_id']}")
+        page.get_by_text("Task Table").click()
+        page.get_by_label("Name", exact=True).first.fill("seed 0")
+        for row in rows:
+            page.get_by_role("cell", name=f"{row} seed 0", exact=True).wait_for()
+        page.get_by_role("cell", name="vsepp seed 0", exact=True).scroll_into_view_if_needed()
+        page.screenshot(path=tmp_path / "tasks.png")
+        assert min(colours(tmp_path / name) for name in ("jobs.png", "tasks.png")) > 20
         driver.send_signal(signal.SIGINT)
         ray_door.end(driver, 130)
 
