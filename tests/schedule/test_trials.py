@@ -40,6 +40,13 @@ def found_alone(door, *arguments: str) -> dict:
     return found
 
 
+def scalars(run: Path) -> dict[str, list[float]]:
+    """What TensorBoard draws of a run, read by TensorBoard's own reader: name -> values in order."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(str(run))
+    reader.Reload()
+    return {name: [point.value for point in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
+
+
 def test_jobs_side_by_side_find_what_they_find_in_turn(ray_door):
     arguments = ("--only", "chance,vsepp,vsepp+selfalign,ablations/gate", "--epochs", "3")
     shown = ray_door(*arguments, "--workers", "2", "--no-dashboard")
@@ -50,13 +57,16 @@ def test_jobs_side_by_side_find_what_they_find_in_turn(ray_door):
     assert ray_door.found() == found_alone(ray_door, *arguments)
     assert {record.provenance["machine"]["threads"] for record in ray_door.store.records()} == {1}
     curves = {
-        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
+        path.parent.name.rpartition("-")[2]: [json.loads(line) for line in path.read_text().splitlines()]
         for path in ray_door.store.folder.glob("trials/*/result.json")
     }
     record = ray_door.record("vsepp")
     seen = [(e["epoch"], e["dev_rsum"], e["loss_hinge"]) for e in curves[record.key] if "epoch" in e]
     assert seen[:3] == [(e["epoch"], e["dev_rsum"], e["losses"]["hinge"]) for e in record.history]
     assert len({report["pid"] for reports in curves.values() for report in reports}) <= 2  # workers are reused
+    drawn = scalars(ray_door.store.folder / "trials" / f"vsepp-seed-0-{record.key}")
+    assert drawn["ray/tune/dev_rsum"][:3] == pytest.approx([e["dev_rsum"] for e in record.history])
+    assert drawn["ray/tune/loss_hinge"][:3] == pytest.approx([e["losses"]["hinge"] for e in record.history])
     assert ray_door(*arguments, "--workers", "2", "--dry-run").count("cached") == 6
 
 
