@@ -538,6 +538,24 @@ def test_what_other_forms_are_refused_for_is_one_line(tmp_path: Path, pictures: 
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "file", "said"),
+    [
+        ("datasets", "state.json", "Hugging Face data need `pip install 'selfalign-harness[hf]'` ("),
+        ("webdataset", "train.tar", "shards need `pip install 'selfalign-harness[webdataset]'` ("),
+    ],
+)
+def test_the_absent_library_of_a_form_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, file: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / file).touch()
+    code, shown = alone(tmp_path / "data", tmp_path / "out")
+    assert (code, len(shown.splitlines())) == (2, 1)
+    assert shown.startswith(f"error: {said}")
+
+
 # Bad input -----------------------------------------------------------------------------------------------------------
 
 

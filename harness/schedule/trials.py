@@ -6,6 +6,7 @@ in the results folder alone, so that the same command goes on after whatever was
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -34,7 +35,7 @@ from harness.spec import plugins, pretrained
 from harness.spec.job import Job, SpecError
 
 RETRIES = 1  # of a trial that failed
-TRIALS = "trials"  # folder of Tune's own files: curves for TensorBoard, remade by every run
+TRIALS = "trials"  # folder of Tune's own files: a trial's curves for TensorBoard, remade by every run
 
 Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 
@@ -187,7 +188,7 @@ def run(
             reuse_actors=True,
             max_concurrent_trials=place.workers,
             trial_name_creator=lambda t: here[t.config["job"]].name,
-            trial_dirname_creator=lambda t: here[t.config["job"]].key,
+            trial_dirname_creator=lambda t: folder_name(here[t.config["job"]]),
         ),
         run_config=tune.RunConfig(
             name=TRIALS,
@@ -202,6 +203,11 @@ def run(
         tuner.fit()
     if desk.refused:
         raise DataError(desk.refused)
+
+
+def folder_name(job: Job) -> str:
+    """`vsepp+selfalign-seed-0-0123456789abcdef`: by what TensorBoard lists a trial's curves."""
+    return f"{re.sub(r'[^A-Za-z0-9_+.]+', '-', job.name)}-{job.key}"
 
 
 class OutOfMemory(ray.exceptions.RayActorError):

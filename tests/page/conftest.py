@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize
 
 from harness import ROOT
 from harness.report import write
 from harness.spec.job import Job
+from tests.browsers import chromium
 
 REFERENCE = ROOT / "results" / "reference" / "full-scenes"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 EVIL = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; without it the tests are skipped here and fail in CI, which installs it."""
-    found = shutil.which("chromium")
-    if found is None:
-        why = "no chromium on this machine: `make browser` installs it (Debian's package)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why, pytrace=False)
-        pytest.skip(why)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 def _shown(record: dict) -> bool:

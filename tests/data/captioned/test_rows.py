@@ -1,6 +1,5 @@
 """Tables of Hugging Face: every caption with its picture, each in its split; what is none is one line."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +211,3 @@ def test_pictures_beside_and_columns_of_json_are_refused(tmp_path: Path) -> None
         read(json_file, tmp_path, columns.parsed("id=a"))
     with pytest.raises(DataError, match="is JSON, so that --pictures must say where its pictures lie"):
         read(json_file, None, {})
-
-
-def test_its_absence_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path / "data", datasets.DatasetDict({"train": table(**TWO)}))
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert refusal(path).startswith("Hugging Face data need `pip install 'selfalign-harness[hf]'` (")

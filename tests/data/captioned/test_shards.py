@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -181,9 +180,3 @@ def test_commands_and_addresses_are_no_shards(tmp_path: Path) -> None:
     for text in (f"pipe:touch {tmp_path}/ran.tar", "http://127.0.0.1:9/train.tar"):
         assert refusal(Path(text)).endswith("no such file")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_its_absence_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "webdataset", None)
-    path = shard(tmp_path / "train.tar", {"0.png": drawn(0), "0.txt": "a"})
-    assert refusal(path).startswith("shards need `pip install 'selfalign-harness[webdataset]'` (")
