@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import ROOT, compare, features, run, search_index
+from harness import ROOT, choose, compare, features, run, search_index
 from harness.report import __main__ as report
 from harness.spec.job import Model
 from tests.report.conftest import Maker
@@ -109,6 +109,12 @@ def trained(tmp_path_factory) -> Path:
     make.add(job, make.ranks([0, 1], [0, 1]))
     make.add(replace(job, model=Model("vsepp*")), make.ranks([0, 1], [0, 1]), members=[job.key], family="independent")
     return make.folder
+
+
+@FUZZ
+@given(told("--gallery", "--budget-ms", "--memory", "--device", "--by"))
+def test_a_choice(trained, arguments):
+    settle(choose.app, ["--gallery=1M", "--budget-ms=20", *arguments, str(trained)])
 
 
 @FUZZ

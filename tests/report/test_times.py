@@ -12,7 +12,16 @@ from harness.report import outputs
 from harness.report.figures import gather
 from harness.report.read.groups import collect
 from harness.report.read.rows import Row
-from harness.report.read.times import batch_rate, query_time, query_times, search_times, time_axis, without_time
+from harness.report.read.times import (
+    batch_rate,
+    query_time,
+    query_times,
+    search_times,
+    time_axis,
+    time_curve,
+    time_curves,
+    without_time,
+)
 from harness.report.tables import comparison
 from harness.report.tables.claims import claims, claims_sheet
 from harness.report.tables.terminal import console_table
@@ -66,6 +75,49 @@ def test_what_was_not_measured_is_encoded_as_elsewhere_and_divided_as_the_larges
     small = query_time(replace(cost, galleries=[far], query_encode_ms=[3.0]), 1000)
     assert small is not None
     assert (small.ms, small.parts) == (73.0, {"encode": 3.0, "search": 70.0})
+
+
+def curved(cost, law, *galleries):
+    """2 ms to encode, then so many to search, measured or not, items by items."""
+    entries = [
+        {"items": items, "p50_ms": ms, "p95_ms": ms, "p99_ms": ms, "measured": measured, "note": "", "limit_ms": None}
+        | {"stages_ms": {"encode": [2.0] * measured, "search": [ms] * measured, "rank": [0.0] * measured}}
+        for items, ms, measured in galleries
+    ]
+    return time_curve(replace(cost, galleries=entries, law=law))
+
+
+def test_a_curve_is_straight_between_galleries_and_follows_the_law_from_the_last(asked):
+    cost = rows(asked)["vsepp"].cost
+    law = {"intercept_ms": 1.0, "ms_per_item": 0.01, "residual": 0.5}  # 11 ms of 1,000 images; 33 are thrice as many
+    curve = curved(cost, law, (100, 3.0, True), (1_000, 33.0, True))
+    assert [curve.at(items) for items in (100, 550, 1_000)] == [5.0, 20.0, 35.0]
+    assert curve.at(2_000) == pytest.approx(35 + 3 * 10)
+    assert curve.at(1) == 5.0  # no less than among a hundred
+    assert [curve.is_measured(items) for items in (99, 100, 550, 1_000, 1_001)] == [False, True, True, True, False]
+    assert (curve.residual, curve.whole) == (0.5, True)
+
+
+def test_a_curve_goes_through_what_records_extrapolated(asked):
+    cost = rows(asked)["vsepp"].cost
+    law = {"intercept_ms": 0.0, "ms_per_item": 0.01}
+    curve = curved(cost, law, (1_000, 30.0, True), (10_000, 300.0, False))
+    assert (curve.at(10_000), curve.is_measured(10_000), curve.most) == (302.0, False, 1_000)
+    assert curve.at(20_000) == pytest.approx(602.0)
+
+
+@pytest.mark.parametrize("law", [{}, {"intercept_ms": "far", "ms_per_item": 1}, {"intercept_ms": 0, "ms_per_item": 0}])
+def test_without_a_law_there_is_no_time_beyond_the_last_gallery(law, asked):
+    curve = curved(rows(asked)["vsepp"].cost, law, (1_000, 30.0, True))
+    assert (curve.at(1_000), curve.at(1_001), curve.residual) == (32.0, None, None)
+
+
+def test_there_is_no_curve_where_no_query_was_timed_and_none_of_rows_timed_otherwise(asked):
+    assert time_curve(None) is None
+    assert time_curve(rows(asked)["chance"].cost) is None
+    assert list(time_curves(list(rows(asked).values()))) == ["vsepp", "vsepp+selfalign", "scan:t2i-lse"]
+    apart(asked, "vsepp")
+    assert list(time_curves(list(rows(asked).values()))) == ["vsepp+selfalign", "scan:t2i-lse"]
 
 
 def test_there_is_no_time_of_a_gallery_nobody_asked(asked):
