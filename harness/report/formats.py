@@ -138,6 +138,11 @@ def steady(value: float) -> float:
     return float(f"{value:.10g}")
 
 
+def six_figures(value: float) -> float:
+    """As a page holds a number that it computes with: the same on every processor."""
+    return float(f"{steady(value):.6g}")
+
+
 def decimals(places: int) -> Callable[[float], str]:
     """A format of so many decimals, without a negative zero."""
     return lambda value: f"{round(steady(value), places) + 0.0:.{places}f}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.record import CostRecord, Gallery
-from harness.report.formats import ABOUT, ABSENT, significant, stored, whole
+from harness.report.formats import ABOUT, ABSENT, significant, six_figures, stored, whole
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row
 
@@ -141,7 +141,7 @@ def time_curve(cost: CostRecord | None) -> TimeCurve | None:
     last = max(found)
     residual = _finite(cost.law.get("residual"))
     ends = (min(measured, default=0), max(measured, default=0))
-    times = tuple(time.ms for time in found.values())
+    times = tuple(six_figures(time.ms) for time in found.values())
     whole = any(time.whole for time in found.values())
     return TimeCurve(tuple(found), times, _slope(cost, entries[last]), *ends, whole, residual)
 
@@ -151,7 +151,7 @@ def _slope(cost: CostRecord, entry: Gallery) -> float | None:
     intercept, per_item = _finite(cost.law.get("intercept_ms")), _finite(cost.law.get("ms_per_item"))
     if intercept is None or per_item is None or (there := intercept + per_item * entry["items"]) <= 0:
         return None
-    return entry["p50_ms"] * per_item / there
+    return six_figures(entry["p50_ms"] * per_item / there)
 
 
 def _finite(value: object) -> float | None:

@@ -1,7 +1,8 @@
 """What a group of records offers to choose from: its rows, and pairs of a retriever and a reranker.
 
 A pair takes what its retriever does, then the caption once more, encoded by the reranker, and k candidates put in
-order, which does not depend on the gallery.  It keeps the index of both: a shortlist may hold any image.
+order, which does not depend on the gallery.  It keeps the index of both: a shortlist may hold any image.  All numbers
+are of six figures, so that the page, which holds them, is the same text on every processor.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from harness.measure.intervals import mean_sd, t_interval
 from harness.record import RECALLS, RerankRecord
+from harness.report.formats import six_figures
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.times import TimeCurve, encode_ms, time_curves, timing_conflict
@@ -56,9 +58,9 @@ def _single(row: Row, curve: TimeCurve, is_tuned: bool) -> Candidate:
     values = {by: [run.accuracy[name] for run in row.runs] for by, name in FIGURES.items()}
     return Candidate(
         name=row.name,
-        means={by: mean_sd(of_seeds)[0] for by, of_seeds in values.items()},
+        means={by: six_figures(mean_sd(of_seeds)[0]) for by, of_seeds in values.items()},
         curve=curve,
-        bytes_per_image=row.cost.index_bytes_per_image,
+        bytes_per_image=six_figures(row.cost.index_bytes_per_image),
         images=len(row.runs[0].usable_ranks.i2t),
         family=row.family,
         intervals={by: t_interval(of_seeds) for by, of_seeds in values.items()},
@@ -93,16 +95,16 @@ def _pairs(group: Group, rows: Mapping[str, Row], curves: Mapping[str, TimeCurve
                     Candidate(
                         name=_of_both(pair),
                         means={
-                            "rsum": sum(accuracy[name] for name in RECALLS),
-                            "t2i-r1": accuracy["t2i_r1"],
-                            "i2t-r1": accuracy["i2t_r1"],
+                            "rsum": six_figures(sum(accuracy[name] for name in RECALLS)),
+                            "t2i-r1": six_figures(accuracy["t2i_r1"]),
+                            "i2t-r1": six_figures(accuracy["i2t_r1"]),
                         },
                         curve=curves[pair.retriever],
-                        bytes_per_image=first.index_bytes_per_image + second.index_bytes_per_image,
+                        bytes_per_image=six_figures(first.index_bytes_per_image + second.index_bytes_per_image),
                         images=images,
                         family="retrieve, then rerank",
                         k=k,
-                        rerank_ms=again + 1000 * float(np.median(samples[place])),
+                        rerank_ms=six_figures(again + 1000 * float(np.median(samples[place]))),
                         untuned=untuned,
                     )
                 )
