@@ -130,17 +130,16 @@ def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
 def _name(run: Run, models: Sequence[Run], tuning: Mapping[str, Tuning]) -> str:
     """The label; where several rows of a group share it, with the options and settings in which they differ.
 
-    What an option usually is goes without saying, as do the settings of the one row that its own trials chose.
+    What an option usually is goes without saying, and all of the one row whose settings its own trials chose.
     """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
+    if [id(other) for other in same if tuning.get(other.record.key, UNTUNED).how == "own"] == [id(run)]:
+        return label
     flats = {id(other): flatten(_written(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]
     usual = flatten(_written(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
-    chosen = [id(other) for other in same if tuning.get(other.record.key, UNTUNED).how == "own"]
-    plain = chosen == [id(run)]
-    told = (name for name in differing(list(flats.values())) if not (plain and name.startswith("settings.")))
-    names = [name for name in told if name not in usual or own.get(name) != usual[name]]
+    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
     told_by = [f"{name.partition('.')[2] or name}={own.get(name)}" for name in names]
     if run.job.model.given:  # the mark of such rows, wherever a name stands
         file = f"file={run.job.model.given[:8]}"

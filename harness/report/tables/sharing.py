@@ -35,7 +35,7 @@ def sharing_sheet(value: TunedRecord) -> Sheet | None:
     note = (
         f"The settings of the best mean dev Rsum over rows are {_named(by_mean)}, those of the best mean rank "
         f"{_named(by_rank)}; the former cost a row {decimals(1)(float(np.mean(costs)))} dev Rsum on average, "
-        f"{decimals(1)(max(costs))} at most.  One seed, dev alone; no new runs."
+        f"{decimals(1)(max(costs))} at most. One seed, dev alone; no new runs."
     )
     return Sheet("What does sharing one rate and warm-up cost?", text, text, notes=(note,), names=1)
 

@@ -133,11 +133,10 @@ def not_run(facts: Facts, folder: str) -> str:
     here = {row.name for row in rows}
     missing = [f"`{label}`" for label in registry.labels() if label not in here and not registry.scale(label)]
     single, untuned = sum(len(row.runs) == 1 for row in rows), len(_untuned(facts, folder))
-    search = f"; a search of its own settings for {'any row' if untuned == len(rows) else f'{untuned} of them'}"
-    return (
-        f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "
-        f"{len(rows)} rows, which therefore have no interval over seeds{search if untuned else ''}."
-    )
+    search = f"a search of its own settings for {'any row' if untuned == len(rows) else f'{untuned} of them'}"
+    seeds = f"more than one seed of {single} of the {len(rows)} rows, which therefore have no interval over seeds"
+    told = [f"rows that are missing: {listed(missing)}", *([seeds] if single else []), *([search] if untuned else [])]
+    return f"**What was not run**: {'; '.join(told)}."
 
 
 def took(facts: Facts, folder: str) -> str:
