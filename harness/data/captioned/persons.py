@@ -30,7 +30,8 @@ def of(stored: object, path: Path) -> dict[str, Sequence[Picture]]:
         filename = checked_name(entry[called], f"{where}: {called}")
         said = captions(listed(entry["captions"], f"{where}: captions"), where)
         split = split_of(entry["split"], where)
-        splits[split].append(Picture(filename, filename, tuple(said), identity(entry, ("id",), where)))
+        called_so = identity(entry, (called,), where)
+        splits[split].append(Picture(filename, called_so, tuple(said), identity(entry, ("id",), where)))
     found = checked(splits, str(path))
     if not found:
         raise DataError(f"{path}: the list is empty")
