@@ -289,9 +289,14 @@ class Folder:
         self._write("dataset.json", json.dumps(self.settings | kept, indent=1) + "\n")
 
     def write_texts(self, split: str, pictures: Sequence[Picture]) -> None:
-        """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture."""
+        """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture.
+
+        `_identities.txt`, a line per picture, where these show persons.
+        """
         self._write(f"{split}_caps.txt", "".join(f"{caption}\n" for p in pictures for caption in p.captions))
         self._write(f"{split}_ids.txt", "".join(f"{p.id}\n" for p in pictures for _ in p.captions))
+        if any(p.identity is not None for p in pictures):
+            self._write(f"{split}_identities.txt", "".join(f"{p.identity}\n" for p in pictures))
 
     def open(self, split: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.memmap]:
         """The unfinished arrays, begun anew if they are not all there."""
@@ -425,7 +430,10 @@ app = doors.Door()
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     captions: Annotated[
-        Path, typer.Option(help="Karpathy JSON, plain or .gz; data of Hugging Face; WebDataset's shards.")
+        Path,
+        typer.Option(
+            help="Karpathy, COCO or CUHK-PEDES JSON, plain or .gz; data of Hugging Face; WebDataset's shards."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a stopped run continues there.")],
     pictures: Annotated[Path | None, typer.Option(help="Folder, tar, tar.gz or zip of pictures, of JSON.")] = None,

@@ -84,6 +84,12 @@ class PairBatch(_Movable):
     epoch: int = 0  # 0-based
     update: int = 0  # 0-based, over all epochs
     caption_index: Tensor | None = None  # (B,) int64 which training caption; None where nobody numbered them
+    identity_index: Tensor | None = None  # (B,) int64 whom the image shows; None where the data do not tell
+
+    @property
+    def subject(self) -> Tensor:
+        """(B,) int64: pairs of one subject, an identity or else an image, match each other."""
+        return self.image_index if self.identity_index is None else self.identity_index
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,7 @@ class Extended(TypedDict):
     name: str
     digest: str  # of the truth
     queries: Mapping[str, float]  # way -> how many were judged
-    percent: Mapping[str, Mapping[str, float]]  # way -> map_at_r, r_precision, r1, r5, r10
+    percent: Mapping[str, Mapping[str, float]]  # way -> map_at_r, r_precision, r1, r5, r10; of identities map, minp too
     note: str
 
 

@@ -39,7 +39,7 @@ class Ranked(Retriever):
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         """(): the hinge of a (B, B) block of scores, over all negatives during warm-up, then over the hardest."""
-        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
+        impostors = None if self.inputs.same_image_negatives else other_image(batch.subject)
         return hinge(scores.float(), self.inputs.margin, self.hardest(batch), impostors)
 
     def hardest(self, batch: PairBatch) -> bool:

@@ -115,6 +115,26 @@ def test_the_folder_written_is_the_folder_read(tmp_path: Path, pictures: Path, c
     assert not list(out.glob("*.part"))
 
 
+def test_persons_are_read_back_with_their_identities(tmp_path: Path, pictures: Path, vit: Path) -> None:
+    listed = [
+        {"split": split, "captions": [f"person {i}"] * (1 + i % 2), "file_path": name, "id": 10 + i % 2}
+        for i, (name, split) in enumerate(zip(SIZES, SPLITS, strict=True))
+    ]
+    (tmp_path / "reid_raw.json").write_text(json.dumps(listed))
+    broken = pictures / "p2.png"
+    broken.write_bytes(b"no picture")
+    common = (pictures, tmp_path / "mine", "--backbone", vit, "--size", 48)
+    assert door(tmp_path / "reid_raw.json", *common)[0] == 0
+    data = precomp.source(tmp_path / "mine")
+    assert data.identities
+    assert data.load("train").images.ids == ("p0.png", "p1.png", "p3.png", "p4.png")
+    assert [data.load(split).identities for split in precomp.SPLITS] == [("10", "11", "11", "10"), ("11",), ("10",)]
+    (tmp_path / "reid_raw.json").write_text(json.dumps([listed[0] | {"id": None}]))
+    code, said = door(tmp_path / "reid_raw.json", pictures, tmp_path / "other", "--backbone", vit)
+    assert (code, said.count("\n")) == (2, 0)
+    assert said.endswith("reid_raw.json: picture 0: id is None, need a text")
+
+
 def test_folder_and_tar_and_batches_agree(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         tar.add(pictures, "images")

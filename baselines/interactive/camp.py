@@ -210,7 +210,7 @@ class CAMP(FragmentModel):
         """(): the hinge of a (B, B) block of plain scores during warm-up, then the cross entropy of scores."""
         if not self.hardest(batch):
             return super().ranking_loss(scores, batch)
-        return matching_bce(scores, None if self.inputs.same_image_negatives else other_image(batch.image_index))
+        return matching_bce(scores, None if self.inputs.same_image_negatives else other_image(batch.subject))
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
         name, score = ("bce", self.tile_scores) if self.hardest(batch) else ("hinge", self.plain_scores)

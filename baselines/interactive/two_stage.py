@@ -109,7 +109,7 @@ class TwoStage(Interactive):
         """Cross-entropy of each match among its hardest negatives by the first stage, in both directions."""
         scores = self.similarity(images, texts).float() / self.options.temperature
         first = self.encoder.similarity(images, texts)
-        allowed = negatives(first, None if self.inputs.same_image_negatives else other_image(batch.image_index))
+        allowed = negatives(first, None if self.inputs.same_image_negatives else other_image(batch.subject))
         terms = [
             among_hardest(own, stage, rows, self.options.negatives)
             for own, stage, rows in ((scores, first, allowed), (scores.T, first.T, allowed.T))

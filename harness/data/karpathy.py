@@ -68,7 +68,12 @@ def read(path: Path) -> dict[str, Sequence[Picture]]:
 
     Raises DataError (one line, naming the file and the entry) for anything that is not such a file.
     """
-    found = need(read_json(path), ("images",), f"{path}: the file")
+    return of(read_json(path), path)
+
+
+def of(stored: object, path: Path) -> dict[str, Sequence[Picture]]:
+    """The same of what such a file holds."""
+    found = need(stored, ("images",), f"{path}: the file")
     splits = {_coco_split(path): _coco(found, path)} if "annotations" in found else _karpathy(found, path)
     found_there = checked(splits, str(path))
     if not found_there:

@@ -4,6 +4,7 @@
                                 (N, D) is one fragment per image, as VSE++ (Faghri et al., BMVC 2018) has it
     {train,dev,test}_caps.txt   one caption per line, UTF-8
     {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
+    {..}_identities.txt         optional: whom each image shows, one line per image (CUHK-PEDES and its like)
     {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
     {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
     pictures, pictures.tar ...  optional: the pictures, by the image ids as names of files, for methods that read pixels
@@ -318,6 +319,7 @@ def load(split: str, folder: Path) -> Split:
     elif len(ids) == len(captions):
         ids = [ids[caption] for caption in shared.first]
     rows, regions, _ = features.shape
+    identities, identity_notes = _identities(folder / f"{stem}_identities.txt", len(shared.rows))
     images = Images(
         features=features,
         rows=shared.rows,
@@ -337,8 +339,20 @@ def load(split: str, folder: Path) -> Split:
         captions=tuple(captions),
         caption_to_image=shared.caption_to_image,
         fold_images=COCO_FOLD if folds else 0,
-        notes=(*shared.notes, *(["split testall"] if stem == "testall" else []), *notes, *id_notes),
+        notes=(*shared.notes, *(["split testall"] if stem == "testall" else []), *notes, *id_notes, *identity_notes),
+        identities=identities,
     )
+
+
+def _identities(path: Path, images: int) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Whom each image shows, and notes; None where there is no such file.  Raises DataError."""
+    if not path.exists():
+        return None, []
+    found, notes = read_lines(path)
+    if len(found) != images:
+        what = f"line {images + 1} has no image" if len(found) > images else f"line {len(found) + 1} is missing"
+        raise DataError(f"{path}: {len(found)} lines, need one for each of {images} images: {what}")
+    return tuple(found), [*notes, f"{len(set(found))} identities"]
 
 
 def _no_features(folder: Path, stem: str, captions: int, ids: Sequence[str] | None) -> np.ndarray:
@@ -357,7 +371,8 @@ def source(folder: Path) -> Source:
     also = {"boxes": placed, "pixels": _pictures(folder) is not None}
     also["fragments"] = any(_find(folder, stem, "ims") for stem in present)
     offers = frozenset({"tokens", "strings", *(what for what, there in also.items() if there)})
-    return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers)
+    told = any((folder / f"{stem}_identities.txt").exists() for stem in present)
+    return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers, told)
 
 
 def _pictures(folder: Path) -> Path | None:
@@ -419,7 +434,7 @@ def _fingerprint(folder: Path, stems: Sequence[str]) -> str:
 
 def _files(folder: Path, stem: str) -> Iterator[tuple[str, Path]]:
     """What is read of a split: what it is, and where it lies."""
-    for kind in ("caps", "ids"):
+    for kind in ("caps", "ids", "identities"):
         path = folder / f"{stem}_{kind}.txt"
         if path.exists():
             yield kind, path

@@ -275,6 +275,7 @@ def pair_batches(
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(side.split.captions))
     steps = steps_per_epoch(side, batch)
+    shown = side.split.identity_numbers()
     for step in range(steps) if some is None else some:
         captions = order[step * batch : (step + 1) * batch]
         owner = side.split.caption_to_image[captions]
@@ -285,4 +286,5 @@ def pair_batches(
             epoch=epoch,
             update=epoch * steps + step,
             caption_index=torch.from_numpy(captions),
+            identity_index=None if shown is None else torch.from_numpy(shown[owner]),
         )

@@ -118,10 +118,13 @@ class Split:
     notes: tuple[str, ...] = ()  # what a reader found and repaired, for the record
     # need -> () -> (M, N) bool, which images a caption fits; only made data know
     fits: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    identities: tuple[str, ...] | None = None  # (N,) whom an image shows; images of one identity share their captions
 
     def __post_init__(self) -> None:
         if len(self.captions) != len(self.caption_to_image):
             raise DataError(f"{len(self.captions)} captions but {len(self.caption_to_image)} image indices")
+        if self.identities is not None and len(self.identities) != len(self.images):
+            raise DataError(f"{len(self.identities)} identities but {len(self.images)} images")
         if len(set(self.images.ids)) != len(self.images.ids):
             raise DataError("image ids are not unique")
         counts = np.bincount(self.caption_to_image, minlength=len(self.images))
@@ -140,6 +143,13 @@ class Split:
         owners = zip(self.caption_to_image.tolist(), numbers.tolist(), strict=True)
         return tuple(f"{self.images.ids[image]}#{number}" for image, number in owners)
 
+    def identity_numbers(self) -> np.ndarray | None:
+        """(N,) int64, equal where two images show the same, in the order of the images; None where data do not tell."""
+        if self.identities is None:
+            return None
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(self.identities))}
+        return np.array([numbers[name] for name in self.identities], np.int64)
+
     def first(self, images: int) -> Split:
         """The first `images` images with all their captions; 0 or more than there are = everything."""
         if not 0 < images < len(self.images):
@@ -157,6 +167,7 @@ class Split:
             caption_to_image=places[self.caption_to_image[of_captions]],
             groups={name: mask[of_captions] for name, mask in self.groups.items()},
             fits={name: partial(_among, found, of_captions, keep) for name, found in self.fits.items()},
+            identities=self.identities and tuple(i for i, k in zip(self.identities, keep, strict=True) if k),
         )
 
 
@@ -173,3 +184,4 @@ class Source:
     fingerprint: str  # changes whenever the data would
     load: Callable[[str], Split]
     offers: frozenset[str] = frozenset({"fragments", "tokens", "strings"})  # what a method may need of its items
+    identities: bool = False  # whether a split tells whom its images show

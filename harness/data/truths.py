@@ -3,6 +3,7 @@
 `eccv` and `cxc` are read from the files of the package eccv_caption (Chun et al., ECCV 2022; MIT), which is not run:
 COCO's 5,000 test images and 25,000 captions in the order of Karpathy's split.  Any other is a JSON file,
 `{"i2t": {image id: [caption ids]}, "t2i": {caption id: [image ids]}}`, of as many queries as were judged.
+Data whose images show identities bring `identities` themselves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from harness.data.texts import read_json
 
 PACKAGED = ("eccv", "cxc")
 WAYS = {"i2t": "image_to_caption", "t2i": "caption_to_image"}
+OF_IDENTITIES = (
+    "every caption of an identity fits every image of it; R@K is rank-K, mAP looks at the places of all right answers, "
+    "mINP is their number by the place of the last (Ye et al., TPAMI 2021); ties count against the model"
+)
 Answers = Mapping[int, Sequence[int]]
 
 
@@ -34,6 +39,7 @@ class Truth:
     answers: Mapping[str, Answers]  # way -> query -> right answers
     beyond: Mapping[str, Mapping[int, int]]  # way -> query -> how many more are not in the gallery
     note: str = ""
+    whole: bool = False  # known of every query: measured by the places of all right answers in the whole gallery
 
 
 def read(asked: str, split: Split) -> Truth:
@@ -59,6 +65,24 @@ def read(asked: str, split: Split) -> Truth:
     found = _numbered(asked, asked, stored, images, coco_captions, outside=True)
     note = "annotated from what VSRN, PVSE, PCME, ViLT and CLIP retrieved: rows like these are favoured"
     return Truth(found.name, found.digest, found.answers, found.beyond, note if asked == "eccv" else "")
+
+
+def of_identities(split: Split) -> Truth | None:
+    """Every caption of an identity fits every image of it, both ways; None where the data tell no identities."""
+    shown = split.identity_numbers()
+    if shown is None:
+        return None
+    said = shown[split.caption_to_image]  # (M,) whom each caption describes
+    images, captions = (
+        [np.flatnonzero(some == who).tolist() for who in range(shown.max() + 1)] for some in (shown, said)
+    )
+    answers = {
+        "i2t": {image: captions[who] for image, who in enumerate(shown.tolist())},
+        "t2i": {caption: images[who] for caption, who in enumerate(said.tolist())},
+    }
+    told = json.dumps(["identities", shown.tolist(), split.caption_to_image.tolist()])
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return Truth("identities", digest, answers, {way: {} for way in WAYS}, OF_IDENTITIES, whole=True)
 
 
 def _package() -> Path:

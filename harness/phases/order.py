@@ -38,8 +38,7 @@ class Phases:
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
-        if self.truths:
-            yield from truths.phase(jobs, store, watch, asked=self.truths)
+        yield from truths.phase(jobs, store, watch, asked=self.truths)  # identities need not be asked for
         if self.judgements is not None:
             yield from judged.phase(jobs, store, watch, judgements=self.judgements)
         if self.timing_rounds:

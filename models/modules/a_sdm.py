@@ -3,8 +3,8 @@
 SDM (Jiang and Ye, IRRA, CVPR 2023) is the divergence KL(softmax(scores / temperature) || matches) in both directions;
 A-SDM weighs each query's term up by how far a wrong item lies above its best right one.  `adaptive=0` is SDM.
 
-Departs from FMFA: identity is the image, so sibling captions are matches; where a query has several the best of them
-counts in its weight; no CLIP host, no person data, none of its other losses.
+Departs from FMFA: identity is the image where the data tell no other, so sibling captions are matches; where a query
+has several the best of them counts in its weight; no CLIP host, none of its other losses.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ASDM(Lesson):
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         options, scores = self.options, lifted(seen.scores)
-        matches = ~other_image(seen.batch.image_index)  # (B, B), symmetric
+        matches = ~other_image(seen.batch.subject)  # (B, B), symmetric
         with torch.autocast(device_type=scores.device.type, enabled=False):
             both = [
                 sdm(side, matches, options.temperature, options.adaptive, through=options.through_weight)

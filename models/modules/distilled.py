@@ -111,7 +111,7 @@ class Distilled(Lesson):
             fragments, mask = required(encoded, side, "contextual", self.inputs.dim, "distilled")
             sides += [unit(lifted(fragments)), mask]
         scores = max_regions_sum_words(*sides)
-        impostors = None if self.inputs.same_image_negatives else other_image(seen.batch.image_index)
+        impostors = None if self.inputs.same_image_negatives else other_image(seen.batch.subject)
         return scores, {"alignment": hinge(scores, self.inputs.margin, True, impostors)}
 
     def _mutual(self, peer: Ranked, seen: Seen, student: Tensor, weight: float) -> dict[str, Tensor]:
@@ -141,7 +141,7 @@ class Distilled(Lesson):
         if options.mode == "ordinal":
             return ordinal(student, targets, self.inputs.margin, options.stride, options.sides)
         if options.mode == "contrastive":
-            impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
+            impostors = None if self.inputs.same_image_negatives else other_image(batch.subject)
             return contrastive(student, targets, self.inputs.margin, impostors, options.sides)
         return listwise(options.scale * student, targets, options.sides)
 

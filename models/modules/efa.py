@@ -113,7 +113,7 @@ class EFA(Lesson):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         regions, region_mask = required(seen.images, "images", "fragments", self.dim, "EFA")
         words, word_mask = required(seen.texts, "texts", "fragments", self.dim, "EFA")
-        impostors = other_image(seen.batch.image_index)
+        impostors = other_image(seen.batch.subject)
         with torch.autocast(device_type=words.device.type, enabled=False):
             regions, words = unit(lifted(regions)), unit(lifted(words))
             loss = efa_loss(regions, region_mask, words, word_mask, impostors, self.options)

@@ -439,3 +439,49 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(data_folder):
     os.mkfifo(path)
     with pytest.raises(OSError, match=r"train_caps\.txt: no file that can be read"):
         precomp.source(data_folder)
+
+
+# Identities ----------------------------------------------------------------------------------------------------------
+
+
+def named(folder: Path, *identities: str) -> Path:
+    (folder / "test_identities.txt").write_text("".join(f"{name}\n" for name in identities), encoding="utf-8")
+    return folder
+
+
+def test_identities_go_with_the_images(tmp_path: Path) -> None:
+    write(tmp_path, fragments(5), sentences(10), [str(i // 2) for i in range(10)])
+    assert precomp.load("test", tmp_path).identities is None
+    assert not precomp.source(tmp_path).identities
+    split = precomp.load("test", named(tmp_path, "p1", "p0", "p1", "p2", "p0"))
+    assert precomp.source(tmp_path).identities
+    assert split.identities == ("p1", "p0", "p1", "p2", "p0")
+    assert split.notes[-1] == "3 identities"
+    numbers = split.identity_numbers()
+    assert numbers is not None
+    assert numbers.tolist() == [0, 1, 0, 2, 1]
+    assert split.first(3).identities == ("p1", "p0", "p1")
+    assert split.some(np.array([0, 1, 0, 1, 1], bool)).identities == ("p0", "p2", "p0")
+
+
+@pytest.mark.parametrize(
+    ("identities", "message"),
+    [
+        ("ab", ": 2 lines, need one for each of 3 images: line 3 is missing"),
+        ("abcd", ": 4 lines, need one for each of 3 images: line 4 has no image"),
+        (["a", "", "c"], ": 1 empty lines: 2"),
+        ([], ": the file is empty"),
+    ],
+)
+def test_identities_that_do_not_fit_are_refused(tmp_path: Path, identities: Sequence[str], message: str) -> None:
+    write(tmp_path, fragments(3), sentences(6))
+    assert refusal(named(tmp_path, *identities)) == f"/test_identities.txt{message}"
+
+
+def test_the_fingerprint_follows_identities_and_without_them_stays(tmp_path: Path) -> None:
+    (tmp_path / "test_caps.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "test_ids.txt").write_text("a\na\nb\n")
+    plain = precomp.source(tmp_path).fingerprint
+    assert plain == "d511600715d88331770573d5155f36fcab43b5fb870c1d2086c9ad05426a992a"
+    known = precomp.source(named(tmp_path, "p", "p")).fingerprint
+    assert len({plain, known, precomp.source(named(tmp_path, "p", "q")).fingerprint}) == 3

@@ -72,6 +72,20 @@ def test_settings_may_be_chosen_on_dev(data_folder):
     assert data.ranked is data.dev or data.ranked.split is data.dev.split
 
 
+def test_pairs_of_a_batch_are_of_one_subject_where_their_identity_is_one(data_folder):
+    (plain,) = pair_batches(prepared(data_folder).train, 26, 0, 0)
+    assert plain.identity_index is None
+    assert plain.subject is plain.image_index
+    whose = np.arange(13) % 4
+    (data_folder / "train_identities.txt").write_text("".join(f"p{who}\n" for who in whose))
+    data = prepared(data_folder, name="persons")
+    (batch,) = pair_batches(data.train, 26, 0, 0)
+    assert batch.image_index.tolist() == plain.image_index.tolist()
+    assert batch.subject.tolist() == whose[batch.image_index].tolist()
+    (moved,) = pair_batches(replace(data.train, split=data.train.split.first(13)), 26, 0, 0)
+    assert moved.to("cpu").subject.tolist() == batch.subject.tolist()
+
+
 def test_long_captions_are_cut_and_counted(data_folder):
     data = prepared(data_folder, Settings(min_count=1, max_words=4))
     assert data.train.tokens.cut == 26

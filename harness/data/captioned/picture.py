@@ -28,6 +28,7 @@ class Picture:
     filename: str  # by which its container finds it; in JSON as on disk, COCO's `filepath/filename`
     id: str  # `cocoid`, else `imgid`, else the file name; of other forms theirs
     captions: tuple[str, ...]  # one line each, no stray blanks
+    identity: str | None = None  # whom it shows, in data of persons
 
 
 @dataclass(frozen=True)

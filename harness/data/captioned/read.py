@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 from harness.data import karpathy
-from harness.data.captioned import rows, shards
+from harness.data.captioned import persons, rows, shards
 from harness.data.captioned.columns import Columns
 from harness.data.captioned.picture import Captioned
 from harness.data.pictures import Pictures
 from harness.data.split import DataError
+from harness.data.texts import read_json
 
 
 def read(path: Path, pictures: Path | None, told: Columns) -> Captioned:
@@ -29,7 +30,8 @@ def read(path: Path, pictures: Path | None, told: Columns) -> Captioned:
         return form(path, told)
     if told:
         raise DataError(f"{path}: JSON has no columns: leave --columns out")
-    found = karpathy.read(path)
+    stored = read_json(path)
+    found = persons.of(stored, path) if isinstance(stored, list) else karpathy.of(stored, path)
     if pictures is None:
         raise DataError(f"{path} is JSON, so that --pictures must say where its pictures lie")
     return Captioned(found, Pictures(pictures), hashlib.sha256(path.read_bytes()).hexdigest())

@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, str] = {  # heading -> number of an entry
     "R@5": "r5",
     "R@10": "r10",
 }
+OF_IDENTITIES: Mapping[str, str] = {"mAP": "map", "mINP": "minp"}  # columns where a truth was measured so
 NOTE = (
     "Percent, means over seeds; queries are those that were judged, the gallery is whole. mAP@R and R-Precision look "
     "at the first R places, R being the number of right answers of a query."
@@ -29,17 +30,19 @@ def extended_sheet(group: Group, store: Store) -> Sheet | None:
     """None where no row was measured by one."""
     lines: list[dict[str, str]] = []
     notes: dict[str, None] = {}
-    for row in group.rows:
-        for name, entries in _by_truth(row, store).items():
-            queries = "; ".join(f"{count:.0f} {way}" for way, count in entries[0]["queries"].items())
-            cells = {"method": row.name, "truth": name, "queries": queries}
-            for way in ("i2t", "t2i"):
-                for title, number in COLUMNS.items():
-                    values = [entry["percent"][way][number] for entry in entries if way in entry["percent"]]
-                    cells[f"{way} {title}"] = decimals(2)(fmean(values)) if values else ABSENT
-            lines.append(cells)
-            if entries[0]["note"]:
-                notes[f"{name}: {entries[0]['note']}."] = None
+    found = [(row, name, entries) for row in group.rows for name, entries in _by_truth(row, store).items()]
+    numbers = {number for _, _, entries in found for some in entries[0]["percent"].values() for number in some}
+    columns = {**COLUMNS, **{title: number for title, number in OF_IDENTITIES.items() if number in numbers}}
+    for row, name, entries in found:
+        queries = "; ".join(f"{count:.0f} {way}" for way, count in entries[0]["queries"].items())
+        cells = {"method": row.name, "truth": name, "queries": queries}
+        for way in ("i2t", "t2i"):
+            for title, number in columns.items():
+                values = [e["percent"][way][number] for e in entries if number in e["percent"].get(way, ())]
+                cells[f"{way} {title}"] = decimals(2)(fmean(values)) if values else ABSENT
+        lines.append(cells)
+        if entries[0]["note"]:
+            notes[f"{name}: {entries[0]['note']}."] = None
     if not lines:
         return None
     text = pd.DataFrame(lines, dtype=str)

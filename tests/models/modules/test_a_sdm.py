@@ -1,14 +1,17 @@
 """A-SDM: by hand, against a slow twin, by its gradients, and against the slips one would make."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from models.lessons import Seen
 from models.losses import other_image
-from models.modules.a_sdm import FLOOR_OF_MATCHES, Options, sdm
+from models.modules.a_sdm import ASDM, FLOOR_OF_MATCHES, Options, sdm
 
 
 def slow_sdm(scores, matches, temperature, adaptive):
@@ -48,6 +51,18 @@ def test_sibling_captions_share_the_mass():
     """All of one image: an even row is what is wanted, and costs next to nothing."""
     matches = torch.ones(3, 3, dtype=torch.bool)
     assert float(sdm(torch.zeros(3, 3), matches, 0.5)) == pytest.approx(0, abs=1e-6)
+
+
+def test_images_of_one_identity_are_matches_where_the_data_tell_it():
+    scores, _ = case(3, 0, 3)
+    pairs = PairBatch(ImageBatch(), TextBatch(torch.ones(3, 1), torch.ones(3, 1)), torch.arange(3))
+    known = replace(pairs, identity_index=torch.tensor([8, 8, 9]))
+    matches = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]) == 1
+    by_hand = sum(float(sdm(side, matches, 0.02, 0.1)) for side in (scores, scores.T))
+    lesson = ASDM(Options())
+    found, alone = (float(lesson(Seen(scores, Encoded(), Encoded(), batch))["a-sdm"]) for batch in (known, pairs))
+    assert found == pytest.approx(by_hand)
+    assert found != pytest.approx(alone)
 
 
 def test_a_query_weighs_more_the_farther_a_wrong_item_lies_above():
