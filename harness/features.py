@@ -510,7 +510,7 @@ def main(
             if reduce:
                 train = [path for _, path in seen.get(TRAIN, ())]
                 fit = components_of(folder, train, looked.get(TRAIN), store, model, batch, shown)
-                terminal.print(components_line(fit), highlight=False)
+                terminal.print(components_line(fit), highlight=False, soft_wrap=True)
             for split, here in seen.items():
                 terminal.print(write(folder, split, here, store, model, batch, shown, fit), highlight=False)
                 if split == TRAIN and (out / FULL).exists():

@@ -60,7 +60,7 @@ class Components:
 def load(path: Path) -> Components:
     """Raises DataError where the file is missing or holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return Components(**{field.name: found[field.name] for field in fields(Components)})
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
