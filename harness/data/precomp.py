@@ -2,6 +2,7 @@
 
     {train,dev,test}_ims.npy    (N, R, D) float fragments, or `_feat.npy`; read through a memory map
                                 (N, D) is one fragment per image, as VSE++ (Faghri et al., BMVC 2018) has it
+    {..}_ims_scales.npy         (N, R) float32, where fragments are int8: what `harness.data.int8` makes of them
     {train,dev,test}_caps.txt   one caption per line, UTF-8
     {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
     {..}_identities.txt         optional: whom each image shows, one line per image (CUHK-PEDES and its like)
@@ -33,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import contents
+from harness.data.int8 import Int8
 from harness.data.split import SPLITS, DataError, Images, Source, Split
 from harness.data.texts import folder_name, one_line, read_json
 
@@ -41,6 +43,7 @@ STEMS = {split: (split,) for split in SPLITS} | {
 }  # split -> file names begin with, best first
 ARRAYS = {  # what it is -> file names end with, best first
     "ims": ("ims", "feat"),
+    "scales": ("ims_scales",),
     "boxes": ("boxes", "ims_bbx"),
     "img_sizes": ("img_sizes", "ims_size"),
     "counts": ("counts",),
@@ -123,14 +126,21 @@ def open_array(path: Path) -> np.ndarray:
         raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it") from error
 
 
-def _features(path: Path) -> np.ndarray:
+def _features(folder: Path, stem: str, path: Path) -> np.ndarray | Int8:
     array = open_array(path)
     if array.ndim == 2:  # one vector per image
         array = array[:, None]
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{path}: features have shape {array.shape}, need (images, fragments, width), none of them 0")
+    scales = _beside(folder, stem, "scales", array.shape[:2])
+    if array.dtype == np.int8:
+        if scales is None:
+            raise DataError(f"{path}: features are int8, need {stem}_{ARRAYS['scales'][0]}.npy beside them")
+        return Int8(array, scales)
     if array.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{path}: features are {array.dtype}, need float16, float32 or float64")
+        raise DataError(f"{path}: features are {array.dtype}, need float16, float32, float64 or int8 with scales")
+    if scales is not None:
+        raise DataError(f"{_find(folder, stem, 'scales')}: scales go with int8, but the features are {array.dtype}")
     return array
 
 
@@ -146,6 +156,8 @@ def _beside(folder: Path, stem: str, kind: str, shape: tuple[int, ...]) -> np.nd
         raise DataError(f"{path}: {array.dtype}, need {'whole ' if kind == 'counts' else ''}numbers")
     if not np.isfinite(array).all():
         raise DataError(f"{path}: {np.count_nonzero(~np.isfinite(array))} numbers are NaN or infinite")
+    if kind == "scales" and not (array >= 0).all():
+        raise DataError(f"{path}: from {array.min()}, need scales of 0 and above")
     if kind == "img_sizes" and not (array > 0).all():
         raise DataError(f"{path}: from {array.min()}, need widths and heights above 0")
     return array
@@ -168,7 +180,7 @@ def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
-def repeats(features: np.ndarray, chunk: int = 4096) -> np.ndarray:
+def repeats(features: np.ndarray | Int8, chunk: int = 4096) -> np.ndarray:
     """(N,) bool, True where a row is the one before it once more; in bounded memory.
 
     First fragments are compared first: rows are read whole where these are equal.
@@ -192,7 +204,7 @@ class Sharing:
     notes: tuple[str, ...]
 
 
-def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> Sharing:
+def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray | Int8) -> Sharing:
     """Which captions share an image and which row holds it, from the number of captions, the ids and the features.
 
     Images must have a feature row each, or a row per caption, repeated (looked at in places).  Raises DataError,
@@ -223,7 +235,7 @@ def _without_caption_numbers(ids: list[str]) -> list[str]:
     return [match[1] for match in named if match] if all(named) else ids
 
 
-def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> tuple[np.ndarray, str]:
+def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray | Int8) -> tuple[np.ndarray, str]:
     """(captions,) bool, True where a caption is the first of its image, and how that was found.
 
     Ids that repeat, one per caption, say it themselves.  With a row per caption and no ids, equal neighbouring rows are
@@ -254,7 +266,7 @@ def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarr
     return np.arange(captions) % (captions // images) == 0, found
 
 
-def _check_rows(features: np.ndarray, new: np.ndarray, repeated: bool) -> None:
+def _check_rows(features: np.ndarray | Int8, new: np.ndarray, repeated: bool) -> None:
     """Looks at some rows: equal where captions share an image and rows are repeated, mostly different otherwise."""
     if not features.shape[2]:  # there are none
         return
@@ -302,7 +314,7 @@ def load(split: str, folder: Path) -> Split:
     if stem is None:
         raise DataError(f"{folder / STEMS[split][-1]}_ims.npy: no such file")
     path = _find(folder, stem, "ims")
-    features = None if path is None else _features(path)
+    features = None if path is None else _features(folder, stem, path)
     captions, notes = read_lines(folder / f"{stem}_caps.txt")
     ids_path = folder / f"{stem}_ids.txt"
     ids, id_notes = read_lines(ids_path) if ids_path.exists() else (None, [])

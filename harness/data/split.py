@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from harness.data.int8 import Int8
+
 SPLITS = ("train", "dev", "test")
 
 
@@ -45,7 +47,7 @@ def _real(features: np.ndarray) -> np.ndarray:
 class Images:
     """N images whose fragments lie in a (possibly memory-mapped) store; `rows` says where."""
 
-    features: np.ndarray  # (rows, R, D) float16, float32 or float64; never read whole
+    features: np.ndarray | Int8  # (rows, R, D) float16, float32, float64 or decoded when asked for; never read whole
     rows: np.ndarray  # (N,) int64 store row of each image
     ids: tuple[str, ...]  # (N,)
     counts: np.ndarray | None = None  # (rows,) number of real fragments; None = all but zero rows at the end

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.data import precomp
+from harness.data.int8 import encoded
 from harness.data.split import DataError, Images, Split
 
 REGIONS, DIM = 3, 5
@@ -203,7 +204,7 @@ def test_features_stay_a_memory_map(tmp_path: Path, dtype: type) -> None:
     [
         (np.ones(4, np.float32), "features have shape (4,), need (images, fragments, width)"),
         (np.ones((4, 0, 7), np.float32), "features have shape (4, 0, 7)"),
-        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32 or float64"),
+        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32, float64 or int8 with scales"),
         (np.full((4, 3, 7), None), "holds Python objects, which are not read"),
     ],
 )
@@ -293,6 +294,69 @@ def test_extras_that_do_not_fit(tmp_path: Path, name: str, array: np.ndarray, me
     write(tmp_path, fragments(2), sentences(4))
     np.save(tmp_path / f"test_{name}.npy", array)
     assert refusal(tmp_path) == f"/test_{name}.npy: {message}"
+
+
+# Bytes ---------------------------------------------------------------------------------------------------------------
+
+
+def in_bytes(folder: Path, features: np.ndarray, captions: int) -> Path:
+    codes, scales = encoded(features)
+    write(folder, codes, sentences(captions))
+    np.save(folder / "test_ims_scales.npy", scales)
+    return folder
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_bytes_are_read_as_the_numbers_they_stand_for(tmp_path: Path, repeated: bool) -> None:
+    features = fragments(4)
+    features[2, 1:] = 0
+    stored = np.repeat(features, 2, axis=0) if repeated else features
+    images = precomp.load("test", in_bytes(tmp_path, stored, 8)).images
+    assert len(images) == 4
+    taken = images.take(np.array([2, 0]))
+    bound = np.abs(features[[2, 0]]).max(-1, keepdims=True) / 254
+    assert (np.abs(taken.features - features[[2, 0]]) <= bound * 1.0001).all()
+    assert taken.mask.tolist() == [[True, False, False], [True, True, True]]
+    assert taken.features.dtype == np.float32
+
+
+def test_a_vector_of_bytes_per_image(tmp_path: Path) -> None:
+    codes, scales = encoded(fragments(4)[:, :1])
+    write(tmp_path, codes[:, 0], sentences(4))
+    np.save(tmp_path / "test_ims_scales.npy", scales)
+    np.testing.assert_allclose(
+        precomp.load("test", tmp_path).images.take(slice(None)).features, fragments(4)[:, :1], atol=0.02
+    )
+
+
+def test_scales_are_a_part_of_what_the_data_are(tmp_path: Path) -> None:
+    in_bytes(tmp_path, fragments(4), 4)
+    before = precomp.source(tmp_path).fingerprint
+    scales = np.load(tmp_path / "test_ims_scales.npy")
+    np.save(tmp_path / "test_ims_scales.npy", scales * 2)
+    assert precomp.source(tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        (None, "/test_ims.npy: features are int8, need test_ims_scales.npy beside them"),
+        (np.ones(4), "/test_ims_scales.npy: shape (4,), need (4, 3) to go with the features"),
+        (-np.ones((4, 3)), "/test_ims_scales.npy: from -1.0, need scales of 0 and above"),
+        (np.full((4, 3), np.nan), "/test_ims_scales.npy: 12 numbers are NaN or infinite"),
+    ],
+)
+def test_bytes_without_scales_that_fit(tmp_path: Path, scales: np.ndarray | None, message: str) -> None:
+    write(tmp_path, encoded(fragments(4))[0], sentences(4))
+    if scales is not None:
+        np.save(tmp_path / "test_ims_scales.npy", scales)
+    assert refusal(tmp_path) == message
+
+
+def test_scales_beside_other_features(tmp_path: Path) -> None:
+    in_bytes(tmp_path, fragments(4), 4)
+    np.save(tmp_path / "test_ims.npy", fragments(4))
+    assert refusal(tmp_path) == "/test_ims_scales.npy: scales go with int8, but the features are float32"
 
 
 # The folder ----------------------------------------------------------------------------------------------------------
