@@ -7,7 +7,7 @@ from harness import load
 from harness.run import app
 from harness.spec import registry, suites
 
-MARGIN = 3  # times the Rsum of chance
+MARGIN = 2  # times the Rsum of chance
 
 
 @pytest.mark.slow
