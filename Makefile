@@ -46,8 +46,12 @@ report: $(READY)  ## are the committed tables, figures and texts those of the co
 docs: $(READY)  ## pages of all modules from their docstrings, in build/api; a warning is an error
 	$(BIN)/python -W error -m pdoc --output-directory build/api harness models baselines ablations
 
-browser:  ## Debian's Chromium for the tests of the page; without it they are skipped
+browser: build/axe/package/axe.min.js  ## Debian's Chromium for the tests of the page, and axe-core where there is npm; without them they are skipped
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }
+
+build/axe/package/axe.min.js:
+	mkdir -p build/axe
+	-command -v npm >/dev/null && cd build/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with PYTHON=...")'

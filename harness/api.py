@@ -8,7 +8,7 @@ run("vsepp+selfalign", "results/mine", data="features/mine", changes={"settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.data import sources
+from harness.data.given import places
 from harness.data.split import DataError
 from harness.measure import metrics
 from harness.record import Record, Store
-from harness.spec import needs, registry, suites
+from harness.spec import needs, registry, suites, taken
+from harness.spec.given import Request
 from harness.spec.job import Job
 
 if TYPE_CHECKING:
@@ -40,6 +42,18 @@ class Row:
     images: ArrayLike | None = None  # (N, d)
     captions: ArrayLike | None = None  # (M, d)
     about: Mapping[str, Any] = field(default_factory=dict)  # anything worth keeping: source, seed, machine
+    file: str | Path | Sequence[str | Path] = ()  # in place of arrays, as `--row` takes it: one file or two `.npy`
+    scorer: str = ""  # of embeddings: cosine, max-sum ... (`harness.spec.given.SCORERS`); "" = inner products
+    image_mask: ArrayLike | None = None  # (N, K) bool where an image has K vectors, (N, K, d)
+    caption_mask: ArrayLike | None = None
+    scores_t2i: ArrayLike | None = None  # (N, M) by which captions rank images, where it is not `scores`
+    axes: str = ""  # captions-images: scores lie the other way round
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one matrix, or two sides of one vector an item, in memory."""
+        elsewhere = (self.file, self.scorer, self.axes)
+        return not any(elsewhere) and all(a is None for a in (self.image_mask, self.caption_mask, self.scores_t2i))
 
     @property
     def matrix(self) -> np.ndarray:
@@ -62,24 +76,32 @@ class Evaluation:
     tied_queries: int
     metrics: Mapping[str, float]  # i2t_r1 ... t2i_r10 in percent, rsum, median and mean ranks (1-based)
     folds: Mapping[str, float]  # the same, averaged over folds; empty without
+    notes: tuple[str, ...] = ()  # what was found and done on the way, such as images that were there twice
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
-    given: ArrayLike | tuple[ArrayLike, ArrayLike] | Row, image_of_caption: ArrayLike | None = None, *, fold: int = 0
+    given: ArrayLike | tuple[ArrayLike, ArrayLike] | Row | str | Path,
+    image_of_caption: ArrayLike | Mapping[Any, Any] | None = None,
+    *,
+    fold: int = 0,
 ) -> Evaluation:
     """Ranks and recalls of N images and M captions.
 
     given: (N, M) scores, higher = more alike; or a pair of embeddings (N, d) and (M, d), scored by inner products as
-    they are; or a `Row` of either.
-    image_of_caption: (M,) index of each caption's image; may be left out where every image has M / N captions in a row.
+    they are; or the path of a file; or a `Row` of any of these.
+    image_of_caption: (M,) index of each caption's image, how many captions an image has, one number or (N,) counts, or
+    a mapping of caption to image, or image to captions; may be left out where a file tells, or every image has M / N
+    captions in a row.
     fold: images of each contiguous fold that is ranked on its own as well (1,000 for COCO 1K), 0 = none.
 
     Raises DataError, a ValueError: wrong shapes, NaN, counts that do not match, scores that may be transposed.
     """
     row = given if isinstance(given, Row) else _as_row(given)
+    if not row.plain:
+        return _evaluated_elsewhere(row, image_of_caption, fold)
     scores = row.matrix
-    owners = _owners(scores.shape, image_of_caption, row.name)
+    owners = places.owners(image_of_caption, len(scores), scores.shape[1], row.name)
     order = np.argsort(owners, kind="stable")  # folds cut captions in the order of their images
     i2t, t2i, tied = metrics.ranks(scores, owners)
     return Evaluation(
@@ -89,11 +111,41 @@ def evaluate(
         tied,
         metrics.summary(i2t, t2i),
         _folds(scores[:, order], owners[order], fold) if fold else {},
+        (),
         row.about,
     )
 
 
+def _evaluated_elsewhere(row: Row, image_of_caption: Any, fold: int) -> Evaluation:
+    """By the code of `--row`.  Raises DataError."""
+    from harness.data.given import files
+    from harness.measure import elsewhere  # imports torch
+    from harness.measure.memory import available_bytes
+
+    options = {name: value for name, value in (("scorer", row.scorer), ("axes", row.axes)) if value}
+    if row.file:
+        paths = [row.file] if isinstance(row.file, str | Path) else list(row.file)
+        kind, arrays = files.opened(Request(row.name, tuple(map(Path, paths)), options), available_bytes("cpu") / 2)
+    else:
+        kind = "embeddings" if row.scores is None else "scores"
+        names = ("scores", "scores_t2i", "images", "captions", "image_mask", "caption_mask")
+        arrays = {name: np.asarray(value) for name in names if (value := getattr(row, name)) is not None}
+        if not set(files.NEEDED[kind]) <= set(arrays):
+            raise DataError(f"{row.name}: give scores, or images and captions")
+    whole, notes = elsewhere.evaluate(row.name, kind, arrays, options, image_of_caption, fold)
+    ranks = whole.ranks
+    folds = (
+        metrics.fold_summary(ranks.fold_i2t, ranks.fold_t2i, ranks.fold_of_image, ranks.fold_of_caption)
+        if len(ranks.fold_i2t)
+        else {}
+    )
+    found = metrics.summary(ranks.i2t, ranks.t2i)
+    return Evaluation(row.name, ranks.i2t, ranks.t2i, whole.tied_queries, found, folds, notes, row.about)
+
+
 def _as_row(given: Any) -> Row:
+    if isinstance(given, str | Path):
+        return Row(Path(given).stem, file=given)
     return (
         Row("row", images=given[0], captions=given[1])
         if isinstance(given, tuple) and len(given) == 2
@@ -124,29 +176,6 @@ def _pair(one: Any, other: Any, first: str, second: str) -> tuple[np.ndarray, np
     if a.shape[1] != b.shape[1]:
         raise DataError(f"{first} have shape {a.shape}, {second} {b.shape}: widths must be equal")
     return a, b
-
-
-def _owners(shape: tuple[int, ...], given: ArrayLike | None, name: str) -> np.ndarray:
-    """(M,) int64 image of each caption.  Raises DataError."""
-    images, captions = shape
-    if given is None:
-        if captions % images:
-            turned = ", are they transposed?" if images % captions == 0 else ""
-            raise DataError(f"{name}: {captions} captions do not spread evenly over {images} images{turned}")
-        return np.repeat(np.arange(images), captions // images)
-    owners = np.asarray(given)
-    if owners.ndim != 1 or owners.dtype.kind not in "iu":
-        raise DataError(
-            f"{name}: image_of_caption must be whole numbers, one a caption, got {owners.dtype} of shape {owners.shape}"
-        )
-    if len(owners) != captions:
-        turned = ", are the scores transposed?" if len(owners) == images else ""
-        raise DataError(f"{name}: {captions} captions but {len(owners)} image indices{turned}")
-    if owners.min() < 0 or owners.max() >= images:
-        raise DataError(f"{name}: image indices must be 0 to {images - 1}, got {owners.min()} to {owners.max()}")
-    if missing := images - len(np.unique(owners)):
-        raise DataError(f"{name}: {missing} of {images} images have no caption")
-    return owners.astype(np.int64)
 
 
 def _folds(scores: np.ndarray, owners: np.ndarray, size: int) -> dict[str, float]:
@@ -182,8 +211,9 @@ def search(gallery: ArrayLike, queries: ArrayLike, k: int = 10) -> tuple[np.ndar
 def load(folder: Path | str) -> pd.DataFrame:
     """A results folder, a line for each run: label, family, seed, data, status, recalls in percent, times, key.
 
-    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item of the timing phase; NaN where nothing
-    was measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
+    end_to_end_ms is the median of one caption alone, read, encoded, scored against the gallery and ranked;
+    score_rank_ms, encode_image_ms and encode_caption_ms are medians per item in batches; NaN where nothing was
+    measured.  `status` is `ok`, or why a run does not count; such a run has no recalls.
 
     Raises RecordError, a ValueError, where the folder holds no records or one that cannot be trusted.
     """
@@ -195,7 +225,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def _line(run: Run) -> dict[str, Any]:
-    from harness.report.tables.comparison import QUERY_STAGES, stage_ms
+    from harness.report.read.times import BATCHED, query_time, stage_ms
 
     job, record = run.job, run.record
     return {
@@ -208,7 +238,8 @@ def _line(run: Run) -> dict[str, Any]:
         **({} if run.problem else run.accuracy),
         "parameters": record.parameters,
         "train_s": record.seconds.get("train"),
-        "score_rank_ms": stage_ms(run.cost, QUERY_STAGES, "queries"),
+        "end_to_end_ms": time.ms if (time := query_time(run.cost)) else None,
+        "score_rank_ms": stage_ms(run.cost, BATCHED, "queries"),
         "encode_image_ms": stage_ms(run.cost, ("encode_images",), "images"),
         "encode_caption_ms": stage_ms(run.cost, ("encode_texts",), "captions"),
         "index_bytes_per_image": None if run.cost is None else run.cost.index_bytes_per_image,
@@ -234,14 +265,15 @@ def run(
     """
     from harness.phases.train import execute  # imports torch
 
-    wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
     store = Store(Path(folder))
+    wanted = _job(job, data, seed, changes or {}) if isinstance(job, str) else job
+    wanted = taken.resolved(wanted, store)
     known = None if again else store.finished(wanted.key)
     return known or execute(wanted, store)
 
 
 def _job(label: str, data: str, seed: int, changes: Mapping[str, Any]) -> Job:
-    """That of suite `full`, so that the command and Python share records.  Raises SpecError, DataError."""
+    """That of suite `full --untuned`, so that the command and Python share records.  Raises SpecError, DataError."""
     registry.model(label)  # says what is wrong with it
     opened, offers = sources.described(data)
     asked = suites.asked("full", opened, only=[label], seeds=[seed], changes=changes)

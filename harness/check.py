@@ -15,10 +15,9 @@ from rich.console import Console
 
 from harness import doors
 from harness.commands import HELP
-from harness.run import choose_plugins
 from harness.spec import registry, suites
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -28,11 +27,11 @@ def main(
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
     ] = None,
-    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Look at no installed package's methods.")] = False,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(name=name, plugin="".join(plugin or ()))
-        choose_plugins(plugin or (), no_plugins)
+        doors.choose_plugins(plugin or (), none_installed=no_plugins)
         failed = sum(_checked(label) for label in _rows(name))
     if failed:
         raise typer.Exit(1)
@@ -41,8 +40,9 @@ def main(
 def _rows(name: str) -> tuple[str, ...]:
     """Of a method all there are, with SelfAlign too where it hosts it.  Raises SpecError for a name that is unknown."""
     if name in registry.methods():
-        return tuple(label for label in registry.labels() if registry.parse(label)[0].name == name)
-    return suites.select([name])
+        rows = (*registry.labels(), *registry.aside(name))
+        return tuple(label for label in dict.fromkeys(rows) if registry.parse(label)[0].name == name)
+    return suites.select([name], with_aside=True)
 
 
 def _checked(label: str) -> int:

@@ -11,7 +11,9 @@ from typer import Option
 
 from harness import ROOT
 from harness.commands import show_version
-from harness.spec.job import MOST_IMAGES
+from harness.doors import NoPlugins
+from harness.spec.job import MOST, MOST_IMAGES
+from harness.spec.tuning import LEAST_TRIALS, ORDER
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,20 @@ class What:
         ),
     ] = ""
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
+    row: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=WHAT",
+            help="A row made elsewhere: embeddings, scores or lists in a file (.npz, .safetensors, one or two .npy "
+            "after commas), or a pretrained model of transformers, a folder or a name on the hub; options such as "
+            "scorer=cosine, pairs=400M or head=probe after commas; repeatable.  Alone without --suite and --only.",
+        ),
+    ] = field(default_factory=list)
     plugin: Annotated[
         list[str],
         Option(metavar="FILE", help="A file with a method of your own, beside the built-in ones; repeatable."),
     ] = field(default_factory=list)
-    no_plugins: Annotated[bool, Option("--no-plugins", help="Look at no installed package's methods.")] = False
+    no_plugins: NoPlugins = False
     paper_of: Annotated[
         str, Option(help="Suite paper: whose published hyper-parameters, f30k or coco; else by the data's name.")
     ] = ""
@@ -54,6 +65,16 @@ class How:
 
     PANEL = "How"
     epochs: Annotated[int | None, Option(min=1, help="Epochs for every row.")] = None
+    updates: Annotated[
+        int | None, Option(min=1, max=MOST["updates"], help="Length of every row in updates, in place of epochs.")
+    ] = None
+    trials: Annotated[
+        int | None,
+        Option(min=LEAST_TRIALS, max=len(ORDER), help="Suite tune: the first so many trials, for every row the same."),
+    ] = None
+    untuned: Annotated[
+        bool, Option("--untuned", help="The defaults for every row, whatever suite tune has chosen.")
+    ] = False
     train_images: Annotated[
         int | None, Option(min=0, max=MOST_IMAGES, help="Train on the first so many images only; 0 = all.")
     ] = None
@@ -112,6 +133,21 @@ class Afterwards:
     rerank: Annotated[
         bool, Option("--rerank", help="After training, shortlists of independent rows reranked by interactive ones.")
     ] = False
+    truths: Annotated[
+        str,
+        Option(
+            metavar="NAME|FILE,...",
+            help="Extended ground truths to measure rows by: eccv, cxc (COCO 5K), or JSON files of right ids.",
+        ),
+    ] = ""
+    judgements: Annotated[
+        str,
+        Option(
+            metavar="FOLDER",
+            help="Where people's judgements of pairs lie, ExpertAnnotations.txt and CrowdFlowerAnnotations.txt of "
+            "Flickr8k: how far scores agree with them, and what rows find of all that they call right.",
+        ),
+    ] = ""
     trace: Annotated[
         str | None,
         Option(metavar="[DIR]", help="After training, profiler traces for TensorBoard; DIR or <results>/traces."),
@@ -124,6 +160,10 @@ class Once:
 
     config: Annotated[Path | None, Option(metavar="FILE", help="Repeat the run of this TOML file.")] = None
     save_config: Annotated[Path | None, Option(metavar="FILE", help="Write the run to this TOML file first.")] = None
+    evaluate: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Train nothing: score the weights kept in this results folder on --data."),
+    ] = None
     force: Annotated[bool, Option("--force", help="Run again what is already recorded.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would run, and stop.")] = False
     list_: Annotated[bool, Option("--list", help="Show all methods and suites, and stop.")] = False

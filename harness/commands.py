@@ -10,7 +10,7 @@ import typer
 
 from harness import ROOT
 
-DOORS = ("run", "features", "compare", "check", "search_index", "report")
+DOORS = ("run", "features", "compare", "choose", "check", "export", "search", "search_index", "report")
 DISTRIBUTION = "selfalign-harness"
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 

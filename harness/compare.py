@@ -26,8 +26,9 @@ from harness.report.read.groups import collect
 
 app = doors.Door()
 out = Console(highlight=False, markup=False)
-UNBROKEN = ("seeds", "Rsum A", "Rsum B", "B - A", "time")
-WIDTHS = {"over": 7, "verdict": 7}  # of their longest words
+UNBROKEN = ("seeds", "Rsum A", "Rsum B", "B - A", "time")  # numbers are never cut: names and words wrap
+WIDTHS = {"verdict": 7}  # of its longest word
+MARKDOWN_ALONE = ("over",)  # follows from the seeds by the legend; leaves room for names
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
@@ -35,9 +36,11 @@ def main(
     a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, the one to start from.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another; differences are B minus A.")],
     file: Annotated[Path | None, typer.Option("--out", help="Write the same as Markdown to this file.")] = None,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(a=str(a), b=str(b), out=str(file or ""))
+        doors.choose_plugins(none_installed=no_plugins)
         names = (shown(a), shown(b))
         if names[0] == names[1]:  # outside the project a folder goes by its last name alone
             names = (str(a), str(b))
@@ -55,7 +58,8 @@ def _print(sheet: Sheet) -> None:
         out.print(line.replace("`", ""))
     if len(sheet.text):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        for place, column in enumerate(sheet.columns):
+        text = sheet.text.drop(columns=[name for name in MARKDOWN_ALONE if name in sheet.text])
+        for place, column in enumerate(text.columns):
             left = place < sheet.names
             table.add_column(
                 column,
@@ -64,7 +68,7 @@ def _print(sheet: Sheet) -> None:
                 min_width=WIDTHS.get(column),
                 overflow="fold",
             )
-        for cells in sheet.text.itertuples(index=False):
+        for cells in text.itertuples(index=False):
             # a standard deviation stands in the Markdown, and in the width of the interval
             table.add_row(*(Text(str(cell).partition(" ± ")[0]) for cell in cells))
         out.print(table)

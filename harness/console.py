@@ -97,7 +97,7 @@ def job_line(job: Job, record: Record, rsum: float | None, seconds: float) -> st
         best = f", best {unit} {record.best_epoch + 1} of {len(record.history)}"
         best += ", stopped early" if "stopped" in record.history[-1] else ""
     score = "" if rsum is None else f"{job.data.ranked} Rsum {rsum:.1f}"
-    notes = cut_note(job, record) + unknown_note(record)
+    notes = cut_note(job, record) + unknown_note(record) + wordless_note(record)
     return f"[green]done[/green]    {job.name}: {score}{best}, {seconds:.0f} s{notes}"
 
 
@@ -114,3 +114,10 @@ def unknown_note(record: Record) -> str:
     sides = [side for side in record.data.values() if isinstance(side, Mapping)]
     share = max((side.get("unknown_words", 0) for side in sides), default=0)
     return f"; {share:.0%} of words unknown" if share >= UNKNOWN_SAID else ""
+
+
+def wordless_note(record: Record) -> str:
+    """How many captions hold no word, such as `...`; "" where none does."""
+    sides = [side for side in record.data.values() if isinstance(side, Mapping)]
+    count = sum(side.get("captions_without_words", 0) for side in sides)
+    return f"; {count} captions without a word" if count else ""

@@ -49,6 +49,8 @@ def _stamp(path: Path) -> Stamp:
 
 def _of_file(path: Path) -> str:
     path = path.resolve()
+    if not path.is_file():  # a pipe would never end
+        raise OSError(f"{path}: no file that can be read")
     stamp = _stamp(path)
     if stamp[0] < KEPT_FROM or time.time_ns() - max(stamp[1:3]) < SETTLED_NS:
         return _hashed(path)

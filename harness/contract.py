@@ -22,6 +22,7 @@ from harness.learn.trainer import trained_parameters
 from harness.parameters import counted
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from harness.spec import registry
+from harness.spec.methods import FITS
 
 VOCABULARY, IMAGE_DIM, REGIONS, WORDS, DIM = 29, 13, 7, 5, 32
 INPUTS = Inputs(  # whatever a method may ask for
@@ -89,15 +90,20 @@ def pairs(label: str, count: int = 5, more: int = 0, rubbish: int = 0, seed: int
     tokens = filled(words, WORDS, lambda g, shape: torch.randint(1, VOCABULARY, shape, generator=g))
     boxes = torch.cat([corners, corners + extent], 2)
     sizes = torch.tensor([100.0, 120.0]).expand(count, 2)
+    told = bool(set(FITS) & set(wanted))
     named = tuple(f"image-{number}" for number in range(count))
     images = ImageBatch(
         **({"fragments": fragments, "mask": regions} if {"fragments", "boxes"} & set(wanted) else {}),
         **({"boxes": boxes, "sizes": sizes} if "boxes" in wanted else {}),
         ids=named,
         pixels=_pictures(real, count) if "pixels" in wanted else None,
+        places=torch.arange(count) if told else None,
     )
     spelt = _spelt(tokens, words) if "strings" in wanted else None
-    texts = TextBatch(tokens, words, tuple(f"{name}#0" for name in named), spelt)
+    fits = (torch.rand(count, count, generator=real) < 0.3) | torch.eye(count, dtype=torch.bool) if told else None
+    texts = TextBatch(
+        tokens, words, tuple(f"{name}#0" for name in named), spelt, torch.arange(count) if told else None, fits
+    )
     return PairBatch(images, texts, torch.arange(count))
 
 
@@ -295,6 +301,22 @@ def check_an_index_keeps_all_that_scores_need(label: str) -> str:
     return ""
 
 
+def check_images_made_ready_score_alike(label: str) -> str:
+    """What `prepared` computes of images ahead of a query is what `similarity` would compute, and is not made twice."""
+    model, _ = stepped(label, seed=0)
+    with torch.inference_mode():
+        images, texts = (model.indexed(side) for side in encodings(model.eval(), pairs(label)))
+        ready = model.prepared(images)
+        again = model.prepared(ready)
+        found = torch.cat([model.similarity(ready.select(rows), texts) for rows in (slice(0, 2), slice(2, 5))])
+        near(found, model.similarity(images, texts), "images made ready by `prepared` have other scores", 1e-6)
+    same = ready.tensors().keys() == again.tensors().keys() and all(
+        one is other for one, other in zip(ready.tensors().values(), again.tensors().values(), strict=True)
+    )
+    demand(same, "`prepared` computes anew what it is given: let it return images that are ready as they are")
+    return ""
+
+
 def check_captions_of_one_length_may_lose_their_padding(label: str) -> str:
     """As the evaluator encodes them: in groups of equal length, which are joined for independent methods."""
     if "tokens" not in needs(label):
@@ -441,6 +463,8 @@ def check_a_text_model_may_stand_in_for_word_vectors(label: str) -> str:
     demand(scores(model, pairs(label)).shape == (5, 5), "with a text model scores are not (images, captions)")
     if not trained_parameters(model):
         return UNTRAINED
+    if registry.parse(label)[0].rows:
+        return "it stands on a stored row, whose words are frozen"
     total(losses(model.train(), pairs(label))).backward()
     tables = [m.table.weight.grad for m in model.modules() if isinstance(m, _Toy)]
     demand(bool(tables), f"{label} ignores settings.text_model: build its words from inputs.token_states where given")
@@ -459,6 +483,7 @@ CHECKS: tuple[Check, ...] = (  # without a model the others have nothing to look
     check_order_and_company_change_no_score,
     check_blocks_equal_the_whole,
     check_an_index_keeps_all_that_scores_need,
+    check_images_made_ready_score_alike,
     check_captions_of_one_length_may_lose_their_padding,
     check_weights_survive_a_checkpoint,
     check_eight_pairs_are_learnt_by_heart,

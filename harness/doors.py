@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from harness.data.split import DataError
 from harness.record import RecordError
+from harness.spec import methods, plugins
 from harness.spec.job import SpecError
+from harness.spec.names import near
 
 LONGEST = 60  # characters of a refused value that are shown
+LONGEST_LINE = 400  # characters of what a library says of an option
+UsageError: Any = typer.BadParameter.__mro__[1]  # click's, which lies elsewhere in every version of typer
+
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Look at nothing that installed packages bring.")]
+
+
+class Command(TyperCommand):
+    """What cannot be read as options is refused in one line and exit 2, as all else that cannot be."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except UsageError as error:
+            refuse(usage(error, [option for parameter in self.params for option in parameter.opts]))
+            raise typer.Exit(2) from None
 
 
 class Door(typer.Typer):
@@ -31,19 +51,77 @@ class Door(typer.Typer):
         lenient_output()
         return super().__call__(*args, **kwargs)
 
+    def command(self, *args: Any, cls: type[Command] = Command, **kwargs: Any) -> Any:
+        return super().command(*args, cls=cls, **kwargs)
+
+
+def usage(error: Any, known: Sequence[str]) -> str:
+    """What is wrong with the words of a command line; of an option that is unknown the nearest of the `known`."""
+    if hasattr(error, "possibilities"):
+        close = near(error.option_name, [name for name in known if name.startswith("--")])
+        said = f"no such option {quoted(error.option_name)}"
+        return f"{said}; did you mean {', '.join(close)}?" if close else f"{said}; -h tells those there are"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    return f"{said[:1].lower()}{said[1:LONGEST_LINE]}"
+
 
 @contextmanager
 def refusals(kept: str = "nothing was lost") -> Iterator[None]:
-    """Bad input becomes one line and exit 2; Ctrl-C says what is `kept`."""
-    err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    """Bad input becomes one line and exit 2; Ctrl-C, and a batch system's SIGTERM, say what is `kept`."""
+    try:
+        with _ended_in_order():
+            yield
+    except (SpecError, DataError, RecordError, OSError) as error:
+        refuse(str(error))
+        raise typer.Exit(2) from None
+    except _Terminated:
+        say(f"terminated: {kept}")
+        raise typer.Exit(128 + signal.SIGTERM) from None
+    except KeyboardInterrupt:
+        say(f"interrupted: {kept}")
+        raise typer.Exit(130) from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """Somebody asked the process to end."""
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Within, SIGTERM ends things as Ctrl-C does, so that no lock and no half of a file is left."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except (SpecError, DataError, RecordError, OSError) as error:
-        err.print(f"error: {printable(str(error))}", style="red")
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        err.print(f"interrupted: {kept}")
-        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def refuse(why: str) -> None:
+    """The one line, beside what a command puts out."""
+    say(f"error: {printable(why)}", style="red")
+
+
+def say(line: str, style: str | None = None) -> None:
+    """To people, beside what a command puts out."""
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(line, style=style)
+
+
+def choose_plugins(files: Sequence[str] = (), *, none_installed: bool) -> None:
+    """Which methods, data and metrics by others this process looks at; a line for every one that is left out.
+
+    Raises SpecError.
+    """
+    plugins.choose([Path(file) for file in files], installed=not none_installed)
+    for line in methods.left_out():
+        say(printable(line))
 
 
 def printable(text: str) -> str:

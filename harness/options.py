@@ -85,7 +85,7 @@ def configured(context: typer.Context, path: Path, values: Sequence[Any]) -> lis
             if key not in hints:
                 raise SpecError(f"{path}: [{name}] has no key {key!r}{nearest(key, hints)}")
             found = _checked(hints[key], value, where)
-            if _on_command_line(context, key) and found != told:
+            if on_command_line(context, key) and found != told:
                 raise SpecError(f"--{key.replace('_', '-')} {_plain(told)} contradicts {where} = {_plain(found)}")
             known[name] = replace(known[name], **{key: found})
     return list(known.values())
@@ -135,7 +135,8 @@ def _range(option: Any) -> str:
     return " and ".join(words) or "finite"
 
 
-def _on_command_line(context: typer.Context, name: str) -> bool:
+def on_command_line(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and not left as it is or told by the environment."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Family = Literal["independent", "interactive"]
+Family = Literal["independent", "interactive", "scale"]
 
 
 def _moved(value, device: torch.device | str):
@@ -47,6 +47,7 @@ class ImageBatch(_Movable):
     sizes: Tensor | None = None  # (B, 2) width, height in pixels
     ids: tuple[str, ...] | None = None  # (B,) of the data; None where nobody named them
     pixels: tuple[Tensor, ...] | None = None  # B of (3, H, W) uint8 RGB, for a method that NEEDS them
+    places: Tensor | None = None  # (B,) int64 of the images in their split, for a row that is told `fits`
 
     def __len__(self) -> int:
         return next(len(value) for value in (self.fragments, self.pixels, self.ids) if value is not None)
@@ -60,6 +61,9 @@ class TextBatch(_Movable):
     mask: Tensor  # (B, L) bool, True = a real word; real words come first
     ids: tuple[str, ...] | None = None  # (B,) `IMAGE#k` is caption k of an image; None where nobody named them
     strings: tuple[str, ...] | None = None  # (B,) raw, for a method that NEEDS them
+    places: Tensor | None = None  # (B,) int64 of the captions in their split, for a row that is told `fits`
+    # (B, N) bool: which of the N images of its split a caption fits, for a row that NEEDS `truth` or `bag`
+    fits: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -79,6 +83,13 @@ class PairBatch(_Movable):
     image_index: Tensor  # (B,) int64 which training image; two pairs may share one
     epoch: int = 0  # 0-based
     update: int = 0  # 0-based, over all epochs
+    caption_index: Tensor | None = None  # (B,) int64 which training caption; None where nobody numbered them
+    identity_index: Tensor | None = None  # (B,) int64 whom the image shows; None where the data do not tell
+
+    @property
+    def subject(self) -> Tensor:
+        """(B,) int64: pairs of one subject, an identity or else an image, match each other."""
+        return self.image_index if self.identity_index is None else self.identity_index
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,13 @@ class Encoded(_Movable):
             n: None if (t := getattr(self, n)) is None else t[:, :length] for n in ("fragments", "contextual", "mask")
         }
         return replace(self, **cut)
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Encoded:
+    """The inverse of `Encoded.tensors`."""
+    names = {f.name for f in fields(Encoded)} - {"extras"}
+    own = {name: tensor for name, tensor in tensors.items() if name in names}
+    return Encoded(**own, extras={name: tensor for name, tensor in tensors.items() if name not in names})
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
@@ -160,10 +178,12 @@ class Retriever(nn.Module, ABC):
 
     `family` says what may be indexed ahead of a query: an *independent* model needs one vector (or K views) per item
     and its similarity is an inner product; an *interactive* one needs the fragments of both sides at query time.
+    A row of the *scale* is no model: it is told what captions fit, and shows what could be reached.
     """
 
     family: ClassVar[Family]
     needs: Collection[str] = ("fragments", "tokens")  # what its batches hold: `NEEDS` of its file, once it is built
+    encodes: ClassVar[bool] = True  # False: what was encoded elsewhere is looked up, which tells no time
 
     @abstractmethod
     def encode_images(self, images: ImageBatch) -> Encoded:
@@ -185,6 +205,10 @@ class Retriever(nn.Module, ABC):
         """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
         return encoded
 
+    def take(self, option: str, other: Retriever) -> None:
+        """Another row, with its stored weights, that an option named in `ROWS` of the method's file stands for."""
+        raise NotImplementedError(f"{type(self).__name__} takes no row for {option}, got {type(other).__name__}")
+
     def prepared(self, images: Encoded) -> Encoded:
         """The images with terms of their own, in `extras`, that `similarity` computes for every block unless given."""
         return images
@@ -196,3 +220,40 @@ class Untrained(Retriever):
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """Nothing to minimise."""
         return {}
+
+
+PAIRS_AT_ONCE = 128  # of a model that looks at pairs one by one: so many copies of an image's tokens are held
+
+
+class PairScorer(Untrained):
+    """An interactive model with nothing to learn that looks at aligned pairs, each on its own."""
+
+    family = "interactive"
+
+    @abstractmethod
+    def pairs(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(B,) scores of B images with B captions, item by item."""
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        """The close look at every pair, whatever a search would look at."""
+        count = len(images) * len(texts)
+        places = torch.arange(count, device=next(iter(images.tensors().values())).device)
+        parts = [
+            self.pairs(images.select(some // len(texts)), texts.select(some % len(texts)))
+            for some in places.split(PAIRS_AT_ONCE)
+        ]
+        return torch.cat(parts).view(len(images), len(texts))
+
+
+class Staged(PairScorer):
+    """An interactive model in two stages: a quick score finds a shortlist, whose pairs alone are looked at closely.
+
+    Its ranks and times are those of both stages: the best `shortlist[0]` captions of an image query and the best
+    `shortlist[1]` images of a caption query by `first`, in the order of `pairs`; behind them that of `first` stays.
+    """
+
+    shortlist: tuple[int, int]  # captions of an image query, images of a caption query
+
+    @abstractmethod
+    def first(self, images: Encoded, texts: Encoded) -> Tensor:
+        """Quick scores, (number of images, number of captions), made from what each side is alone."""

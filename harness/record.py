@@ -6,19 +6,27 @@ FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row h
 FOLDER/costs/KEY.json     time and memory samples of the timing phase
 FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
 FOLDER/indexes/KEY.json   recall and time of approximate search
-FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, settings swept
-FOLDER/checkpoints/KEY/   weights; kept for timing, never committed
+FOLDER/extended/KEY.json  what a row finds of extended ground truths, with its lists in FOLDER/tops/KEY.npz
+FOLDER/judged/KEY.npz     scores of the pairs that people judged, and what they said of them; never committed
+FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
+FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
+FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
 FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, NotRequired, Self, TypedDict
 
@@ -88,6 +96,25 @@ class Exact(TypedDict):
     changed_t2i: float
 
 
+class Pretraining(TypedDict):
+    """What a row brings that nobody here trained (harness.pretrained)."""
+
+    model: str  # class of transformers
+    pairs: int | None  # image-text pairs it was trained on, as the user said; None = not said
+    parameters: int  # all of them
+    precision: str
+    pictures: str  # image processor
+
+
+class Shortlisted(TypedDict):
+    """What a row in two stages looked at closely, and how many percent of its queries had a right answer there."""
+
+    k_i2t: int  # captions of an image query
+    k_t2i: int  # images of a caption query
+    i2t_ceiling: float  # the most that its R@1 can be
+    t2i_ceiling: float
+
+
 class Operator(TypedDict):
     name: str
     calls: float  # per step
@@ -102,6 +129,13 @@ class Traced(TypedDict):
     outside_ms: float
     parts: Mapping[str, float]
     top: list[Operator]
+
+
+class Evaluated(TypedDict):
+    """Whose weights a record is of, where nothing was trained for it."""
+
+    run: str  # name of the results folder that they lie in
+    key: Key  # of the job that trained them
 
 
 @dataclass(frozen=True)
@@ -125,24 +159,29 @@ class Record(_Stored):
     peak_memory_mib: float | None = None  # of the process up to then, mapped files included
     tied_queries: int | None = None  # queries whose positive tied with a negative (ties count against the model)
     fp32: Exact | None = None
+    pretraining: Pretraining | None = None
+    shortlist: Shortlisted | None = None
     operators: Mapping[str, Traced] | None = None  # stage -> its top operators, where traced
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: list[Key] = field(default_factory=list)  # of the runs whose scores an ensemble averages
+    evaluated: Evaluated | None = None
     schema: int = SCHEMA
 
 
 class Gallery(TypedDict):
-    """One text query, its caption encoded already, against so many images."""
+    """One text query against so many images."""
 
     items: int
-    p50_ms: float
+    p50_ms: float  # of scoring and ranking: the caption is encoded already
     p95_ms: float
     p99_ms: float
     measured: bool  # else from the law, and why in `note`
     note: str
     limit_ms: float | None  # reading the embeddings once
     bytes: NotRequired[float | None]
-    samples_ms: NotRequired[list[float]]
+    stages_ms: NotRequired[Mapping[str, list[float]]]  # encode, search, rank -> of every query, in the same order
+    build_samples_s: NotRequired[list[float]]  # what depends on the gallery alone, made ready
+    samples_ms: NotRequired[list[float]]  # search and rank, of records from before their caption was encoded as well
     limit_samples_ms: NotRequired[list[float]]
 
 
@@ -162,7 +201,9 @@ class CostRecord(_Stored):
     parameters: int | None = None  # trained ones
     flops: Mapping[str, float] = field(default_factory=dict)  # per image, caption, pair: products and convolutions
     peak_memory_mib: float | None = None  # of the whole process while the stages ran, or of CUDA's allocator
-    query_encode_ms: list[float] = field(default_factory=list)  # samples of one caption encoded alone
+    query_encode_ms: list[float] = field(
+        default_factory=list
+    )  # one caption alone: among galleries that are none of `galleries`
     galleries: list[Gallery] = field(default_factory=list)
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
@@ -226,6 +267,26 @@ class IndexRecord(_Stored):
     schema: int = SCHEMA
 
 
+class Extended(TypedDict):
+    """What one row finds of one extended ground truth (harness.measure.extended)."""
+
+    name: str
+    digest: str  # of the truth
+    queries: Mapping[str, float]  # way -> how many were judged
+    percent: Mapping[str, Mapping[str, float]]  # way -> map_at_r, r_precision, r1, r5, r10; of identities map, minp too
+    note: str
+
+
+@dataclass(frozen=True)
+class ExtendedRecord(_Stored):
+    """Of all truths that were asked for; the lists themselves lie in FOLDER/tops."""
+
+    key: Key
+    label: str
+    truths: list[Extended]
+    schema: int = SCHEMA
+
+
 @dataclass(frozen=True)
 class PosedQuestion:
     """An ablation asked of one job; keys of jobs."""
@@ -234,6 +295,14 @@ class PosedQuestion:
     question: str
     base: Key
     arms: list[tuple[str, Key]]  # name and job of each, in the order of the file
+
+
+class TunedFrom(TypedDict):
+    """Where a job's settings are from."""
+
+    value: Key  # of the tuned settings
+    row: str  # the row of theirs
+    how: Literal["own", "base", "by hand"]  # as the row's winner; of an arm as its base's; some were set by hand
 
 
 @dataclass(frozen=True)
@@ -245,7 +314,8 @@ class AskedRecord(_Stored):
     published: bool  # every row has settings of its own, as it was published
     rows: list[Key]  # of the jobs, and of the ensembles, that the comparison is of
     questions: list[Mapping[str, Any]]  # PosedQuestion each
-    sweep: list[Mapping[str, Any]]  # settings that all rows ran under in turn, path -> value
+    sweep: list[Mapping[str, Any]]  # of older records: settings that all rows ran under in turn, path -> value
+    tuning: Mapping[str, TunedFrom] = field(default_factory=dict)  # key of a job -> whose tuned settings it has
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -297,6 +367,35 @@ class Concepts:
     total: Annotated[np.ndarray, "counts"]  # prototypes there are
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Scores of P pairs that people judged or that were collected together, and what was said (harness.measure.judged).
+
+    K is 1, or 2 where captions rank images by scores of their own, which come last.
+    """
+
+    images: Annotated[np.ndarray, "counts P"]
+    captions: Annotated[np.ndarray, "counts P"]
+    own: Annotated[np.ndarray, "flags P"]  # collected together
+    experts: Annotated[np.ndarray, "counts P"]  # the sum of three scores from 1 to 4, 0 = not asked
+    yes: Annotated[np.ndarray, "counts P"]  # of the crowd
+    votes: Annotated[np.ndarray, "counts P"]  # 0 = not asked
+    scores: Annotated[np.ndarray, "numbers K P"]
+    i2t_above: Annotated[np.ndarray, "counts P"]  # other captions that the image scores at least as high
+    t2i_above: Annotated[np.ndarray, "counts P"]  # other images that the caption scores at least as high
+    gallery: Annotated[np.ndarray, "counts 2"]  # images and captions that were ranked
+    damaged: Annotated[np.ndarray, "counts 2"]  # lines of experts and crowd that could not be read
+    outside: Annotated[np.ndarray, "counts 2"]  # judgements of theirs whose image or caption was not ranked
+    digest: Annotated[np.ndarray, "texts"]  # of what was said and of which pairs
+
+    def said(self) -> str:
+        """The digest as it must be: equal ones have the same pairs and judgements in the same order."""
+        sha = hashlib.sha256()
+        for name in ("images", "captions", "own", "experts", "yes", "votes", "gallery", "damaged", "outside"):
+            sha.update(np.ascontiguousarray(getattr(self, name), np.int64).tobytes())
+        return sha.hexdigest()[:16]
+
+
 class Store:
     """The folder of one suite on one data set."""
 
@@ -323,6 +422,15 @@ class Store:
 
     def index_path(self, key: str) -> Path:
         return self.folder / "indexes" / f"{key}.json"
+
+    def extended_path(self, key: str) -> Path:
+        return self.folder / "extended" / f"{key}.json"
+
+    def tops_path(self, key: str) -> Path:
+        return self.folder / "tops" / f"{key}.npz"
+
+    def judged_path(self, key: str) -> Path:
+        return self.folder / "judged" / f"{key}.npz"
 
     def asked(self) -> list[AskedRecord]:
         """All of them, ordered by their file names.  Raises RecordError."""
@@ -356,6 +464,15 @@ class Store:
     def index(self, key: str) -> IndexRecord | None:
         return IndexRecord.read(self.index_path(key))
 
+    def extended(self, key: str) -> ExtendedRecord | None:
+        return ExtendedRecord.read(self.extended_path(key))
+
+    def save_extended(self, found: ExtendedRecord, i2t: np.ndarray, t2i: np.ndarray) -> None:
+        """With the lists it was measured on, (N, k) and (M, l) int; the record goes last."""
+        lists: dict[str, Any] = {"i2t": _narrow(i2t), "t2i": _narrow(t2i)}
+        write_atomically(self.tops_path(found.key), lambda file: np.savez_compressed(file, **lists))
+        write_atomically(self.extended_path(found.key), lambda file: file.write(found.to_json().encode()))
+
     def ranks(self, key: str) -> Ranks | None:
         """None where there are none.  Raises RecordError."""
         path = self.ranks_path(key)
@@ -380,6 +497,20 @@ class Store:
             raise RecordError(f"{_short(path)}: {why}")
         return Concepts(**arrays)
 
+    def judged(self, key: str) -> Judged | None:
+        """None where there is none.  Raises RecordError."""
+        path = self.judged_path(key)
+        if not path.exists():
+            return None
+        arrays = _arrays(path)
+        if why := schema.array_problem(arrays, schema.layout(Judged)) or _misjudged(Judged(**arrays)):
+            raise RecordError(f"{_short(path)}: {why}")
+        return Judged(**arrays)
+
+    def save_judged(self, key: str, found: Judged) -> None:
+        arrays: dict[str, Any] = {f.name: _narrow(getattr(found, f.name)) for f in fields(found)}
+        write_atomically(self.judged_path(key), lambda file: np.savez_compressed(file, **arrays))
+
     def scores(self, key: str) -> np.ndarray | None:
         """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
         path = self.scores_path(key)
@@ -395,7 +526,7 @@ class Store:
 
     def records(self) -> list[Record]:
         """All of them, ordered by label and seed."""
-        keys = [path.stem for path in sorted((self.folder / "records").glob("*.json"))]
+        keys = [path.stem for path in sorted((self.folder / "records").glob("[!.]*.json"))]
         found = [record for key in keys if (record := self.record(key)) is not None]
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
@@ -409,7 +540,8 @@ class Store:
             write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
         for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
             path.unlink()
-        self.index_path(record.key).unlink(missing_ok=True)
+        for path in (self.index_path, self.extended_path, self.tops_path, self.judged_path):
+            path(record.key).unlink(missing_ok=True)
         if ranks is None:
             self.ranks_path(record.key).unlink(missing_ok=True)
             self.scores_path(record.key).unlink(missing_ok=True)
@@ -426,7 +558,8 @@ class Store:
 
     def remove(self, key: str) -> None:
         """The record of this key and what lies beside it; weights stay.  The record goes first."""
-        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path):
+        beside = (self.extended_path, self.tops_path, self.judged_path)
+        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path, *beside):
             path(key).unlink(missing_ok=True)
 
     def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
@@ -486,6 +619,22 @@ def _beyond(arrays: Mapping[str, np.ndarray]) -> str:
     return ""
 
 
+def _misjudged(found: Judged) -> str:
+    """Which judgements or places cannot be; "" where all can."""
+    images, captions = found.gallery.tolist()
+    limits = {"images": images, "captions": captions, "i2t_above": captions, "t2i_above": images}
+    for name, limit in limits.items():
+        if (wrong := getattr(found, name) >= limit).any():
+            return f"{name} has {getattr(found, name)[wrong][0]}, counted from 0, in a gallery of {limit}"
+    if len(found.scores) not in (1, 2):
+        return f"scores must be of one or two directions, got {len(found.scores)}"
+    if not (np.isin(found.experts, [0, *range(3, 13)]).all() and (found.yes <= found.votes).all()):
+        return "experts must be 0 or from 3 to 12, and yes no more than votes"
+    if len(np.unique(found.captions.astype(np.int64) * images + found.images)) != len(found.images):
+        return "images and captions name a pair twice"
+    return "" if found.digest.item() == found.said() else "digest is not that of the judgements"
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Raises RecordError for a file that is damaged or no npz file."""
     if not zipfile.is_zipfile(path):
@@ -508,36 +657,73 @@ def _short(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The whole file or none of it, whenever the process may die."""
+    """The whole file or none of it, whenever the process may die.  Raises Unwritable."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        write(file)
+        try:
+            write(file)
+        except OSError as error:
+            if error.errno is None:  # numpy tells how many items were written, and not where or why
+                raise Unwritable(f"{path} cannot be written: {error}") from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
 
+class Unwritable(OSError):
+    """A file that could not be written, of which nothing is there now; it names the file and why."""
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` on success and removed on failure.  Raises OSError that names `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A path to write to, renamed to `path` on success and removed on failure.  Raises Unwritable."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         yield temporary
         temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
+        raise Unwritable(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or no folder for it
+            temporary.unlink()
+
+
+def _make(folder: Path) -> None:
+    """Raises Unwritable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror, error.filename) from None
+
+
+FORGOTTEN_S = 7 * 24 * 3600  # nobody writes to one file for so long without changing it
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """What processes that are gone were writing to these folders when they ended.  Others' of another machine are gone
-    too, as far as this one can tell: nobody else may be writing there."""
+    """What processes of this machine that are gone were writing to these folders when they ended.
+
+    Others may be writing there from another machine, whose processes cannot be seen from here: what is theirs goes
+    when it has not changed for a week.
+    """
     for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        process = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
-        if process.isdecimal() and not _lives(int(process)):
+        process, _, host = (path.suffixes[-2] if len(path.suffixes) > 1 else "").removeprefix(".").partition("@")
+        here = host in ("", _host())  # none: of a version that did not tell
+        if process.isdecimal() and (not _lives(int(process)) if here else _forgotten(path)):
             path.unlink(missing_ok=True)
+
+
+def _forgotten(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > FORGOTTEN_S
+    return False
+
+
+@cache
+def _host() -> str:
+    """The name of this machine, as a part of the name of a file."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
 
 
 def _lives(process: int) -> bool:

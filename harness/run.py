@@ -3,42 +3,44 @@
 python -m harness.run --suite full                     the embedded scenes
 python -m harness.run --suite full --data FOLDER       your own features (see harness.features)
 python -m harness.run --only ablations/prototypes      one question (see ablations/), three seeds
+python -m harness.run --evaluate RESULTS --data FOLDER stored weights on other data: its test split is enough
+python -m harness.run --row mine=FILE.npz --data FOLDER  embeddings or scores made elsewhere
+python -m harness.run --row clip=FOLDER                a pretrained model of transformers beside the suite's rows
 python -m harness.run --suite full --workers 0         one job after the other, without Ray
 python -m harness.run --list                           what there is
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import typer
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from harness import console, doors, listing, report
+from harness import ROOT, console, doors, evaluation, expected, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
-from harness.data import sources
-from harness.data.split import DataError
+from harness.data import judgements, sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, Store, remove_leftovers, write_atomically
+from harness.record import Record, Store, write_atomically
 from harness.schedule import dispatch
 from harness.schedule.division import Place
-from harness.spec import ensembles, methods, needs, plugins, suites
+from harness.spec import ensembles, given, needs, pretrained, registry, suites, taken
 from harness.spec.asked import Asked
 from harness.spec.ensembles import Planned
-from harness.spec.job import MOST_SEED, Job, SpecError, parse_value
+from harness.spec.given import Request
+from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_value
 from harness.spec.override import checked_settings
+from harness.spec.pretrained import Pretrained
+from harness.tuned import TunedRecord
 
 out = Console()
-err = Console(stderr=True)
 KEPT = "finished records are kept; the same command goes on from the last epoch"
 
 
@@ -49,15 +51,25 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
             doors.check(group)
-        choose_plugins(what.plugin, what.no_plugins)
+        doors.choose_plugins(what.plugin, none_installed=what.no_plugins)
+        choose_models(what.row, where.device)
         if once.list_:
             _list(once.parameters)
             return
-        asked = _asked(what, how, where)
+        if once.evaluate is not None:
+            if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
+                raise typer.Exit(1)
+            return
+        asked, found = _asked(what, how, where)
+        store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
+        asked, left_out = taken.all_resolved(asked, store)
+        for line in left_out:
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
-        store = Store(where.results / f"{asked.suite}-{jobs[0].data.name}")
+        if asked.design is not None and after.trace is not None:
+            raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
         place = _place(where, len(jobs))
@@ -68,11 +80,22 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             rows = [*jobs, *planned.plans]
             cached = [not once.force and store.finished(row.key) is not None for row in rows]
             out.print(listing.plan_table(rows, cached), listing.plan_line(cached))
+            if asked.design is not None:
+                settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=True)
+                return
+            todo = [job for job, known in zip(jobs, cached, strict=False) if not known]  # ensembles train nothing
+            alike = (ROOT / "results" / "reference").glob(f"*-{jobs[0].data.name}")
+            told = expected.records_of([store, *map(Store, sorted(alike))])
+            out.print(expected.expected_line(todo, told), soft_wrap=True)
             return
         phases = _phases(after, store, average=bool(planned.plans or planned.short), force=once.force)
-        with _exclusive(store.folder):
+        with results.exclusive(store.folder):
             store.save_asked(asked.record([plan.key for plan in planned.plans]))
-            failed = _run(jobs, planned, store, once.force, phases, place)
+            settled.keep(asked, found, store.folder)
+            if asked.design is not None:
+                failed = settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=False)
+            else:
+                failed = _run(jobs, planned, store, once.force, phases, place)
     if failed:
         raise typer.Exit(1)
 
@@ -83,13 +106,6 @@ app.command(cls=OptionalTrace, help=(__doc__ or "").partition("\n")[0], context_
 )
 
 
-def choose_plugins(files: Sequence[str], none_installed: bool) -> None:
-    """Says what of the installed ones is left out.  Raises SpecError."""
-    plugins.choose([Path(file) for file in files], installed=not none_installed)
-    for line in methods.left_out():
-        err.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 def _list(parameters: bool) -> None:
     """What there is to run; with their parameters every row is built, which takes torch and seconds."""
     counts, note = None, ()
@@ -98,29 +114,75 @@ def _list(parameters: bool) -> None:
 
         (counts, failures), note = listed(), (listing.PARAMETERS_NOTE,)
         for line in failures:
-            err.print(doors.printable(line), highlight=False, soft_wrap=True, markup=False)
+            doors.say(doors.printable(line))
     out.print(*listing.methods_tables(counts), *note, listing.suites_table(), listing.questions_table())
 
 
-def _asked(what: What, how: How, where: Where) -> Asked:
-    """What the data can serve; a line for every row that is left out.  Raises SpecError and DataError."""
+def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, TunedRecord] | None]:
+    """What the data can serve, with the tuned settings it reads; a line for every row that is left out.
+
+    Raises SpecError, DataError and RecordError.
+    """
     only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
-    place = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    changes = _changes(how.set, how.epochs, how.train_images)
+    settings = checked_settings({"device": where.device, "threads": threads, "score_memory_mib": where.score_memory})
+    changes, requests = _changes(how), given.all_parsed([row for row in what.row if not pretrained.is_model(row)])
+    models = [model.name for model in pretrained.chosen()]
+    if models and not (what.suite or only):
+        only = models
     data, offers = sources.described(what.data)
+    if requests and not (what.suite or only):
+        asked = Asked(
+            suites.named("", ()), published=False, rows=_from_files(requests, data, changes, settings), posed=()
+        )
+        return asked, None
+    name = suites.named(what.suite, only)
+    reads = suites.find(name).tuned and not how.untuned
+    found = settled.stored(where.results, data) if reads else None
     asked = suites.asked(
-        suites.named(what.suite, only),
+        name,
         data,
         only=only,
         seeds=_seeds(what.seeds),
         changes=changes,
-        settings=checked_settings(place),
+        settings=settings,
         paper_of=what.paper_of,
+        rows=models,
+        tuned=found and found[1],
+        trials=how.trials,
     )
+    if requests and asked.design is not None:
+        raise SpecError(f"suite tune tries rows that are trained here: leave --row {requests[0].name} out")
     asked, left_out = needs.served(asked, offers)
-    for line in left_out:
+    for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-    return asked
+    return replace(asked, rows=(*asked.rows, *_from_files(requests, data, changes, settings))), found
+
+
+def _from_files(
+    requests: Sequence[Request], data: Data, changes: Mapping[str, Any], settings: Settings
+) -> tuple[Job, ...]:
+    """Raises SpecError and DataError."""
+    if not requests:
+        return ()
+    from harness.phases.given import jobs  # torch takes seconds to import
+
+    return tuple(jobs(requests, data, changes, settings))
+
+
+def choose_models(rows: Sequence[str], device: str) -> None:
+    """Makes the pretrained models of `--row` known as rows.  Raises SpecError and DataError."""
+    pretrained.choose()  # none of an earlier call
+    names = set(registry.methods())
+    found: list[Pretrained] = []
+    for request in map(pretrained.parsed, filter(pretrained.is_model, rows)):
+        folder = Path(request.model)
+        if not folder.exists():
+            from harness.pretrained.loading import located  # transformers takes seconds to import
+
+            folder = located(request.model)
+        found.append(pretrained.pretrained(request, folder, names, device))
+        names.add(request.name)
+    pretrained.choose(found)
 
 
 def _place(where: Where, jobs: int) -> Place | None:
@@ -134,13 +196,15 @@ def _place(where: Where, jobs: int) -> Place | None:
 
 
 def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> Phases:
-    """Raises SpecError."""
+    """Raises SpecError and DataError."""
     return Phases(
         after.timing_rounds,
         after.timing_budget,
         average=average,
         force=force,
         rerank=after.rerank,
+        truths=doors.words(after.truths, "truths"),
+        judgements=judgements.read(Path(after.judgements)) if after.judgements else None,
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
 
@@ -148,6 +212,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
 def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
     from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
+    from harness.phases import given as from_files
     from harness.precision import prepare_torch
 
     prepare_torch(jobs[0].settings)
@@ -156,7 +221,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
-    todo = [job for job, known in zip(jobs, cached, strict=True) if not known]
+    todo = [job for job, known in zip(jobs, cached, strict=True) if not known and not job.model.given]
     with console.run_view(out, len(todo)) as view:
         for job in todo if force else ():
             Checkpoints(store.checkpoints(job.key)).discard()
@@ -164,13 +229,12 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, report.rsum(store, record), seconds), job.name)
 
+        for line in from_files.phase([job for job in jobs if job.model.given], store, view.start, force=force):
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    report.write(store.folder)
-    out.print(report.console_table(store.folder))
-    out.print(f"tables: {_shown(store.folder / 'tables')}", highlight=False, soft_wrap=True)
-    out.print(f"page: {_shown(store.folder / 'index.html')}", highlight=False, soft_wrap=True)
+    results.show(store.folder, out)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
@@ -182,14 +246,17 @@ def _check_device(name: str) -> None:
         check_device(name)
 
 
-def _changes(settings: Sequence[str], epochs: int | None, train_images: int | None) -> dict[str, Any]:
+def _changes(how: How) -> dict[str, Any]:
+    """Raises SpecError."""
+    if how.epochs is not None and how.updates is not None:
+        raise SpecError("--epochs and --updates are two lengths of one training: choose one")
     changes: dict[str, Any] = {}
-    for setting in settings:
+    for setting in how.set:
         path, equals, value = setting.partition("=")
         if not equals:
             raise SpecError(f"--set takes path=value, got {setting!r}")
         changes[path] = parse_value(value)
-    named = {"settings.epochs": epochs, "data.train_images": train_images}
+    named = {"settings.epochs": how.epochs, "settings.updates": how.updates, "data.train_images": how.train_images}
     return changes | {path: value for path, value in named.items() if value is not None}
 
 
@@ -202,30 +269,6 @@ def _seeds(text: str) -> list[int] | None:
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"--seeds must be different, got {doors.quoted(text)}")
     return seeds or None
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One run at a time writes to a results folder, which goes again where all was refused.
-
-    Raises OSError where it cannot be written at all.
-    """
-    made_here = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            remove_leftovers(folder, *(path for path in folder.rglob("*") if path.is_dir()))
-            yield
-    except Timeout:
-        raise OSError(f"another run is writing to {folder}") from None
-    except (SpecError, DataError):
-        if made_here and not any((folder / name).exists() for name in ("records", "checkpoints")):
-            shutil.rmtree(folder)  # nothing came of it
-        raise
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class _Callable(ModuleType):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +18,13 @@ from rich.console import Console
 
 from harness import console, doors, report
 from harness.commands import HELP
-from harness.data import sources
+from harness.phases.placed import placed
 from harness.record import IndexRecord, Record, Store
 from harness.spec import registry, suites
 from harness.spec.job import Job, SpecError
 
 app = doors.Door()
 LARGEST = 10**9  # items of a gallery
-app = typer.Typer(pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -38,12 +36,14 @@ def main(
     sizes: Annotated[str, typer.Option(help="Galleries, in items.")] = "1000,10000,100000,1000000",
     build_budget: Annotated[float, typer.Option(min=0.1, help="Seconds until an index is given up.")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(folder=str(folder), data=data, only=only)
         doors.check_finite(build_budget=build_budget)
+        doors.choose_plugins(none_installed=no_plugins)
         store, wanted = Store(folder), _sizes(sizes)
-        jobs = [_placed(job, data, threads) for job in _rows(store, only)]
+        jobs = [placed(job, data, threads) for job in _rows(store, only)]
         from harness.measure.index import library  # torch takes seconds to import; bad input is told at once
 
         library()
@@ -72,18 +72,6 @@ def _rows(store: Store, only: str) -> list[Job]:
 def _has_embeddings(record: Record) -> bool:
     """Of an independent row; those of the floor are noise."""
     return record.family == "independent" and not registry.floor(record.job["model"]["method"])
-
-
-def _placed(job: Job, data: str, threads: int) -> Job:
-    """The job on the data as they lie here.  Raises SpecError."""
-    embedded = sources.embedded(job.data.name, job.data.own)
-    if not embedded and not data:
-        raise SpecError(f"{job.model.label} was trained on {job.data.name}: name its folder by --data")
-    if not registry.current(job.model):
-        raise SpecError(f"{job.model.label} is stale: its recipe has changed since, run it again")
-    path = "" if embedded else data
-    settings = replace(job.settings, device="cpu", threads=threads)
-    return replace(job, data=replace(job.data, path=path), settings=settings)
 
 
 def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: console.Bars) -> bool:

@@ -6,6 +6,7 @@ Nothing here has unit length but the embedding of `CaptionReader`: a method says
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -19,12 +20,16 @@ def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
     A zero vector stays zero, without gradient: 1 / eps of it would drown all others.
     """
     length = x.norm(dim=-1, keepdim=True)
-    return x.masked_fill(length == 0, 0.0) / (length + eps)
+    if torch.is_grad_enabled():
+        x = x.masked_fill(length == 0, 0.0)
+    return x / (length + eps)
 
 
 def unit(x: Tensor) -> Tensor:
     """`x / max(|x|, 1e-12)` over the last axis.  Same shape as x; a zero vector stays zero, without gradient."""
-    return F.normalize(x.masked_fill((x == 0).all(-1, keepdim=True), 0.0), dim=-1)
+    if torch.is_grad_enabled():
+        x = x.masked_fill((x == 0).all(-1, keepdim=True), 0.0)
+    return F.normalize(x, dim=-1)
 
 
 class RegionProjection(nn.Module):

@@ -25,8 +25,13 @@ class FragmentModel(Interactive):
     def encode_texts(self, texts: TextBatch) -> Encoded:
         return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
 
+    @property
+    def attends_to_regions(self) -> bool:
+        """Whether scores read the lengths of mixtures of regions."""
+        return True
+
     def prepared(self, images: Encoded) -> Encoded:
-        """With `extras["gram"]`, (B, R, R), which methods take the lengths of attended vectors from."""
-        if "gram" in images.extras:
+        """With `extras["gram"]`, (B, R, R), where the lengths of mixtures of regions are read."""
+        if not self.attends_to_regions or "gram" in images.extras:
             return images
         return replace(images, extras={**images.extras, "gram": gram(without_padding(images)[0])})

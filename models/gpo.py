@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders import BiGRU
+from models.kept import kept
 
 
 def position_codes(places: int, dim: int) -> Tensor:
@@ -36,12 +37,18 @@ class GPO(nn.Module):
 
     def weights(self, lengths: Tensor, width: int) -> Tensor:
         """lengths: (B,) int64, 1..width -> (B, width), rows sum to 1 and are zero from the length on."""
+        if len(lengths) == 1:  # a query: no more than a size that was seen before
+            return kept(self, (int(lengths), width), lambda: self._weights(lengths, width))
         distinct, which = lengths.unique(return_inverse=True)  # (U,), (B,): equal sizes share their weights
-        real = torch.arange(width, device=lengths.device) < distinct[:, None]  # (U, width)
+        return self._weights(distinct, width)[which]
+
+    def _weights(self, distinct: Tensor, width: int) -> Tensor:
+        """distinct: (U,) -> (U, width)."""
+        real = torch.arange(width, device=distinct.device) < distinct[:, None]  # (U, width)
         codes = position_codes(width, self.position_dim).to(self.score.weight)
         states = self.reader(codes.expand(len(distinct), -1, -1), real)  # (U, width, hidden)
         scores = self.score(states).squeeze(2).masked_fill(~real, float("-inf"))
-        return (scores / self.temperature).softmax(1)[which]
+        return (scores / self.temperature).softmax(1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, N, d), mask: (B, N) bool, real fragments anywhere -> (B, d); zero for an item that has none."""

@@ -31,5 +31,5 @@ def negatives(scores: Tensor, impostors: Tensor | None = None) -> Tensor:
 
 
 def other_image(image_index: Tensor) -> Tensor:
-    """(B, B) bool, True where two pairs of a batch show different images.  image_index: (B,)."""
+    """(B, B) bool, True where two pairs of a batch show different images.  image_index: (B,), or subjects."""
     return image_index[:, None] != image_index[None, :]

@@ -13,7 +13,7 @@ to stay in the processor's cache.  Gradients are those of the plain way but for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,15 +22,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.func import vmap
 
-from harness.protocol import Encoded
+from harness.protocol import Encoded, from_tensors
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
-
-ENCODED = {f.name for f in fields(Encoded)}
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,7 @@ def _masked(side: Encoded) -> Encoded:
         raise ValueError("an interactive model must fill `contextual` on both sides")
     if side.mask is not None:
         return side
-    return _side(side.tensors() | {"mask": side.contextual.new_ones(side.contextual.shape[:2]).bool()})
-
-
-def _side(tensors: Mapping[str, Tensor]) -> Encoded:
-    """The inverse of `Encoded.tensors`."""
-    own = {name: tensor for name, tensor in tensors.items() if name in ENCODED}
-    return Encoded(**own, extras={name: tensor for name, tensor in tensors.items() if name not in ENCODED})
+    return from_tensors(side.tensors() | {"mask": side.contextual.new_ones(side.contextual.shape[:2]).bool()})
 
 
 def lengths_of(texts: Encoded) -> Tensor:
@@ -141,7 +133,7 @@ def _one_by_one(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, te
 
     def one(*sides: Mapping[str, Tensor]) -> Tensor:
         tensors = [{name: tensor[None] for name, tensor in side.items()} for side in sides]
-        return score(*(_side(own | {"mask": mask}) for own, mask in zip(tensors, masks, strict=True))).view(())
+        return score(*(from_tensors(own | {"mask": mask}) for own, mask in zip(tensors, masks, strict=True))).view(())
 
     return vmap(one)(*sides)
 
@@ -240,4 +232,6 @@ def _sides(names: tuple[tuple[str, ...], ...], inputs: Sequence[Tensor]) -> tupl
     """Both sides, whose tensors come first among `inputs`."""
     of_images, of_texts = names
     after = inputs[len(of_images) :]
-    return _side(dict(zip(of_images, inputs, strict=False))), _side(dict(zip(of_texts, after, strict=False)))
+    return from_tensors(dict(zip(of_images, inputs, strict=False))), from_tensors(
+        dict(zip(of_texts, after, strict=False))
+    )

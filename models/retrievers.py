@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.protocol import Encoded, Inputs, PairBatch, Retriever
+from models.lessons import Lesson, Seen
 from models.losses import hinge, other_image
 from models.pairs import PairModel, pair_scores
 
@@ -33,10 +35,11 @@ class Ranked(Retriever):
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
         self.inputs = inputs
+        self.lessons = nn.ModuleDict()  # of `Lesson`s, by the names of their modules
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         """(): the hinge of a (B, B) block of scores, over all negatives during warm-up, then over the hardest."""
-        impostors = None if self.inputs.same_image_negatives else other_image(batch.image_index)
+        impostors = None if self.inputs.same_image_negatives else other_image(batch.subject)
         return hinge(scores.float(), self.inputs.margin, self.hardest(batch), impostors)
 
     def hardest(self, batch: PairBatch) -> bool:
@@ -48,8 +51,23 @@ class Ranked(Retriever):
         return {}
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        ranking = self.ranking_loss(self.similarity(images, texts), batch)
-        return {"hinge": ranking, **self.own_losses(images, texts, batch)}
+        scores = self.similarity(images, texts)
+        lessons: list[Lesson] = list(self.lessons.values())  # type: ignore[arg-type]
+        terms = self.own_losses(images, texts, batch)
+        if all(lesson.ranking for lesson in lessons):
+            terms = {"hinge": self.ranking_loss(scores, batch), **terms}
+        for lesson in lessons:
+            terms = {**terms, **lesson(Seen(scores, images, texts, batch))}
+        return terms
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a module is put on."""
+
+    model: Ranked  # SelfAlign included, where it is on
+    inputs: Inputs
+    again: Callable[[], Ranked]  # another such model, with weights of its own
 
 
 class Independent(Ranked):

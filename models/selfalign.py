@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
 from models.encoders import unit
+from models.lessons import lifted, required
 from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, one_of
 from models.pooling import masked_mean
@@ -31,6 +32,7 @@ PAPER = (
     "IEEE TMM 2023, arXiv 2308.14009"
 )
 
+NAME = "SelfAlign"
 TEACHERS = ("argmax", "attention")
 DIRECTIONS = ("both", "text-to-image", "image-to-text")
 GATES = ("learned", "zero", "one", "mean")
@@ -69,11 +71,6 @@ class Options:
             at_least(option, getattr(self, option), 0)
         for option in ("eps", "word_temperature", "temperature"):
             above_zero(option, getattr(self, option))
-
-
-def _lifted(x: Tensor) -> Tensor:
-    """Half precision as float32, anything wider as it is."""
-    return x.float() if x.dtype.itemsize < 4 else x
 
 
 # Concept level
@@ -151,14 +148,14 @@ class ConceptAlignment(nn.Module):
         if self.training:
             with torch.no_grad():
                 self.prototypes.copy_(unit(self.prototypes))
-        regions, region_mask = required(images, "images", "fragments", self.prototypes.shape[1])
-        words, word_mask = required(texts, "texts", "fragments", self.prototypes.shape[1])
+        regions, region_mask = required(images, "images", "fragments", self.prototypes.shape[1], NAME)
+        words, word_mask = required(texts, "texts", "fragments", self.prototypes.shape[1], NAME)
         frozen = epoch < self.options.freeze_epochs
         with torch.autocast(device_type=words.device.type, enabled=False):
             return concept_loss(
-                unit(_lifted(regions)),
+                unit(lifted(regions)),
                 region_mask,
-                unit(_lifted(words)),
+                unit(lifted(words)),
                 word_mask,
                 self.prototypes.detach() if frozen else self.prototypes,
                 iterations=self.options.sinkhorn_iterations,
@@ -181,7 +178,7 @@ def context_loss(
     among them as `OWN`, or as they are with `own_negatives`. Mean over all real (query, own fragment).  Returns ().
     """
     items, length = mask.shape
-    scores = _lifted(guides @ fragments.flatten(0, 1).T).view(items, items, length) / temperature
+    scores = lifted(guides @ fragments.flatten(0, 1).T).view(items, items, length) / temperature
     own = torch.eye(items, dtype=torch.bool, device=mask.device)
     positives = scores[own]  # (B, N)
     others = scores if own_negatives else scores.masked_fill(own[..., None], OWN)
@@ -270,17 +267,6 @@ class ContextAlignment(nn.Module):
 # The module on its host
 
 
-def required(encoded: Encoded, side: str, field: str, dim: int) -> tuple[Tensor, Tensor]:
-    """A field (B, N, d) that SelfAlign reads off its host, and its mask (B, N).  Raises ValueError where missing."""
-    value = getattr(encoded, field)
-    if value is None or encoded.mask is None:
-        missing = field if value is None else "mask"
-        raise ValueError(f"SelfAlign reads `{missing}` of the {side}, which its host does not fill")
-    if value.shape[-1] != dim:
-        raise ValueError(f"SelfAlign needs `{field}` of the {side} of width {dim}, its host gives {value.shape[-1]}")
-    return value, encoded.mask
-
-
 class SelfAlign(Independent):
     """A host with fragment alignment; with both levels off it is the host and nothing else.
 
@@ -347,7 +333,7 @@ class SelfAlign(Independent):
         """
         if "selfalign_guide" in encoded.extras:
             return Context(*(encoded.extras[f"selfalign_{field.name}"] for field in fields(Context)))
-        return head(*required(encoded, side, "contextual", self.inputs.dim))
+        return head(*required(encoded, side, "contextual", self.inputs.dim, NAME))
 
     def _extended(self, encoded: Encoded, context: Context, block: Tensor) -> Encoded:
         """The encoding with the block (B, 2d) at the end of its embedding, or of what its views share."""

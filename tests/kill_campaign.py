@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import locks
 from harness.schedule import guard
 from tests.conftest import _write_data
 from tests.processes import below, kill, until
 from tests.schedule.conftest import PAIR, TRIAL, RayDoor, _door
 
-LONGEST_S = 12.0  # from the start of a run to a kill, at most
 MOST = 12  # tries of a run; what fails as often has another reason
 
 
@@ -38,11 +38,14 @@ def victims(driver: int) -> dict[str, list[int]]:
     }
 
 
-def disturbed(door: RayDoor, rng: random.Random, killed: Counter[str], most: int) -> bool:
-    """One run, given again until it ends well, at most so many kills.  Returns whether it did."""
+def disturbed(door: RayDoor, rng: random.Random, killed: Counter[str], most: int, usual_s: float) -> bool:
+    """One run, given again until it ends well, at most so many kills.  Returns whether it did.
+
+    usual_s: seconds of a whole run here, within which a kill comes: any moment of it may be hit.
+    """
     for _ in range(MOST):
         with door.start(*PAIR, "--workers", "2", "--no-dashboard") as driver:
-            _strike(driver, rng, killed, most)
+            _strike(driver, rng, killed, most, usual_s)
             until(lambda driver=driver: driver.poll() is not None, "end of the driver")
             if driver.returncode == 0:
                 return True
@@ -50,11 +53,11 @@ def disturbed(door: RayDoor, rng: random.Random, killed: Counter[str], most: int
     return False
 
 
-def _strike(driver: subprocess.Popen, rng: random.Random, killed: Counter[str], most: int) -> None:
+def _strike(driver: subprocess.Popen, rng: random.Random, killed: Counter[str], most: int, usual_s: float) -> None:
     """At most once, at a random moment."""
     if killed.total() >= most:
         return
-    time.sleep(rng.uniform(0, LONGEST_S))
+    time.sleep(rng.uniform(0, usual_s))
     if driver.poll() is not None:
         return
     here = {kind: numbers for kind, numbers in victims(driver.pid).items() if numbers}
@@ -64,8 +67,8 @@ def _strike(driver: subprocess.Popen, rng: random.Random, killed: Counter[str], 
 
 
 def leftovers(door: RayDoor) -> list[str]:
-    """Temporary files in the results and folders of runtimes, a line each."""
-    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp"]
+    """Temporary and lock files in the results and folders of runtimes, a line each."""
+    files = [path for path in door.results.rglob("*") if path.suffix == ".tmp" or path.name == locks.NAME]
     runtimes = [path for path in door.temporary.iterdir() if guard.members(str(path)) or path.exists()]
     return [str(path) for path in (*files, *runtimes)]
 
@@ -78,10 +81,15 @@ def campaign(kills: int, seed: int, say: Callable[[str], None]) -> bool:
         with _door(data, Path(folder) / "undisturbed") as door:
             door(*PAIR, "--workers", "0")
             expected = door.found()
+        with _door(data, Path(folder) / "with-ray") as door:
+            started = time.perf_counter()
+            door(*PAIR, "--workers", "2", "--no-dashboard")
+            usual_s = time.perf_counter() - started
+            say(f"an undisturbed run takes {usual_s:.0f} s")
         while killed.total() < kills:
             runs += 1
             with _door(data, Path(folder) / f"run{runs}") as door:
-                ended = disturbed(door, rng, killed, kills)
+                ended = disturbed(door, rng, killed, kills, usual_s)
                 until(lambda door=door: not door.left(), "end of all processes", 60)
                 until(lambda door=door: not list(door.temporary.iterdir()), "end of the runtimes' folders", 60)
                 same, left = ended and door.found() == expected, leftovers(door)

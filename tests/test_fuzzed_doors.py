@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import ROOT, compare, features, run, search_index
+from harness import ROOT, choose, compare, features, run, search_index
 from harness.report import __main__ as report
 from harness.spec.job import Model
 from tests.report.conftest import Maker
@@ -112,6 +112,12 @@ def trained(tmp_path_factory) -> Path:
 
 
 @FUZZ
+@given(told("--gallery", "--budget-ms", "--memory", "--device", "--by"))
+def test_a_choice(trained, arguments):
+    settle(choose.app, ["--gallery=1M", "--budget-ms=20", *arguments, str(trained)])
+
+
+@FUZZ
 @given(told("--data", "--only", "--sizes", "--build-budget", "--threads"))
 def test_approximate_search(trained, arguments):
     settle(search_index.app, [*arguments, str(trained)])
@@ -126,7 +132,12 @@ def captions(tmp_path_factory) -> Path:
 
 
 @FUZZ
-@given(told("--backbone", "--size", "--batch", "--device", "--splits", "--limit", "--name", "--out", "--captions"))
+@given(
+    told(
+        *("--backbone", "--size", "--batch", "--device", "--splits", "--limit", "--name", "--out", "--captions"),
+        "--columns",
+    )
+)
 def test_features(captions, arguments):
     """There are no pictures, so that nothing is ever computed."""
     given = [f"--captions={captions}", f"--pictures={captions.parent / 'none'}", f"--out={captions.parent / 'out'}"]

@@ -35,21 +35,21 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_run_is_written_and_repeated(file):
     first = asked(*SMOKE, "--save-config", str(file)).output
-    assert tomllib.loads(file.read_text())["how"] == {"epochs": 4, "set": ["settings.lr=0.5"]}
+    assert tomllib.loads(file.read_text())["how"] == {"epochs": 4, "untuned": False, "set": ["settings.lr=0.5"]}
     assert asked("--config", str(file)).output == first
     assert asked("--suite", "smoke", "--only", "vsepp").output != first
 
 
 def test_every_option_but_those_of_one_call_is_kept():
     values = (
-        What("smoke", "d", "o", "1", ["mine.py"], True, "coco", False),
-        How(1, 2, ["a=b"]),
+        What("smoke", "d", "o", "1", ["clip=m"], ["mine.py"], True, "coco", False),
+        How(1, 2, 3, True, 4, ["a=b"]),
         Where("cuda", 1, 2, 3, 0.5, "auto", "s3://x", False, 2000, Path("elsewhere")),
-        Afterwards(1, 2.0, True, "t"),
+        Afterwards(1, 2.0, True, "t", "j"),
     )
     stored = tomllib.loads(written(values))
     assert stored.pop("version") == 1
-    assert {name: len(table) for name, table in stored.items()} == {"what": 8, "how": 3, "where": 10, "afterwards": 4}
+    assert {name: len(table) for name, table in stored.items()} == {"what": 9, "how": 6, "where": 10, "afterwards": 5}
     assert stored["where"]["results"] == "elsewhere"
     assert "results" not in tomllib.loads(written((Where(),)))["where"]  # a folder of this machine
 

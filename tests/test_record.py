@@ -365,11 +365,54 @@ def test_a_full_disk_names_the_file(tmp_path):
 def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path):
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     dead, living = int(done.stdout), os.getpid()
-    names = {f".a.json.{dead}.tmp", f".a.json.{living}.tmp", ".notes.tmp", f"a.json.{dead}.tmp", f".b.{10**30}.tmp"}
-    for name in names:
+    (here,) = written_meanwhile(tmp_path / "a.json", str(living))
+    ours = {here.replace(str(living), str(dead)), f".a.json.{dead}.tmp", f".b.{10**30}.tmp"}
+    stays = {here, f".a.json.{living}.tmp", ".notes.tmp", f"a.json.{dead}.tmp", f".a.json.{dead}@elsewhere.tmp"}
+    for name in ours | stays:
         (tmp_path / name).touch()
     remove_leftovers(tmp_path, tmp_path / "gone")
-    assert {path.name for path in tmp_path.iterdir()} == names - {f".a.json.{dead}.tmp", f".b.{10**30}.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == stays
+
+
+def written_meanwhile(path: Path, process: str) -> list[str]:
+    """Names of the files beside a path that are there while it is written."""
+    names: list[str] = []
+    write_atomically(path, lambda _: names.extend(found.name for found in path.parent.iterdir()))
+    path.unlink()
+    assert all(process in name for name in names)
+    return names
+
+
+def test_what_another_machine_was_writing_goes_when_it_was_long_ago(tmp_path):
+    left = tmp_path / ".a.json.1@elsewhere.tmp"
+    left.touch()
+    remove_leftovers(tmp_path)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    remove_leftovers(tmp_path)
+    assert not left.exists()
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "tables").write_text("no folder")
+    with pytest.raises(OSError, match=r"File exists: '.*/tables'$"):
+        write_atomically(tmp_path / "tables" / "a.md", lambda file: file.write(b"x"))
+
+
+def test_hidden_files_beside_records_are_none(store):
+    """Such as those that a Mac puts on other systems' disks."""
+    store.save(RECORD, ranks())
+    (store.folder / "records" / f"._{KEY}.json").write_bytes(b"\x00\x05\x16\x07")
+    assert [record.key for record in store.records()] == [KEY]
+
+
+def test_an_array_that_finds_no_room_names_its_file(store, monkeypatch):
+    def half(*_: object, **__: object) -> None:
+        raise OSError("10 requested and 0 written")  # as numpy says it
+
+    monkeypatch.setattr(np, "save", half)
+    with pytest.raises(OSError, match=r"scores/0a\.npy cannot be written: 10 requested and 0 written"):
+        store.save_scores("0a", np.zeros((1, 1), np.float32))
 
 
 def test_readers_never_see_a_part_of_a_file(tmp_path):

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from typer.testing import CliRunner, Result
 
-from harness import ROOT, parameters
+from harness import ROOT, locks, parameters
 from harness.learn.checkpoint import Checkpoints
 from harness.measure import scoring
 from harness.record import SCHEMA, Record, Store
@@ -316,11 +315,12 @@ def spoil_late(door: Door) -> None:
 def test_a_results_folder_of_refused_data_alone_does_not_stay(door):
     spoil_late(door)
     assert "feature row 50" in door.refused("--set", "data.train_images=0", "--only", "vsepp")
-    assert not door.store.folder.exists()
+    assert not door.results.exists()
 
 
 def test_a_run_removes_what_a_killed_one_was_writing(door):
     left = [door.store.folder / place / f".a.{10**30}.tmp" for place in ("", "records", "checkpoints/0123", "tables")]
+    left += [door.store.folder / place / locks.NAME for place in ("", "checkpoints/0123")]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -378,8 +378,12 @@ def test_two_runs_do_not_share_a_folder(door):
         assert door.refused() == f"another run is writing to {door.store.folder}"
         other.communicate("\n")
     door("--only", "chance", "--timing-rounds", "0")
-    with FileLock(door.store.folder / ".lock", timeout=0):
-        pass  # nobody holds it any more
+    assert not (door.store.folder / ".lock").exists()
+
+
+def test_captions_without_a_word_are_said(door):
+    (door.data / "test_caps.txt").write_text("...\n" * 14)
+    assert "; 14 captions without a word" in door("--only", "vsepp", "--timing-rounds", "0").output
 
 
 # Jobs that fail ------------------------------------------------------------------------------------------------------
@@ -457,7 +461,10 @@ def test_force_starts_anew_where_a_checkpoint_is_of_no_use(door, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ctrl_c_of_a_process_leaves_valid_records_and_a_way_on(door):
+@pytest.mark.parametrize(
+    ("sent", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")], ids=["ctrl-c", "sigterm"]
+)
+def test_ending_a_process_leaves_valid_records_and_a_way_on(door, sent, said):
     command = [sys.executable, "-c", INTERRUPTIBLE, *door.arguments("--epochs", "100000")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
@@ -467,15 +474,15 @@ def test_ctrl_c_of_a_process_leaves_valid_records_and_a_way_on(door):
             and time.monotonic() < deadline
         ):
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, sent)
         _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert complaint == "interrupted: finished records are kept; the same command goes on from the last epoch\n"
+    assert process.returncode == 128 + sent
+    assert complaint == f"{said}: finished records are kept; the same command goes on from the last epoch\n"
     assert {label: record.status for label, record in door.records().items()} == {"chance": "ok"}
     (last,) = door.store.folder.glob("checkpoints/*/last.pt")
     state = Checkpoints(last.parent).load_last("cpu")
     assert state is not None
     assert len(state["history"]) >= 1
-    assert not list(door.store.folder.glob("**/.*.tmp"))
+    assert not list(door.store.folder.glob("**/.*"))  # neither half a file nor a lock
     shown = door("--epochs", "100000", "--dry-run").output
     assert (shown.count("cached"), shown.count("to run")) == (1, 1 + 1)  # a row of the table, and the sum below it

@@ -30,14 +30,14 @@ def full(door: Door) -> Store:
 
 def test_an_ensemble_is_made_once_from_the_scores_of_its_members(door):
     shown = door(*SCAN).output
-    assert "done    scan* seed 0: test Rsum" in shown
-    assert "mean scores of scan:t2i-avg seed 0 and scan:i2t-lse seed 0" in shown
+    assert "done    scan* seed 1: test Rsum" in shown
+    assert "mean scores of scan:t2i-avg seed 1 and scan:i2t-lse seed 1" in shown
     assert "scores  2 matrices for ensembles take 0.0 MiB in full-zoo/scores, safe to delete" in shown
     (made,) = [record for record in full(door).records() if record.members]
     assert (made.label, len(made.members)) == ("scan*", 2)
     assert "| scan\\* " in (full(door).folder / "tables" / "comparison.md").read_text()
     again = door(*SCAN).output
-    assert "cached  scan* seed 0" in again
+    assert "cached  scan* seed 1" in again
     assert "done" not in again
     assert door(*SCAN, "--dry-run").output.count("cached") == 3
 
@@ -46,7 +46,7 @@ def test_without_ensembles_no_scores_are_kept(door):
     assert "scan*" not in door(*SCAN, "--no-ensembles").output
     assert not full(door).folder.joinpath("scores").exists()
     assert "mean scores of" in door(*SCAN).output  # the weights are there
-    assert "scan* seed 0" not in door(*SCAN, "--no-ensembles", "--dry-run").output
+    assert "scan* seed 1" not in door(*SCAN, "--no-ensembles", "--dry-run").output
 
 
 def test_an_ensemble_of_a_member_that_failed_is_named_and_not_made(door, monkeypatch):
@@ -54,7 +54,7 @@ def test_an_ensemble_of_a_member_that_failed_is_named_and_not_made(door, monkeyp
         raise RuntimeError("no")
 
     monkeypatch.setattr("baselines.interactive.scan.SCAN.losses", losses)
-    assert "missing scan* seed 0: scan:t2i-avg seed 0 failed" in door(*SCAN, code=1).output
+    assert "missing scan* seed 1: scan:t2i-avg seed 1 failed" in door(*SCAN, code=1).output
     assert [record.status for record in full(door).records()] == ["failed", "failed"]
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
 from models.encoders import BiGRU, RegionProjection, WordVectors, unit
+from models.kept import kept
 from models.norm import MaskedBatchNorm
 from models.options import at_least, between
 from models.pooling import masked_mean
@@ -203,9 +204,12 @@ class ConceptChoice(nn.Module):
         self.concept_norm, self.instance_norm = (MaskedBatchNorm(dim) for _ in range(2))
         self.score = nn.Linear(dim, 1, bias=False)
 
-    def forward(self, concepts: Tensor, instances: Tensor) -> Tensor:
-        """concepts: (C, d), instances: (B, d) -> (B, C) logarithms of weights that sum to 1."""
-        keys = self.concept_norm(self.concept(concepts)).tanh()
+    def keys(self, concepts: Tensor) -> Tensor:
+        """What instances are held against.  concepts: (C, d) -> (C, d)."""
+        return self.concept_norm(self.concept(concepts)).tanh()
+
+    def forward(self, keys: Tensor, instances: Tensor) -> Tensor:
+        """keys: (C, d) of the concepts, instances: (B, d) -> (B, C) logarithms of weights that sum to 1."""
         queries = self.instance_norm(self.instance(instances)).tanh()
         logits = (queries * self.score.weight) @ keys.T  # the score of every product of a query with a key
         return (self.sharpness * logits).log_softmax(1)
@@ -232,8 +236,8 @@ class CVSE(Independent):
     def encode_images(self, images: ImageBatch) -> Encoded:
         regions = unit(self.regions(images.fragments))  # (B, R, d)
         instance = self.image_pooling(regions, masked_mean(regions, images.mask), images.mask)
-        concepts = self.concepts(self.words)
-        chosen = self.image_choice(concepts, instance)
+        concepts, keys = self._concepts_for(self.image_choice)
+        chosen = self.image_choice(keys, instance)
         return self._encoded(instance, concepts, chosen, fragments=regions, contextual=regions, mask=images.mask)
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
@@ -241,12 +245,21 @@ class CVSE(Independent):
         projected = None if self.projection is None else self.projection(words)  # (B, L, d)
         states = unit(self.gru(words if projected is None else projected, texts.mask))
         instance = self.text_pooling(states, unit(masked_mean(states, texts.mask)), texts.mask)
-        concepts = self.concepts(self.words)
+        concepts, keys = self._concepts_for(self.text_choice)
         named = (10.0 * self.concepts.labels(texts)).softmax(1)  # the same for all concepts where none is named
         share = self.options.label_share
-        mixed = share * named + (1 - share) * self.text_choice(concepts, instance).exp()
+        mixed = share * named + (1 - share) * self.text_choice(keys, instance).exp()
         chosen = mixed.clamp(min=1e-30).log()  # without a share of labels a weight may underflow
         return self._encoded(instance, concepts, chosen, fragments=projected, contextual=states, mask=texts.mask)
+
+    def _concepts_for(self, choice: ConceptChoice) -> tuple[Tensor, Tensor]:
+        """Concept vectors and keys of one side, (C, d) each, which no image and no caption changes."""
+
+        def made() -> tuple[Tensor, Tensor]:
+            concepts = self.concepts(self.words)
+            return concepts, choice.keys(concepts)
+
+        return kept(self, choice is self.text_choice, made)
 
     def _encoded(self, instance: Tensor, concepts: Tensor, chosen: Tensor, **fragments: Tensor | None) -> Encoded:
         """instance: (B, d), concepts: (C, d), chosen: (B, C) logarithms of weights -> embedding (B, 2d)."""

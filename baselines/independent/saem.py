@@ -201,7 +201,7 @@ class SAEM(Independent):
         if self.inputs.same_image_negatives:
             negatives = ~torch.eye(len(batch.image_index), dtype=torch.bool, device=batch.image_index.device)
         else:
-            negatives = other_image(batch.image_index)
+            negatives = other_image(batch.subject)
         both = angular(images.embedding, texts.embedding, negatives) + angular(
             texts.embedding, images.embedding, negatives
         )

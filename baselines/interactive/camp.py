@@ -155,13 +155,16 @@ class CAMP(FragmentModel):
     def encode_texts(self, texts: TextBatch) -> Encoded:
         return Encoded(contextual=self.gru(self.words(texts), texts.mask), mask=texts.mask)
 
+    def prepared(self, images: Encoded) -> Encoded:
+        """With all that regions are mapped to."""
+        return images if "asking" in images.extras else self._mapped(images, self.region_side, self.word_side)
+
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return self.scored(self.tile_scores, images, texts)
 
     def scored(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
         """(N, M) by one of the two ways to score a tile."""
-        images = self._mapped(images, self.region_side, self.word_side)
-        return self.in_tiles(score, images, self._mapped(texts, self.word_side, self.region_side))
+        return self.in_tiles(score, self.prepared(images), self._mapped(texts, self.word_side, self.region_side))
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.dim * (self.inputs.regions + length))
@@ -207,7 +210,7 @@ class CAMP(FragmentModel):
         """(): the hinge of a (B, B) block of plain scores during warm-up, then the cross entropy of scores."""
         if not self.hardest(batch):
             return super().ranking_loss(scores, batch)
-        return matching_bce(scores, None if self.inputs.same_image_negatives else other_image(batch.image_index))
+        return matching_bce(scores, None if self.inputs.same_image_negatives else other_image(batch.subject))
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
         name, score = ("bce", self.tile_scores) if self.hardest(batch) else ("hinge", self.plain_scores)

@@ -118,6 +118,10 @@ class CHAN(FragmentModel):
         return super().encode_texts(texts)
 
     @property
+    def attends_to_regions(self) -> bool:
+        return False  # a word keeps its best region; of a mixture of regions there is none
+
+    @property
     def _augments(self) -> bool:
         return self.training and self.options.size_augmentation > 0
 

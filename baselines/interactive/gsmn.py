@@ -172,12 +172,15 @@ class GSMN(FragmentModel):
         """`extras["centres"]`, (B, R, 2), says where the regions are."""
         return replace(super().encode_images(images), extras={"centres": self._centres(images)})
 
-    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+    def prepared(self, images: Encoded) -> Encoded:
+        """With `extras["edges"]`, (B, K, R, R), 0 towards padding, in place of the centres they are made of."""
+        if "edges" in images.extras:
+            return images
         regions, mask = without_padding(images)
         edges = self.kernels(images.extras["centres"][:, : regions.shape[1]]).movedim(3, 1)  # (X, K, R, R)
         if mask is not None:
             edges = edges.masked_fill(~mask[:, None, None], 0.0)
-        return self.in_tiles(self.tile_scores, replace(images, extras={"edges": edges}), texts)
+        return replace(images, extras={"edges": edges})
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.dim * (self.inputs.regions + length))

@@ -135,7 +135,12 @@ class IMRAM(FragmentModel):
         sides = ("text", "image") if options.mode == "full" else (options.mode,)
         self.matching = nn.ModuleDict({side: RecurrentMatching(inputs.dim, options) for side in sides})
 
+    @property
+    def attends_to_regions(self) -> bool:
+        return "text" in self.matching
+
     def prepared(self, images: Encoded) -> Encoded:
+        """With `extras["mapped"]` too, (B, R, 2d), what the updates of memories make of regions."""
         return self._as_context(super().prepared(images), "text")
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:

@@ -51,6 +51,10 @@ class SCAN(FragmentModel):
         super().__init__(inputs)
         self.options = options
 
+    @property
+    def attends_to_regions(self) -> bool:
+        return self.options.direction == "t2i"
+
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y), whatever the padding."""
         if self.options.direction == "t2i":

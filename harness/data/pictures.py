@@ -62,7 +62,39 @@ def _files(root: Path) -> Iterator[str]:
         yield from ((Path(folder) / name).relative_to(root).as_posix() for name in names)
 
 
-class Pictures:
+class Container:
+    """Pictures known by a path, read by any thread."""
+
+    root: Path
+
+    def find(self, filename: str) -> str:
+        """The path of a picture that captions name.  Raises DataError."""
+        return filename
+
+    def read(self, path: str) -> bytes:
+        """The file as it is.  Raises OSError where it cannot be read."""
+        raise NotImplementedError
+
+    def stamp(self, path: str) -> Stamp:
+        """Of the file that holds the picture: itself, or the archive.  Raises OSError."""
+        raise NotImplementedError
+
+    def picture(self, path: str) -> Image.Image:
+        """The whole picture, `upright`.  Raises DataError, also for one of more pixels than Pillow's limit."""
+        try:
+            with Image.open(io.BytesIO(self.read(path)), formats=FORMATS) as picture:
+                return upright(picture)
+        except UNREADABLE as error:
+            reason = "unknown picture format" if isinstance(error, Image.UnidentifiedImageError) else error
+            raise DataError(f"{self.root}: {path} is no readable picture: {reason}") from error
+
+    def squashed(self, path: str, size: int) -> tuple[tuple[int, int], Image.Image]:
+        """Width and height in pixels, and the whole picture as `size` x `size` RGB.  Raises DataError."""
+        picture = self.picture(path)
+        return picture.size, picture.resize((size, size), Image.Resampling.BICUBIC)
+
+
+class Pictures(Container):
     """A folder, tar or zip of pictures: found by the end of their path, read by any thread."""
 
     def __init__(self, root: Path) -> None:
@@ -95,6 +127,11 @@ class Pictures:
             raise DataError(f"{self.root}: no tar or zip of pictures that can be read: {error}") from error
         self._inside = {member.name: (member.offset_data, member.size) for member in members}
         return list(self._inside)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of all files, whatever they hold."""
+        return [path for same_name in self._named.values() for path in same_name]
 
     def find(self, filename: str) -> str:
         """The path of a picture; `filename` may carry folders, of which `root` may be one.  Raises DataError."""
@@ -129,20 +166,6 @@ class Pictures:
     def stamp(self, path: str) -> Stamp:
         """Of the file that holds the picture: itself, or the archive.  Raises OSError."""
         return stamp(self.root / path if self.root.is_dir() else self.root)
-
-    def picture(self, path: str) -> Image.Image:
-        """The whole picture, `upright`.  Raises DataError, also for one of more pixels than Pillow's limit."""
-        try:
-            with Image.open(io.BytesIO(self.read(path)), formats=FORMATS) as picture:
-                return upright(picture)
-        except UNREADABLE as error:
-            reason = "unknown picture format" if isinstance(error, Image.UnidentifiedImageError) else error
-            raise DataError(f"{self.root}: {path} is no readable picture: {reason}") from error
-
-    def squashed(self, path: str, size: int) -> tuple[tuple[int, int], Image.Image]:
-        """Width and height in pixels, and the whole picture as `size` x `size` RGB.  Raises DataError."""
-        picture = self.picture(path)
-        return picture.size, picture.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _is_plain(path: Path) -> bool:

@@ -2,8 +2,10 @@
 
     {train,dev,test}_ims.npy    (N, R, D) float fragments, or `_feat.npy`; read through a memory map
                                 (N, D) is one fragment per image, as VSE++ (Faghri et al., BMVC 2018) has it
+    {..}_ims_scales.npy         (N, R) float32, where fragments are int8: what `harness.data.int8` makes of them
     {train,dev,test}_caps.txt   one caption per line, UTF-8
     {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
+    {..}_identities.txt         optional: whom each image shows, one line per image (CUHK-PEDES and its like)
     {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
     {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
     pictures, pictures.tar ...  optional: the pictures, by the image ids as names of files, for methods that read pixels
@@ -12,6 +14,7 @@
 
 Folders differ in how captions find their image: N counts images, or captions with the image's row repeated, and images
 need not have equally many captions.  `sharing` infers which it is and checks it; `Split.notes` say what was found.
+A split without features can rank rows from files alone: its ids, one per caption, say which share an image.
 `testall_*`, where it exists, is COCO's whole test part: the split `test`, as a whole and in folds of 1,000 images.
 """
 
@@ -31,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import contents
+from harness.data.int8 import Int8
 from harness.data.split import SPLITS, DataError, Images, Source, Split
 from harness.data.texts import folder_name, one_line, read_json
 
@@ -39,6 +43,7 @@ STEMS = {split: (split,) for split in SPLITS} | {
 }  # split -> file names begin with, best first
 ARRAYS = {  # what it is -> file names end with, best first
     "ims": ("ims", "feat"),
+    "scales": ("ims_scales",),
     "boxes": ("boxes", "ims_bbx"),
     "img_sizes": ("img_sizes", "ims_size"),
     "counts": ("counts",),
@@ -121,14 +126,21 @@ def open_array(path: Path) -> np.ndarray:
         raise DataError(f"{path}: {reason}; need a plain array as numpy.save writes it") from error
 
 
-def _features(path: Path) -> np.ndarray:
+def _features(folder: Path, stem: str, path: Path) -> np.ndarray | Int8:
     array = open_array(path)
     if array.ndim == 2:  # one vector per image
         array = array[:, None]
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{path}: features have shape {array.shape}, need (images, fragments, width), none of them 0")
+    scales = _beside(folder, stem, "scales", array.shape[:2])
+    if array.dtype == np.int8:
+        if scales is None:
+            raise DataError(f"{path}: features are int8, need {stem}_{ARRAYS['scales'][0]}.npy beside them")
+        return Int8(array, scales)
     if array.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{path}: features are {array.dtype}, need float16, float32 or float64")
+        raise DataError(f"{path}: features are {array.dtype}, need float16, float32, float64 or int8 with scales")
+    if scales is not None:
+        raise DataError(f"{_find(folder, stem, 'scales')}: scales go with int8, but the features are {array.dtype}")
     return array
 
 
@@ -142,6 +154,12 @@ def _beside(folder: Path, stem: str, kind: str, shape: tuple[int, ...]) -> np.nd
         raise DataError(f"{path}: shape {array.shape}, need {shape} to go with the features")
     if array.dtype.kind not in ("iu" if kind == "counts" else "iuf"):
         raise DataError(f"{path}: {array.dtype}, need {'whole ' if kind == 'counts' else ''}numbers")
+    if not np.isfinite(array).all():
+        raise DataError(f"{path}: {np.count_nonzero(~np.isfinite(array))} numbers are NaN or infinite")
+    if kind == "scales" and not (array >= 0).all():
+        raise DataError(f"{path}: from {array.min()}, need scales of 0 and above")
+    if kind == "img_sizes" and not (array > 0).all():
+        raise DataError(f"{path}: from {array.min()}, need widths and heights above 0")
     return array
 
 
@@ -158,11 +176,11 @@ def _counts(folder: Path, stem: str, rows: int, regions: int) -> np.ndarray | No
 
 
 def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
-    """Up to `most` evenly spaced numbers below n, first and last among them."""
+    """Up to `most` evenly spaced numbers below n, first and last among them; none of 0."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
-def repeats(features: np.ndarray, chunk: int = 4096) -> np.ndarray:
+def repeats(features: np.ndarray | Int8, chunk: int = 4096) -> np.ndarray:
     """(N,) bool, True where a row is the one before it once more; in bounded memory.
 
     First fragments are compared first: rows are read whole where these are equal.
@@ -186,7 +204,7 @@ class Sharing:
     notes: tuple[str, ...]
 
 
-def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> Sharing:
+def sharing(captions: int, ids: Sequence[str] | None, features: np.ndarray | Int8) -> Sharing:
     """Which captions share an image and which row holds it, from the number of captions, the ids and the features.
 
     Images must have a feature row each, or a row per caption, repeated (looked at in places).  Raises DataError,
@@ -217,7 +235,7 @@ def _without_caption_numbers(ids: list[str]) -> list[str]:
     return [match[1] for match in named if match] if all(named) else ids
 
 
-def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray) -> tuple[np.ndarray, str]:
+def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray | Int8) -> tuple[np.ndarray, str]:
     """(captions,) bool, True where a caption is the first of its image, and how that was found.
 
     Ids that repeat, one per caption, say it themselves.  With a row per caption and no ids, equal neighbouring rows are
@@ -248,8 +266,10 @@ def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarr
     return np.arange(captions) % (captions // images) == 0, found
 
 
-def _check_rows(features: np.ndarray, new: np.ndarray, repeated: bool) -> None:
+def _check_rows(features: np.ndarray | Int8, new: np.ndarray, repeated: bool) -> None:
     """Looks at some rows: equal where captions share an image and rows are repeated, mostly different otherwise."""
+    if not features.shape[2]:  # there are none
+        return
     if not repeated:
         if repeats(features[:CHECKED_NEIGHBOURS]).mean() > 1 / 3:  # two captions per image would make it a half
             raise DataError("most feature rows repeat the one before, though each should be an image of its own")
@@ -293,13 +313,15 @@ def load(split: str, folder: Path) -> Split:
     stem = _stem(_existing(folder), split)
     if stem is None:
         raise DataError(f"{folder / STEMS[split][-1]}_ims.npy: no such file")
-    path = _find(folder, stem, "ims") or folder / f"{stem}_ims.npy"
-    features = _features(path)
+    path = _find(folder, stem, "ims")
+    features = None if path is None else _features(folder, stem, path)
     captions, notes = read_lines(folder / f"{stem}_caps.txt")
     ids_path = folder / f"{stem}_ids.txt"
     ids, id_notes = read_lines(ids_path) if ids_path.exists() else (None, [])
     if ids is not None and len(ids) == len(captions):
         ids = _without_caption_numbers(ids)
+    if features is None:
+        features = _no_features(folder, stem, len(captions), ids)
     try:
         shared = sharing(len(captions), ids, features)
     except DataError as error:
@@ -309,6 +331,7 @@ def load(split: str, folder: Path) -> Split:
     elif len(ids) == len(captions):
         ids = [ids[caption] for caption in shared.first]
     rows, regions, _ = features.shape
+    identities, identity_notes = _identities(folder / f"{stem}_identities.txt", len(shared.rows))
     images = Images(
         features=features,
         rows=shared.rows,
@@ -319,7 +342,7 @@ def load(split: str, folder: Path) -> Split:
         pixels=_pixels(folder),
     )
     try:
-        check_finite(images, _spread(len(images)))
+        check_finite(images, _spread(len(images) if path else 0))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     folds = stem == "testall" and len(images) > COCO_FOLD and len(images) % COCO_FOLD == 0
@@ -328,8 +351,27 @@ def load(split: str, folder: Path) -> Split:
         captions=tuple(captions),
         caption_to_image=shared.caption_to_image,
         fold_images=COCO_FOLD if folds else 0,
-        notes=(*shared.notes, *(["split testall"] if stem == "testall" else []), *notes, *id_notes),
+        notes=(*shared.notes, *(["split testall"] if stem == "testall" else []), *notes, *id_notes, *identity_notes),
+        identities=identities,
     )
+
+
+def _identities(path: Path, images: int) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Whom each image shows, and notes; None where there is no such file.  Raises DataError."""
+    if not path.exists():
+        return None, []
+    found, notes = read_lines(path)
+    if len(found) != images:
+        what = f"line {images + 1} has no image" if len(found) > images else f"line {len(found) + 1} is missing"
+        raise DataError(f"{path}: {len(found)} lines, need one for each of {images} images: {what}")
+    return tuple(found), [*notes, f"{len(set(found))} identities"]
+
+
+def _no_features(folder: Path, stem: str, captions: int, ids: Sequence[str] | None) -> np.ndarray:
+    """(images, 1, 0): images told apart by the ids of their captions alone.  Raises DataError where there are none."""
+    if ids is None or not len(set(ids)) < captions == len(ids):
+        raise DataError(f"{folder / stem}_ims.npy: no such file, and no {stem}_ids.txt with an image id per caption")
+    return np.empty((len(set(ids)), 1, 0), np.float32)
 
 
 def source(folder: Path) -> Source:
@@ -339,8 +381,10 @@ def source(folder: Path) -> Source:
         raise DataError(f"{folder}: no {', '.join(f'{split}_ims.npy' for split in SPLITS)} or the like in this folder")
     placed = all(_stored(folder, stem, what) for stem in present for what in ("boxes", "img_sizes"))
     also = {"boxes": placed, "pixels": _pictures(folder) is not None}
-    offers = frozenset({"fragments", "tokens", "strings", *(what for what, there in also.items() if there)})
-    return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers)
+    also["fragments"] = any(_find(folder, stem, "ims") for stem in present)
+    offers = frozenset({"tokens", "strings", *(what for what, there in also.items() if there)})
+    told = any((folder / f"{stem}_identities.txt").exists() for stem in present)
+    return Source(_name(folder), _fingerprint(folder, present), partial(load, folder=folder), offers, told)
 
 
 def _pictures(folder: Path) -> Path | None:
@@ -402,7 +446,7 @@ def _fingerprint(folder: Path, stems: Sequence[str]) -> str:
 
 def _files(folder: Path, stem: str) -> Iterator[tuple[str, Path]]:
     """What is read of a split: what it is, and where it lies."""
-    for kind in ("caps", "ids"):
+    for kind in ("caps", "ids", "identities"):
         path = folder / f"{stem}_{kind}.txt"
         if path.exists():
             yield kind, path

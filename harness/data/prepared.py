@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
 
 from harness.data import sources
-from harness.data.split import DataError, Images, Split
-from harness.data.vocabulary import SPECIALS, UNKNOWN_AT_MOST, Tokenizer, Tokens, Vocabulary, picked, tokens
+from harness.data.split import DataError, Images, Source, Split
+from harness.data.vocabulary import (
+    PAD,
+    SPECIALS,
+    UNKNOWN_AT_MOST,
+    Tokenizer,
+    Tokens,
+    Vocabulary,
+    picked,
+    shortened,
+    tokens,
+)
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
-from harness.spec.methods import USUAL
+from harness.spec.methods import FITS, USUAL
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,21 @@ class Side:
 
     split: Split
     tokens: Tokens
+    tokenizer: Tokenizer | None = None  # which made the tokens; None where they came as numbers
+
+    def query(self, caption: int, needs: Collection[str] = USUAL) -> TextBatch:
+        """One caption alone, as long as it is: as typed, where a tokenizer reads it, else from its numbers."""
+        if self.tokenizer is None:
+            return text_batch(self.tokens, slice(caption, caption + 1), needs)
+        typed = self.split.captions[caption]
+        numbers = shortened(self.tokenizer.encode(typed), self.tokens.most) or [PAD]
+        return TextBatch(
+            tokens=torch.tensor([numbers]),
+            mask=torch.ones(1, len(numbers), dtype=torch.bool),
+            ids=(self.tokens.names[caption],) if self.tokens.names else None,
+            strings=(typed,) if "strings" in needs else None,
+            **_told(self.tokens, slice(caption, caption + 1), needs),
+        )
 
 
 @dataclass(frozen=True)
@@ -36,21 +61,33 @@ class Prepared:
     words: tuple[str, ...] = ()  # spelling of each token number; none for word pieces
 
     def inputs(self, settings: Settings) -> Inputs:
-        images = self.train.split.images
-        return Inputs(
-            image_dim=images.dim,
+        return inputs(
+            settings,
+            image_dim=self.train.split.images.dim,
             regions=max(side.split.images.regions for side in (self.train, self.dev, self.ranked)),
             vocabulary=self.vocabulary_size,
-            dim=settings.dim,
-            word_dim=settings.word_dim,
-            margin=settings.margin,
-            warmup_updates=settings.warmup_updates
-            or settings.warmup_epochs * steps_per_epoch(self.train, settings.batch),
-            same_image_negatives=settings.same_image_negatives,
-            token_states=_token_states(settings),
             words=self.words,
-            caption_tokens=torch.from_numpy(self.train.tokens.ids),
+            captions=self.train.tokens.ids,
         )
+
+
+def inputs(
+    settings: Settings, *, image_dim: int, regions: int, vocabulary: int, words: tuple[str, ...], captions: np.ndarray
+) -> Inputs:
+    """What data and settings fix for every method.  captions: (M, L) int32, those of the training split."""
+    return Inputs(
+        image_dim=image_dim,
+        regions=regions,
+        vocabulary=vocabulary,
+        dim=settings.dim,
+        word_dim=settings.word_dim,
+        margin=settings.margin,
+        warmup_updates=settings.warmup_updates or settings.warmup_epochs * _steps(len(captions), settings.batch),
+        same_image_negatives=settings.same_image_negatives,
+        token_states=_token_states(settings),
+        words=words,
+        caption_tokens=torch.from_numpy(captions),
+    )
 
 
 def prepare(data: Data, settings: Settings) -> Prepared:
@@ -62,6 +99,31 @@ def prepare(data: Data, settings: Settings) -> Prepared:
     return found if settings.train_share == 1 else replace(found, train=_drawn(found.train, settings))
 
 
+def prepare_ranked(data: Data) -> Prepared:
+    """The ranked split alone, in place of the others too, for rows that read neither fragments nor words.
+
+    Raises DataError, also where the data are no longer those of the job.
+    """
+    opened = _opened(data)
+    images = data.dev_images if data.ranked == "dev" else data.test_images
+    side = unread(opened.load(data.ranked).first(images))
+    return Prepared(side, side, side, len(SPECIALS))
+
+
+def unread(split: Split) -> Side:
+    """A split whose captions go by their ids: no word of them is a number."""
+    count = len(split.captions)
+    return Side(split, Tokens(np.zeros((count, 1), np.int32), np.ones(count, np.int64), names=split.caption_ids))
+
+
+def _opened(data: Data) -> Source:
+    """Raises DataError where the data are no longer those of the job."""
+    opened = sources.find(data.path or data.name)
+    if data.fingerprint not in ("", opened.fingerprint):
+        raise DataError(f"data {data.name} changed since the jobs were made")
+    return opened
+
+
 def _drawn(side: Side, settings: Settings) -> Side:
     """The images that a seed trains on, in their order, with their captions: at least one."""
     images = len(side.split.images)
@@ -69,14 +131,14 @@ def _drawn(side: Side, settings: Settings) -> Side:
     keep = np.zeros(images, bool)
     keep[order[: max(1, round(settings.train_share * images))]] = True
     of_captions = keep[side.split.caption_to_image]
-    return Side(side.split.some(keep), side.tokens.some(of_captions))
+    kept = side.tokens.some(of_captions)
+    split = side.split.some(keep)
+    return replace(side, split=split, tokens=replace(kept, fits=_once(split.fits)))
 
 
 @lru_cache(maxsize=1)
 def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Prepared:
-    opened = sources.find(data.path or data.name)
-    if data.fingerprint not in ("", opened.fingerprint):
-        raise DataError(f"data {data.name} changed since the jobs were made")
+    opened = _opened(data)
     train = opened.load("train").first(data.train_images)
     dev = opened.load("dev").first(data.dev_images)
     ranked = dev if data.ranked == "dev" else opened.load(data.ranked).first(data.test_images)
@@ -84,19 +146,33 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
         if split.images.dim != train.images.dim:
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
-    side = partial(_side, tokenizer=tokenizer, max_words=max_words)
+    side = partial(as_side, tokenizer=tokenizer, max_words=max_words)
     trained = side(train)
     if trained.tokens.unknown > UNKNOWN_AT_MOST:
         raise DataError(
             f"data {data.name}: {trained.tokens.unknown:.0%} of the words of its training captions are unknown "
             f"({text_model or f'not found {min_count} times'}), nothing can be learned from them"
         )
+    if trained.tokens.wordless == len(train.captions):
+        raise DataError(f"data {data.name}: none of its training captions holds a word")
     words = (*SPECIALS, *tokenizer.known) if isinstance(tokenizer, Vocabulary) else ()
     return Prepared(trained, side(dev), side(ranked), tokenizer.size, words)
 
 
-def _side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
-    return Side(split, replace(tokens(split.captions, tokenizer, max_words), names=split.caption_ids))
+def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:
+    """With its captions as numbers."""
+    found = tokens(split.captions, tokenizer, max_words)
+    return Side(split, replace(found, names=split.caption_ids, fits=_once(split.fits)), tokenizer)
+
+
+def _once(fits: Mapping[str, Callable[[], np.ndarray]]) -> dict[str, Callable[[], np.ndarray]]:
+    """Found when first asked for, and kept."""
+    return {name: cache(found) for name, found in fits.items()}
+
+
+def tokenizer_of(words: Sequence[str], text_model: str) -> Tokenizer:
+    """The one that weights were trained with.  words: spelling of each token number, where there is no text model."""
+    return _word_pieces(text_model) if text_model else Vocabulary(tuple(words[len(SPECIALS) :]))
 
 
 def _word_pieces(name: str) -> Tokenizer:
@@ -120,8 +196,9 @@ def image_batch(images: Images, index: np.ndarray | slice, needs: Collection[str
     """
     ids = picked(images.ids, index)
     pixels = tuple(_pixels(images, name) for name in ids) if "pixels" in needs else None
+    places = torch.arange(len(images))[index] if set(FITS) & set(needs) else None
     if not {"fragments", "boxes"} & set(needs):
-        return ImageBatch(ids=ids, pixels=pixels)
+        return ImageBatch(ids=ids, pixels=pixels, places=places)
     read = images.take(index, _single)
     return ImageBatch(
         fragments=torch.from_numpy(read.features),
@@ -130,6 +207,7 @@ def image_batch(images: Images, index: np.ndarray | slice, needs: Collection[str
         sizes=None if read.sizes is None else torch.from_numpy(read.sizes),
         ids=ids,
         pixels=pixels,
+        places=places,
     )
 
 
@@ -146,18 +224,34 @@ def _single(stored: np.ndarray) -> np.ndarray:
 
 
 def text_batch(captions: Tokens, index: np.ndarray | slice, needs: Collection[str] = USUAL) -> TextBatch:
-    """The captions `index` names: tokens on the CPU and, for a method that needs them, strings."""
+    """The captions `index` names: tokens on the CPU and, for a method that needs them, strings and what they fit."""
     ids, mask = captions.take(index)
     return TextBatch(
         tokens=torch.from_numpy(ids),
         mask=torch.from_numpy(mask),
         ids=picked(captions.names, index) if captions.names else None,
         strings=picked(captions.strings, index) if "strings" in needs else None,
+        **_told(captions, index, needs),
     )
 
 
+def _told(captions: Tokens, index: np.ndarray | slice, needs: Collection[str]) -> dict[str, torch.Tensor]:
+    """`places` and `fits` of the captions, for a method that needs what they fit; nothing for any other."""
+    told = next((need for need in FITS if need in needs), None)
+    if told is None:
+        return {}
+    return {
+        "places": torch.arange(len(captions.lengths))[index],
+        "fits": torch.from_numpy(captions.fits[told]()[index]),
+    }
+
+
 def steps_per_epoch(side: Side, batch: int) -> int:
-    return max(1, len(side.split.captions) // batch)
+    return _steps(len(side.split.captions), batch)
+
+
+def _steps(captions: int, batch: int) -> int:
+    return max(1, captions // batch)
 
 
 def update_batches(
@@ -181,6 +275,7 @@ def pair_batches(
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(side.split.captions))
     steps = steps_per_epoch(side, batch)
+    shown = side.split.identity_numbers()
     for step in range(steps) if some is None else some:
         captions = order[step * batch : (step + 1) * batch]
         owner = side.split.caption_to_image[captions]
@@ -190,4 +285,6 @@ def pair_batches(
             image_index=torch.from_numpy(owner.astype(np.int64)),
             epoch=epoch,
             update=epoch * steps + step,
+            caption_index=torch.from_numpy(captions),
+            identity_index=None if shown is None else torch.from_numpy(shown[owner]),
         )

@@ -6,10 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers.utils import logging
 
 CONFIG = "config.json"
+WANTED = ("*.json", "*.txt", "*.safetensors", "*.model")  # no code, and no weights that have to be unpickled
 PATIENCE = 5.0  # seconds for the hub to answer, which is asked once
 
 
@@ -24,10 +26,24 @@ def loaded(kind: Any, name: str) -> Any:
     cached = _cached(name) is not None
     trouble = _trouble(name)
     if trouble and not cached:
-        raise OSError(
-            f"it is no folder, is not in the hub's cache, and {constants.ENDPOINT} does not give it: {trouble}"
-        )
+        raise OSError(_absent(trouble))
     return kind.from_pretrained(name, local_files_only=bool(trouble))
+
+
+def fetched(name: str) -> Path:
+    """The folder of a hub's model with its configuration, tokenizer and weights, downloaded where it is not cached.
+
+    Raises OSError; where the hub does not answer and nothing is cached, in seconds.
+    """
+    trouble = _trouble(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=bool(trouble)))
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise OSError(_absent(trouble or str(error).partition("\n")[0])) from None
+
+
+def _absent(trouble: str) -> str:
+    return f"it is no folder, is not in the hub's cache, and {constants.ENDPOINT} does not give it: {trouble}"
 
 
 def revision(name: str) -> str:

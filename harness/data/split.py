@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+
+from harness.data.int8 import Int8
 
 SPLITS = ("train", "dev", "test")
 
@@ -44,7 +47,7 @@ def _real(features: np.ndarray) -> np.ndarray:
 class Images:
     """N images whose fragments lie in a (possibly memory-mapped) store; `rows` says where."""
 
-    features: np.ndarray  # (rows, R, D) float16, float32 or float64; never read whole
+    features: np.ndarray | Int8  # (rows, R, D) float16, float32, float64 or decoded when asked for; never read whole
     rows: np.ndarray  # (N,) int64 store row of each image
     ids: tuple[str, ...]  # (N,)
     counts: np.ndarray | None = None  # (rows,) number of real fragments; None = all but zero rows at the end
@@ -115,10 +118,15 @@ class Split:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> (M,) bool
     fold_images: int = 0
     notes: tuple[str, ...] = ()  # what a reader found and repaired, for the record
+    # need -> () -> (M, N) bool, which images a caption fits; only made data know
+    fits: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    identities: tuple[str, ...] | None = None  # (N,) whom an image shows; images of one identity share their captions
 
     def __post_init__(self) -> None:
         if len(self.captions) != len(self.caption_to_image):
             raise DataError(f"{len(self.captions)} captions but {len(self.caption_to_image)} image indices")
+        if self.identities is not None and len(self.identities) != len(self.images):
+            raise DataError(f"{len(self.identities)} identities but {len(self.images)} images")
         if len(set(self.images.ids)) != len(self.images.ids):
             raise DataError("image ids are not unique")
         counts = np.bincount(self.caption_to_image, minlength=len(self.images))
@@ -137,6 +145,13 @@ class Split:
         owners = zip(self.caption_to_image.tolist(), numbers.tolist(), strict=True)
         return tuple(f"{self.images.ids[image]}#{number}" for image, number in owners)
 
+    def identity_numbers(self) -> np.ndarray | None:
+        """(N,) int64, equal where two images show the same, in the order of the images; None where data do not tell."""
+        if self.identities is None:
+            return None
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(self.identities))}
+        return np.array([numbers[name] for name in self.identities], np.int64)
+
     def first(self, images: int) -> Split:
         """The first `images` images with all their captions; 0 or more than there are = everything."""
         if not 0 < images < len(self.images):
@@ -153,7 +168,14 @@ class Split:
             captions=tuple(c for c, k in zip(self.captions, of_captions, strict=True) if k),
             caption_to_image=places[self.caption_to_image[of_captions]],
             groups={name: mask[of_captions] for name, mask in self.groups.items()},
+            fits={name: partial(_among, found, of_captions, keep) for name, found in self.fits.items()},
+            identities=self.identities and tuple(i for i, k in zip(self.identities, keep, strict=True) if k),
         )
+
+
+def _among(found: Callable[[], np.ndarray], captions: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """What was found, of these captions and images alone.  captions: (M,) bool, images: (N,) bool."""
+    return found()[captions][:, images]
 
 
 @dataclass(frozen=True)
@@ -164,3 +186,4 @@ class Source:
     fingerprint: str  # changes whenever the data would
     load: Callable[[str], Split]
     offers: frozenset[str] = frozenset({"fragments", "tokens", "strings"})  # what a method may need of its items
+    identities: bool = False  # whether a split tells whom its images show

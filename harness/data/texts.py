@@ -21,13 +21,20 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: no such file")
     try:
         data = path.read_bytes()
-        return json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data, parse_constant=_no_constant)
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    return parse_json(data, str(path))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Raises DataError where it is none; NaN and Infinity are none."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
     except RecursionError:
-        raise DataError(f"{path}: not JSON: nested too deeply") from None
+        raise DataError(f"{where}: not JSON: nested too deeply") from None
     except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+        raise DataError(f"{where}: not JSON: {error}") from error
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -102,20 +102,30 @@ class Tokens:
     cut: int = 0  # captions that were longer than allowed
     most: int = 0  # tokens that a caption was allowed
     unknown: float = 0.0  # share of unknown words, start and end not counted
+    wordless: int = 0  # captions without a word
     strings: tuple[str, ...] = ()  # (M,) as they were written
     names: tuple[str, ...] = ()  # (M,) of the captions; () where nobody named them
+    # need -> () -> (M, N) bool, which images of the split a caption fits
+    fits: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     def some(self, index: np.ndarray) -> Tokens:
         """The captions that `index` names, positions or a (M,) bool, in that order."""
         places = np.arange(len(self.lengths))[index]
         strings, names = (picked(values, places) if values else () for values in (self.strings, self.names))
-        return replace(self, ids=self.ids[places], lengths=self.lengths[places], strings=strings, names=names)
+        fits = {name: partial(_rows, found, places) for name, found in self.fits.items()}
+        return replace(
+            self, ids=self.ids[places], lengths=self.lengths[places], strings=strings, names=names, fits=fits
+        )
 
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (B, L) int64 and mask (B, L), no wider than the longest caption taken."""
         lengths = self.lengths[index]
         width = int(lengths.max())
         return self.ids[index, :width].astype(np.int64), np.arange(width) < lengths[:, None]
+
+
+def _rows(found: Callable[[], np.ndarray], places: np.ndarray) -> np.ndarray:
+    return found()[places]
 
 
 def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tokens:
@@ -127,10 +137,16 @@ def tokens(captions: Sequence[str], tokenizer: Tokenizer, max_words: int) -> Tok
     encoded = [tokenizer.encode(caption) for caption in captions]
     unknown = sum(number == tokenizer.unknown for ids in encoded for number in ids)
     share = unknown / max(1, sum(len(ids) - 2 for ids in encoded))
+    wordless = sum(len(ids) <= 2 for ids in encoded)
     cut = sum(len(ids) > most for ids in encoded)
-    encoded = [ids if len(ids) <= most else [*ids[: most - 1], ids[-1]] for ids in encoded]
+    encoded = [shortened(ids, most) for ids in encoded]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     table = np.zeros((len(encoded), int(lengths.max(initial=1))), dtype=np.int32)
     for row, ids in zip(table, encoded, strict=True):
         row[: len(ids)] = ids
-    return Tokens(table, lengths, cut, most, share, tuple(captions))
+    return Tokens(table, lengths, cut, most, share, wordless, tuple(captions))
+
+
+def shortened(ids: list[int], most: int) -> list[int]:
+    """At most so many tokens of a caption, the last of which stays."""
+    return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from types import ModuleType
 
 import torch
@@ -17,24 +19,37 @@ from harness.spec.job import Model
 from harness.spec.methods import Method
 from harness.spec.plugins import Plugin
 from models import selfalign
+from models.retrievers import Host
 from models.width import PARTS, FinalWidth
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
 
 
 def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
-    """The module with weights drawn from `seed`; a host has the same weights with and without SelfAlign."""
+    """The module with weights drawn from `seed`; a host has the same weights whatever is put on it."""
     if model.control == "width":
         inputs = replace(inputs, dim=PARTS * inputs.dim)
     if model.control == "parameters":
         inputs = replace(inputs, dim=matching_width(model, inputs))
     torch.manual_seed(seed)
+    made = partial(_aligned, model, inputs)
+    retriever = made()
+    for name, options in model.modules.items():
+        module = import_module(f"models.modules.{name.replace('-', '_')}")
+        retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
+    method = registry.methods()[model.method]
+    stood_on = (getattr(retriever, option).needs for option in method.rows)
+    retriever.needs = tuple(dict.fromkeys((*method.needed(model.options), *chain.from_iterable(stood_on))))
+    return retriever
+
+
+def _aligned(model: Model, inputs: Inputs) -> Retriever:
+    """The host, as wide as a control makes it, or with SelfAlign."""
     retriever = _host(model, inputs)
     if model.control == "final-width":
-        retriever = FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
-    elif model.selfalign is not None:
-        retriever = selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
-    retriever.needs = registry.methods()[model.method].needed(model.options)
+        return FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
+    if model.selfalign is not None:
+        return selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
     return retriever
 
 
@@ -60,8 +75,20 @@ def matching_width(model: Model, inputs: Inputs) -> int:
 
 
 def _host(model: Model, inputs: Inputs) -> Retriever:
-    module = imported(registry.methods()[model.method])
-    return module.build(inputs, module.Options(**model.options))
+    method = registry.methods()[model.method]
+    if method.pretrained is not None:
+        from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
+
+        return rows.build(method.pretrained, inputs)
+    module = imported(method)
+    others = {option: _other(model.options[option], inputs) for option in method.rows}
+    return module.build(inputs, module.Options(**model.options), **others)
+
+
+def _other(row: str, inputs: Inputs) -> Retriever:
+    """A row that a method stands on, before its stored weights are taken; draws nothing of the method's own weights."""
+    with torch.random.fork_rng(devices=[]):
+        return build(registry.model(row.partition("@")[0]), inputs, seed=0)
 
 
 def imported(method: Method) -> ModuleType:

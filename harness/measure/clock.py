@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,15 +17,28 @@ def timed(call: Callable[[], T], device: str) -> tuple[T, float]:
 
     On CUDA the seconds are those between two events of the stream, work of the host between them included.
     """
+    result, (seconds,) = laps(None, [lambda _: call()], device)
+    return result, seconds
+
+
+def laps(value: Any, calls: Sequence[Callable[[Any], Any]], device: str) -> tuple[Any, list[float]]:
+    """Calls made one after the other, each with what the one before returned: the last result, the seconds of each.
+
+    Where one ends the next begins, so that they add up to the whole.  On CUDA the queue is emptied before the first and
+    after the last alone: a call ends when the stream reaches the end of its work.
+    """
     if not device.startswith("cuda"):
-        start = time.perf_counter()
-        result = call()
-        return result, time.perf_counter() - start
+        marks = [time.perf_counter()]
+        for call in calls:
+            value = call(value)
+            marks.append(time.perf_counter())
+        return value, [after - before for before, after in pairwise(marks)]
     stream = torch.cuda.current_stream(device)
-    before, after = (torch.cuda.Event(enable_timing=True) for _ in "ab")
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(len(calls) + 1)]
     torch.cuda.synchronize(device)
-    before.record(stream)
-    result = call()
-    after.record(stream)
+    events[0].record(stream)
+    for call, event in zip(calls, events[1:], strict=True):
+        value = call(value)
+        event.record(stream)
     torch.cuda.synchronize(device)
-    return result, before.elapsed_time(after) / 1000
+    return value, [before.elapsed_time(after) / 1000 for before, after in pairwise(events)]

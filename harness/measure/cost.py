@@ -5,8 +5,9 @@ encode_images, encode_texts   from stored fragments or token numbers to what an 
 score                         caption queries against the whole gallery
 rank                          from those scores to the place of the right image of each query
 
-After the stages single text queries are answered from growing galleries (`gallery`).  Threads are those of the
-settings, in torch and in our own code; numpy's products, which have threads of their own, are not used.
+After the stages single captions are encoded and searched for in growing galleries (`gallery`).
+Threads are those of the settings, in torch and in our own code; numpy's products, which have threads of their own, are
+not used.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from harness.measure import gallery, metrics
 from harness.measure.clock import timed
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.flops import flops
-from harness.measure.gallery import Searcher, index_bytes
+from harness.measure.gallery import Searcher
 from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
-from harness.measure.scoring import all_pairs
+from harness.measure.query import encoder, index_bytes, prepared
+from harness.measure.scoring import all_pairs, in_order
+from harness.measure.shortlist import searched
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
-from harness.protocol import Retriever
+from harness.protocol import PairScorer, Retriever, Staged
 from harness.record import CostRecord, Gallery
 from harness.spec.job import Job
 
@@ -40,6 +43,7 @@ STAGES = ("encode_images", "encode_texts", "score", "rank")
 IMAGES, CAPTIONS, QUERIES = 256, 512, 256  # items of one sample, fewer where the split has fewer
 BUDGET_S = 10.0  # of one row: half for its rounds, half for single queries
 COUNTED = 32  # images and captions whose operations are counted
+COUNTED_PASSES = 2  # images of pairs that are looked at one by one
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ class Workload:
         }
 
 
+def stages(job: Job) -> tuple[str, ...]:
+    """Those that a row has: one from files was encoded elsewhere."""
+    return STAGES[2:] if job.model.given else STAGES
+
+
 def workload(side: Side) -> Workload:
     """Queries and captions are spread evenly over the split."""
     captions = spread(len(side.tokens.lengths), CAPTIONS)
@@ -97,8 +106,8 @@ def measure(
     """
     load = workload(side)
     with torch.inference_mode():
-        benches = [_Bench(contender, load, side.tokens) for contender in contenders]
-        samples: list[dict[str, list[float]]] = [{stage: [] for stage in STAGES} for _ in benches]
+        benches = [_Bench(contender, load, side) for contender in contenders]
+        samples: list[dict[str, list[float]]] = [{stage: [] for stage in stages(row.job)} for row in contenders]
         for turn in range(rounds + 1):
             for place, bench in enumerate(benches):
                 if turn < 2 or sum(chain.from_iterable(samples[place].values())) < budget_s / 2:
@@ -117,12 +126,14 @@ def measure(
 class _Bench:
     """One contender with its gallery and queries encoded ahead, as an index would hold them."""
 
-    def __init__(self, contender: Contender, load: Workload, tokens: Tokens) -> None:
-        self.job, self.model, self.load, self.tokens = contender.job, contender.model.eval(), load, tokens
-        self.gallery = in_float32(encode_images(self.model, load.gallery, self.job.settings))
-        groups = encode_texts(self.model, tokens, self.job.settings, load.queries)
+    def __init__(self, contender: Contender, load: Workload, side: Side) -> None:
+        self.job, self.model, self.load, self.side = contender.job, contender.model.eval(), load, side
+        self.images = in_float32(encode_images(self.model, load.gallery, self.job.settings))
+        self.gallery = prepared(self.model, self.images, self.job.settings)
+        groups = encode_texts(self.model, side.tokens, self.job.settings, load.queries)
         self.queries = [replace(group, encoded=in_float32(group.encoded)) for group in groups]
         self.peak_memory_mib: float | None = None
+        self.stages = stages(contender.job)
 
     def sample(self) -> Mapping[str, float]:
         seconds, peak = peak_of(self._stages, self.job.settings.device)
@@ -135,41 +146,53 @@ class _Bench:
             "encode_images": lambda: encode_images(self.model, load.images, settings),
             "encode_texts": lambda: encode_texts(self.model, load.tokens, settings),
         }
-        seconds = {stage: timed(call, settings.device)[1] for stage, call in calls.items()}
+        seconds = {stage: timed(calls[stage], settings.device)[1] for stage in calls if stage in self.stages}
         with score_products(settings, self.model.family):
-            scores, seconds["score"] = timed(
-                lambda: all_pairs(self.model, self.gallery, self.queries, settings.score_memory_mib), settings.device
-            )
+            scores, seconds["score"] = timed(self._scores, settings.device)
         _, seconds["rank"] = timed(lambda: metrics.text_to_image_ranks(scores, load.query_images), settings.device)
         return seconds
 
+    def _scores(self) -> np.ndarray:
+        """(gallery, queries), by both stages where there are two."""
+        memory_mib = self.job.settings.score_memory_mib
+        if not isinstance(self.model, Staged):
+            return all_pairs(self.model, self.gallery, self.queries, memory_mib)
+        quick = all_pairs(self.model, self.gallery, self.queries, memory_mib, score=self.model.first)
+        return searched(self.model, self.gallery, in_order(self.queries).encoded, quick)
+
     def searcher(self, budget_s: float) -> Searcher:
         """The row as it answers single queries, in an order in which lengths are mixed."""
-        singles = {
-            int(row): group.encoded.select(slice(place, place + 1))
-            for group in self.queries
-            for place, row in enumerate(group.rows)
-        }
-        order = np.random.default_rng(0).permutation(len(singles)).tolist()
-        settings, captions = self.job.settings, self.load.queries
-
-        def encode(number: int) -> object:
-            return encode_texts(self.model, self.tokens, settings, captions[order[number], None])
-
-        return Searcher(self.model, self.gallery, [singles[row] for row in order], encode, settings, budget_s)
+        captions = np.random.default_rng(0).permutation(self.load.queries).tolist()
+        encode = encoder(self.model, self.side, self.job.settings)
+        return Searcher(
+            self.model,
+            self.images,
+            lambda number: encode(captions[number]),
+            len(captions),
+            self.job.settings,
+            budget_s,
+        )
 
     def flops(self) -> dict[str, float]:
         """Operations per image, per caption and per pair, each a mean over a batch."""
         model, device = self.model, self.job.settings.device
         images = image_batch(self.load.images.first(COUNTED), slice(None), model.needs).to(device)
         texts = text_batch(self.load.tokens, slice(0, COUNTED), model.needs).to(device)
-        some = self.gallery.select(slice(0, COUNTED))
-        pairs = flops(lambda: [model.similarity(some, group.encoded) for group in self.queries])
+        some, groups = self.gallery.select(slice(0, COUNTED)), [group.encoded for group in self.queries]
+        if isinstance(model, PairScorer):  # each pair is a pass: a few tell
+            some, groups = some.select(slice(0, COUNTED_PASSES)), [encoded.select(slice(0, 1)) for encoded in groups]
+        pairs = flops(lambda: [model.similarity(some, encoded) for encoded in groups])
+        each = {"pair": pairs / (len(some) * sum(map(len, groups)))}
+        if not model.encodes:
+            return each
         return {
-            "image": flops(lambda: model.indexed(model.encode_images(images))) / len(images),
+            "image": flops(lambda: model.prepared(model.indexed(model.encode_images(images)))) / len(images),
             "caption": flops(lambda: model.indexed(model.encode_texts(texts))) / len(texts),
-            "pair": pairs / (len(some) * len(self.load.queries)),
-        }
+        } | each
+
+    def _parameters(self) -> int | None:
+        """Trained ones; None where nobody says."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad) if self.model.encodes else None
 
     def record(self, samples: Mapping[str, list[float]], searcher: Searcher, asked: Mapping[str, float]) -> CostRecord:
         return CostRecord(
@@ -182,10 +205,10 @@ class _Bench:
             index_bytes_per_caption=sum(index_bytes(g.encoded) for g in self.queries) / len(self.load.queries),
             asked=asked,
             noise=noise(samples),
-            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            parameters=self._parameters(),
             flops=self.flops(),
             peak_memory_mib=self.peak_memory_mib,
-            query_encode_ms=searcher.encode_ms,
+            query_encode_ms=searcher.probed_encode_ms if self.model.encodes else [],
             galleries=cast(list[Gallery], searcher.rows()),
             law=searcher.law(),
         )
@@ -216,6 +239,7 @@ def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int, b
         and cost.machine == machine(job.settings)
         and cost.sizes == load.sizes
         and dict(cost.asked) == {"rounds": rounds, "budget_s": budget_s}
-        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in STAGES)
-        and [entry["items"] for entry in cost.galleries] == list(gallery.SIZES)
+        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in stages(job))
+        and [entry["items"] for entry in cost.galleries] == list(gallery.sizes(len(load.gallery)))
+        and all("stages_ms" in entry for entry in cost.galleries)
     )

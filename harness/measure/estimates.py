@@ -111,6 +111,38 @@ def difference(
     return _estimate((own[0] - other[0], own[1] - other[1]), owners, resamples)
 
 
+def closed(
+    taught: Ranks,
+    student: Ranks,
+    teacher: Ranks,
+    owners: np.ndarray,
+    ks: Sequence[int] = RECALL_AT,
+    resamples: int = RESAMPLES,
+) -> Estimate | None:
+    """(Rsum(taught) - Rsum(student)) / (Rsum(teacher) - Rsum(student)): the share of a gap that is closed, not percent.
+
+    Row s of all arrays is one seed.  The variance is that of `taught - (1 - share) student - share teacher`, over seeds
+    and images as everywhere, divided by the gap squared (delta method, Fieller's contrast): good where the gap is many
+    times its own error.  None where there is no gap.  Raises ValueError as `difference` does.
+    """
+    gap = difference(teacher, student, owners, ks, resamples)
+    gain = difference(taught, student, owners, ks, resamples)
+    if not gap.value:
+        return None
+    share = gain.value / gap.value
+    sides = [_contributions(ranks, owners, ks) for ranks in (taught, student, teacher)]
+    own, of_captions = (t - (1 - share) * s - share * i for t, s, i in zip(*sides, strict=True))
+    found = _estimate((own.astype(np.float32), of_captions.astype(np.float32)), owners, resamples)
+    return Estimate(
+        value=share,
+        seeds=found.seeds,
+        images=found.images,
+        over_seeds=None if found.over_seeds is None else found.over_seeds / gap.value**2,
+        over_images=found.over_images / gap.value**2,
+        positive=gain.positive if gap.value > 0 else 1 - gain.positive,
+    )
+
+
 def even_owners(images: int, captions: int) -> np.ndarray:
     """(M,) the image of each caption, where every image has equally many and they lie image by image.
 

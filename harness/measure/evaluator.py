@@ -20,11 +20,12 @@ from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
 from harness.measure import metrics
 from harness.measure.ranking import Ranked, stream
-from harness.measure.scoring import Group, all_pairs
+from harness.measure.scoring import Group, all_pairs, in_order
+from harness.measure.shortlist import both_ways
 from harness.precision import autocast, score_products
 from harness.progress import Progress, Watch, unwatched
-from harness.protocol import Encoded, Retriever, concatenate
-from harness.record import Exact, Ranks
+from harness.protocol import Encoded, Retriever, Staged, concatenate
+from harness.record import Exact, Ranks, Shortlisted
 from harness.spec.job import Settings
 
 TOP = 10  # retrieved items kept per query
@@ -42,6 +43,7 @@ class Evaluation:
     tied_queries: int
     seconds: dict[str, float]
     fp32: Exact | None = None  # what float32 would have found, where scores were computed in less
+    shortlist: Shortlisted | None = None  # of a row in two stages
 
 
 def encode_images(model: Retriever, images: Images, settings: Settings, watch: Watch = unwatched) -> Encoded:
@@ -143,6 +145,8 @@ def evaluate(
     if keep is None and model.family == "independent":
         found, seconds = _streamed(model, side, settings, TOP, watch)
         return Evaluation(_as_ranks(found, side.split), found.tied_queries, seconds)
+    if isinstance(model, Staged):
+        return _staged(model, side, settings, watch)
     matrix, seconds = scores(model, side, settings, watch)
     if keep is not None:
         keep(matrix)
@@ -177,6 +181,42 @@ def _streamed(
     return found, seconds | found.seconds
 
 
+def _staged(model: Staged, side: Side, settings: Settings, watch: Watch) -> Evaluation:
+    """Both directions in two stages, each with its own shortlists; within folds, of the fold alone."""
+    split, owner = side.split, side.split.caption_to_image
+    with evaluating(model):
+        images, groups, seconds = encoded(model, side, settings, watch)
+        texts = in_order(groups).encoded
+        quick, quick_s = timed(
+            lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch, score=model.first)
+        )
+        (i2t, t2i), close_s = timed(lambda: both_ways(model, images, texts, quick, owner, TOP, watch))
+        within: dict[str, list[np.ndarray]] = {"fold_i2t": [], "fold_t2i": []}
+        for rows, columns in metrics.folds(owner, len(split.images), split.fold_images):
+            part = images.select(rows), texts.select(columns), quick[rows, columns], owner[columns] - rows.start
+            for name, way in zip(within, both_ways(model, *part), strict=True):
+                within[name].append(way.ranks)
+    ranks = Ranks(
+        i2t=i2t.ranks,
+        t2i=t2i.ranks,
+        i2t_top=i2t.top,
+        t2i_top=t2i.top,
+        groups=dict(split.groups),
+        **{name: np.concatenate([np.empty(0, np.int32), *parts]) for name, parts in within.items()},
+        **fold_places(split),
+        caption_to_image=owner.astype(np.int32),
+    )
+    k_i2t, k_t2i = model.shortlist
+    told: Shortlisted = {
+        "k_i2t": k_i2t,
+        "k_t2i": k_t2i,
+        "i2t_ceiling": i2t.ceiling(k_i2t),
+        "t2i_ceiling": t2i.ceiling(k_t2i),
+    }
+    tied = int(i2t.tied.sum() + t2i.tied.sum())
+    return Evaluation(ranks, tied, seconds | {"score": quick_s + close_s, "rank": 0.0}, shortlist=told)
+
+
 def _as_ranks(found: Ranked, split: Split) -> Ranks:
     return Ranks(
         i2t=found.i2t,
@@ -186,7 +226,7 @@ def _as_ranks(found: Ranked, split: Split) -> Ranks:
         groups=dict(split.groups),
         fold_i2t=found.fold_i2t,
         fold_t2i=found.fold_t2i,
-        **_fold_places(split),
+        **fold_places(split),
         caption_to_image=split.caption_to_image.astype(np.int32),
     )
 
@@ -202,7 +242,7 @@ def rank(matrix: np.ndarray, split: Split) -> tuple[Ranks, int]:
             t2i_top=metrics.top(matrix, TOP, axis=0),
             groups=dict(split.groups),
             **_fold_ranks(matrix, split),
-            **_fold_places(split),
+            **fold_places(split),
             caption_to_image=split.caption_to_image.astype(np.int32),
         ),
         tied,
@@ -219,7 +259,7 @@ def _fold_ranks(matrix: np.ndarray, split: Split) -> dict[str, np.ndarray]:
     return {name: np.concatenate([np.empty(0, np.int32), *parts]) for name, parts in found.items()}
 
 
-def _fold_places(split: Split) -> dict[str, np.ndarray]:
+def fold_places(split: Split) -> dict[str, np.ndarray]:
     """Which fold every image and every caption is in."""
     size = split.fold_images
     places = {"fold_of_image": np.arange(len(split.images)), "fold_of_caption": split.caption_to_image}

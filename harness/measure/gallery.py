@@ -1,4 +1,4 @@
-"""How long one text query takes against galleries of a thousand to a million images.
+"""How long one text query takes against galleries of a thousand to a million images, and against the data's own.
 
 A gallery is the encoded test images, repeated up to its size; every repeat is scaled by a factor of its own close to
 one, so that no two images score the same.  What a query costs does not depend on the values, so neither does its time.
@@ -16,62 +16,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from harness.measure.clock import timed
-from harness.measure.exact import ExactIndex, joined, top_k
+from harness.measure.exact import joined
+from harness.measure.law import fit_law
 from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
-from harness.measure.scoring import block_shape
-from harness.precision import score_products
+from harness.measure.query import STAGES, Search, index_bytes, prepared, ready, stages_ms
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
 from harness.spec.job import Settings
 
-SIZES = (1_000, 5_000, 10_000, 100_000, 1_000_000)
-PROBES = (250, 500)  # measured for the law alone, and always
+SIZES = (1_000, 5_000, 10_000, 100_000, 1_000_000)  # and the data's own gallery
+PROBES = (250, 500)  # measured for the law alone; galleries up to the larger one are measured always
 TURNS = 3  # bursts of queries per size, other methods between them
 LEAST, MOST = 6, 99  # samples of a size that is measured
-ENCODED = 5  # captions encoded one by one in each burst
-TOP = 10  # images a query asks for
-FITTED = 4  # largest measured sizes the law is fitted to
+WARM = 3  # queries of a burst that are no samples
 MEMORY_SHARE = 0.5  # of what is available that one gallery may take
 STEP = 1e-6  # by which the factors of two consecutive repeats differ
 
 
-# Cost law ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Law:
-    """Milliseconds of a query = intercept_ms + ms_per_item * items."""
-
-    intercept_ms: float
-    ms_per_item: float
-    residual: float  # largest relative deviation of a fitted median from the law
-    fitted: tuple[int, ...]  # sizes of the galleries it was fitted to
-
-    def ms(self, items: int) -> float:
-        return self.intercept_ms + self.ms_per_item * items
-
-
-def fit_law(medians_ms: Mapping[int, float]) -> Law:
-    """Least squares of relative deviations over the largest sizes, neither part negative.
-
-    medians_ms: items -> milliseconds, at least two sizes.
-    """
-    sizes = sorted(medians_ms)[-FITTED:]
-    if len(sizes) < 2:
-        raise ValueError(f"a law needs two galleries, got {len(sizes)}")
-    items, medians = np.array(sizes, float), np.array([medians_ms[size] for size in sizes])
-    terms = np.stack([1 / medians, items / medians], 1)  # each row times the parts of the law should be 1
-    scale = terms.max(0)  # items are many: equal columns are better conditioned
-    parts = nnls(terms / scale, np.ones(len(sizes)))[0] / scale
-    return Law(float(parts[0]), float(parts[1]), float(np.abs(terms @ parts - 1).max()), tuple(sizes))
-
-
-# Galleries -----------------------------------------------------------------------------------------------------------
+def sizes(own: int) -> tuple[int, ...]:
+    """The galleries of a report; own: images of the data's own."""
+    return tuple(sorted({*SIZES, own}))
 
 
 def enlarged(images: Encoded, size: int) -> Encoded:
@@ -94,29 +62,6 @@ def enlarged(images: Encoded, size: int) -> Encoded:
     )
 
 
-def index_bytes(encoded: Encoded) -> int:
-    """Bytes an index keeps of encoded items in float32; the mask of items without padding is free."""
-    return sum(t.numel() * t.element_size() for t in encoded.tensors().values() if t.is_floating_point())
-
-
-def answerer(model: Retriever, gallery: Encoded, settings: Settings) -> Callable[[Encoded], np.ndarray]:
-    """One encoded caption -> the TOP best images of the gallery, best first."""
-    if model.family == "independent" and not settings.device.startswith("cuda"):
-        index = ExactIndex(gallery, settings.threads)
-        return lambda text: index.search(text, TOP)[0]
-
-    def answer(text: Encoded) -> np.ndarray:
-        size, _ = block_shape(model, gallery, text, settings.score_memory_mib)
-        with score_products(settings, model.family):
-            parts = [model.similarity(gallery.select(rows), text)[:, 0] for rows in blocks(len(gallery), size)]
-        scores = torch.cat(parts).float()
-        if scores.device.type == "cpu":
-            return top_k(scores.numpy(), TOP)
-        return scores.topk(min(TOP, len(scores))).indices.cpu().numpy()
-
-    return answer
-
-
 # Turns ---------------------------------------------------------------------------------------------------------------
 
 
@@ -126,98 +71,124 @@ class Searcher:
 
     model: Retriever
     images: Encoded  # real ones, float32
-    queries: Sequence[Encoded]  # single captions
-    encode: Callable[[int], object]  # encodes the query of that number again, alone
+    encode: Callable[[int], Encoded]  # reads and encodes the query of that number, alone
+    queries: int  # how many there are
     settings: Settings
     budget_s: float
     spent_s: float = 0.0
     stopped: str = ""  # why larger galleries are not measured
-    samples_ms: dict[int, list[float]] = field(default_factory=dict)  # items -> every sample, in order
+    samples_ms: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # items -> stage -> of every query
     limits_ms: dict[int, list[float]] = field(default_factory=dict)  # items -> reading the embeddings once
-    encode_ms: list[float] = field(default_factory=list)  # one caption at a time
-    _build_s: float = 0.0  # of the latest gallery, per item
+    builds_s: dict[int, list[float]] = field(default_factory=dict)  # items -> making the gallery ready
+    _made_s: float = 0.0  # of the latest gallery, per item
 
     def __post_init__(self) -> None:
         if self.model.family == "independent":
             self.images = joined(self.images)
-            if self.images.embedding is not None and self.images.embedding.ndim == 2:
-                self.queries = [joined(query) for query in self.queries]
+        self._kept = prepared(self.model, self.images, self.settings)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Galleries in the order they are measured in."""
+        return tuple(sorted({*PROBES, *sizes(len(self.images))}))
 
     def may(self, size: int) -> bool:
         """Whether a gallery of that size is to be measured; if not, `stopped` says why."""
         if self.stopped:
             return False
-        held = sum(tensor.numel() * tensor.element_size() for tensor in self.images.tensors().values())
+        held = sum(tensor.numel() * tensor.element_size() for tensor in self._kept.tensors().values())
         needed, limit = held * size // len(self.images), MEMORY_SHARE * available_bytes(self.settings.device)
         if needed > limit:
             self.stopped = f"memory: {size:,} images need {needed / 2**30:.2f} GiB, {limit / 2**30:.2f} may be taken"
-        elif size not in PROBES:
-            query_s = fit_law(self.medians_ms).ms(size) / 1000
-            expected = TURNS * self._build_s * size + (LEAST * (2 if self._streams else 1) + TURNS) * query_s
+        elif size > max(PROBES):
+            search_s = fit_law(self.medians_ms).ms(size) / 1000
+            rounds = (LEAST + WARM * TURNS) * (self._encode_ms / 1000 + search_s)
+            expected = TURNS * self._made_s * size + rounds + (LEAST * search_s if self.limits_ms else 0)
             if expected > self.budget_s - self.spent_s:
                 left = max(self.budget_s - self.spent_s, 0)
                 self.stopped = f"time: {size:,} images need {expected:.1f} s, {left:.1f} were left"
         return not self.stopped
 
     def burst(self, size: int) -> None:
-        """A gallery, one query to warm up, then queries for this turn's share of the time."""
+        """A gallery, a few queries to warm up, then queries for this turn's share of the time."""
         start = time.perf_counter()
-        deadline = start + self.budget_s / (TURNS * len((*PROBES, *SIZES)))
-        gallery, build_s = timed(lambda: enlarged(self.images, size), self.settings.device)
-        self._build_s = build_s / size
-        answer = answerer(self.model, gallery, self.settings)
-        index = ExactIndex(gallery, self.settings.threads) if self._streams else None
-        samples = self.samples_ms.setdefault(size, [])
-        first = len(samples)
-        self.encode(first % len(self.queries))
-        answer(self.queries[first % len(self.queries)])
-        while (taken := len(samples) - first) < MOST // TURNS:
-            if taken >= LEAST // TURNS and time.perf_counter() > deadline:
+        deadline = start + self.budget_s / (TURNS * len(self.sizes))
+        search = self._made(size)
+        samples = self.samples_ms.setdefault(size, {stage: [] for stage in STAGES})
+        first = len(samples[STAGES[0]])
+        for number in range(first, first + WARM):
+            self._asked(search, number)
+        for number in range(first, first + MOST // TURNS):
+            if number - first >= LEAST // TURNS and time.perf_counter() > deadline:
                 break
-            number = len(samples) % len(self.queries)
-            query = self.queries[number]
-            if taken < ENCODED:
-                self.encode_ms.append(self._ms(lambda number=number: self.encode(number)))
-            samples.append(self._ms(lambda query=query: answer(query)))
-            if index is not None:
-                self.limits_ms.setdefault(size, []).append(self._ms(index.read))
+            for stage, ms in self._asked(search, number).items():
+                samples[stage].append(ms)
+            if search.read is not None:
+                _, seconds = timed(search.read, self.settings.device)
+                self.limits_ms.setdefault(size, []).append(round(1000 * seconds, 5))
         self.spent_s += time.perf_counter() - start
 
-    @property
-    def _streams(self) -> bool:
-        """Whether a query reads the embeddings once and does little else."""
-        return self.model.family == "independent" and not self.settings.device.startswith("cuda")
+    def _made(self, size: int) -> Search:
+        gallery, enlarged_s = timed(lambda: enlarged(self.images, size), self.settings.device)
+        search, ready_s = timed(lambda: ready(self.model, gallery, self.settings), self.settings.device)
+        self.builds_s.setdefault(size, []).append(ready_s)
+        self._made_s = (enlarged_s + ready_s) / size
+        return search
 
-    def _ms(self, call: Callable[[], object]) -> float:
-        return round(1000 * timed(call, self.settings.device)[1], 5)
+    def _asked(self, search: Search, number: int) -> Mapping[str, float]:
+        return stages_ms(self.encode, search, number % self.queries, self.settings.device)[1]
+
+    @property
+    def _encode_ms(self) -> float:
+        return float(np.median([ms for samples in self.samples_ms.values() for ms in samples["encode"]]))
+
+    @property
+    def probed_encode_ms(self) -> list[float]:
+        """Samples of encoding that no entry of `rows` has."""
+        reported = sizes(len(self.images))
+        return [ms for size in PROBES if size not in reported for ms in self.samples_ms[size]["encode"]]
+
+    def searched_ms(self, size: int) -> list[float]:
+        """Of every query what it took once its caption was encoded."""
+        samples = self.samples_ms[size]
+        return [search + rank for search, rank in zip(samples["search"], samples["rank"], strict=True)]
 
     @property
     def medians_ms(self) -> dict[int, float]:
-        return {size: float(np.median(samples)) for size, samples in self.samples_ms.items()}
+        return {size: float(np.median(self.searched_ms(size))) for size in self.samples_ms}
 
     def rows(self) -> list[Mapping[str, Any]]:
-        """One entry a size: percentiles, whether they were measured, and every sample."""
+        """One entry a size: percentiles of search and rank, whether they were measured, and every sample."""
         law = fit_law(self.medians_ms)
         last = max(self.samples_ms)
-        largest = percentiles(self.samples_ms[last])
-        per_image = index_bytes(self.images) // len(self.images)
+        largest = percentiles(self.searched_ms(last))
+        per_image = index_bytes(self._kept) // len(self._kept)
         found: list[Mapping[str, Any]] = []
-        for size in SIZES:
-            samples, limits = self.samples_ms.get(size, []), self.limits_ms.get(size, [])
-            if samples:
-                ms = percentiles(samples)
+        for size in sizes(len(self.images)):
+            measured, limits = size in self.samples_ms, self.limits_ms.get(size, [])
+            if measured:
+                ms = percentiles(self.searched_ms(size))
             else:  # from the largest size that was measured on, along the law
                 ms = {name: value * law.ms(size) / law.ms(last) for name, value in largest.items()}
-            entry = {"items": size, **ms, "measured": bool(samples), "bytes": per_image * size}
-            note = "" if samples else self.stopped
+            entry = {"items": size, **ms, "measured": measured, "bytes": per_image * size}
+            raw = {
+                "stages_ms": self._told(size),
+                "limit_samples_ms": limits,
+                "build_samples_s": self.builds_s.get(size, []),
+            }
             limit = float(np.median(limits)) if limits else None
-            found.append(entry | {"note": note, "limit_ms": limit, "samples_ms": samples, "limit_samples_ms": limits})
+            found.append(entry | {"note": "" if measured else self.stopped, "limit_ms": limit} | raw)
         return found
+
+    def _told(self, size: int) -> dict[str, list[float]]:
+        """Samples by stage, none of encoding where what was encoded elsewhere is looked up."""
+        told = self.samples_ms.get(size) or {stage: [] for stage in STAGES}
+        return told if self.model.encodes else {**told, "encode": []}
 
     def law(self) -> dict[str, Any]:
         """The fitted law, and the samples of the small galleries that only it is made from."""
         law = fit_law(self.medians_ms)
-        probes = [{"items": size, "samples_ms": self.samples_ms[size]} for size in PROBES]
+        probes = [{"items": size, "samples_ms": self.searched_ms(size)} for size in PROBES]
         named = {name: getattr(law, name) for name in ("intercept_ms", "ms_per_item", "residual")}
         return {**named, "fitted_items": list(law.fitted), "probes": probes}
 
@@ -230,9 +201,9 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
 def take_turns(searchers: Iterable[Searcher], watch: Watch = unwatched) -> None:
     """All rows at one size, in bursts by turns, then at the next."""
     searchers = list(searchers)
-    sizes = (*PROBES, *SIZES)
-    total = len(sizes) * TURNS * len(searchers)
-    for place, size in enumerate(sizes):
+    galleries = sorted({size for searcher in searchers for size in searcher.sizes})
+    total = len(galleries) * TURNS * len(searchers)
+    for place, size in enumerate(galleries):
         able = [searcher.may(size) for searcher in searchers]
         for turn in range(TURNS):
             for number, searcher in enumerate(searchers):

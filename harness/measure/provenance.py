@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -25,6 +27,7 @@ def provenance(settings: Settings) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "machine": machine(settings),
+        "kernels": kernels(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -39,6 +42,26 @@ def machine(settings: Settings) -> dict[str, Any]:
         "tf32": settings.tf32,
         "cuda": torch.version.cuda if cuda else None,
     }
+
+
+def kernels() -> dict[str, Any]:
+    """What rounding on a CPU depends on, for the same code and seed: which instructions torch uses, and whose products.
+
+    instruction_set: torch's own word, such as AVX512 or DEFAULT; asked: what ATEN_CPU_CAPABILITY asks for, None where
+    nobody asked; mkl, onednn: their versions, None where torch was built without.
+    """
+    built = torch.__config__.show()
+    return {
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "asked": os.environ.get("ATEN_CPU_CAPABILITY"),
+        "mkl": _found(r"Math Kernel Library Version (\S+?)-", built),
+        "onednn": _found(r"(?:MKL-DNN|oneDNN) v(\S+)", built),
+    }
+
+
+def _found(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text)
+    return match[1] if match else None
 
 
 def processor() -> str:

@@ -91,11 +91,19 @@ def _rerank(
     retrieved = right.argmax(1)  # place of the first positive = number of negatives before it
     ranks = np.empty((len(ks), len(first)), np.int32)
     for place, k in enumerate(ks):
-        shortlist, among = scores[:, :k], right[:, :k]
-        best = np.where(among, shortlist, -np.inf).max(1)  # -inf where no positive is there: nothing can move it
-        before = ((shortlist >= best[:, None]) & ~among).sum(1)
-        ranks[place] = np.where(retrieved < k, before, retrieved)
+        ranks[place] = within(scores[:, :k], right[:, :k], retrieved)
     return retrieved, ranks
+
+
+def within(shortlist: np.ndarray, among: np.ndarray, retrieved: np.ndarray) -> np.ndarray:
+    """(Q,) int32 ranks once shortlists are in the order of their second scores.
+
+    shortlist: (Q, k) second scores in the order of the first.  among: (Q, k) which are positives.  retrieved: (Q,)
+    ranks by the first score, which stay where no positive is in the shortlist.
+    """
+    best = np.where(among, shortlist, -np.inf).max(1)  # -inf where no positive is there: nothing can move it
+    before = ((shortlist >= best[:, None]) & ~among).sum(1)
+    return np.where(retrieved < shortlist.shape[1], before, retrieved).astype(np.int32)
 
 
 def _finite(scores: np.ndarray, whose: str) -> np.ndarray:

@@ -6,11 +6,12 @@ Captions come in groups of equal length, so nothing is padded and no work is don
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from harness.measure.metrics import blocks
 from harness.progress import Progress, Watch, unwatched
@@ -34,9 +35,17 @@ class ScoreError(ValueError):
 
 
 def all_pairs(
-    model: Retriever, images: Encoded, groups: Sequence[Group], memory_mib: int, watch: Watch = unwatched
+    model: Retriever,
+    images: Encoded,
+    groups: Sequence[Group],
+    memory_mib: int,
+    watch: Watch = unwatched,
+    score: Callable[[Encoded, Encoded], Tensor] | None = None,
 ) -> np.ndarray:
-    """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError, also where there is nothing to score."""
+    """Scores (N, M) float32, equal to scoring at once.  Raises ScoreError, also where there is nothing to score.
+
+    score: in place of the model's own similarity, such as the quick one of a model in two stages.
+    """
     images, groups = prepared(model, images, groups)
     captions = sum(len(group.rows) for group in groups)
     scores = np.empty((len(images), captions), np.float32)
@@ -46,7 +55,7 @@ def all_pairs(
         for columns in blocks(len(group.rows), caption_block):
             texts, captions_of_block = group.encoded.select(columns), group.rows[columns]
             for rows in blocks(len(images), image_block):
-                block = score_block(model, images.select(rows), texts, rows, captions_of_block)
+                block = score_block(model, images.select(rows), texts, rows, captions_of_block, score)
                 scores[rows, _as_slice(captions_of_block)] = block
             done += len(captions_of_block)
             watch(Progress("score", done, captions))
@@ -57,10 +66,10 @@ def prepared(model: Retriever, images: Encoded, groups: Sequence[Group]) -> tupl
     """Both sides as they are scored.  Raises ScoreError where there is nothing to score."""
     if not len(images) or not any(len(group.rows) for group in groups):
         raise ScoreError(f"{type(model).__name__}: nothing to score, there are no images or no captions")
-    return model.prepared(images), [_in_order(groups)] if model.family == "independent" else groups
+    return model.prepared(images), [in_order(groups)] if model.family == "independent" else groups
 
 
-def _in_order(groups: Sequence[Group]) -> Group:
+def in_order(groups: Sequence[Group]) -> Group:
     """All captions as one group, in their own order: embeddings have no length."""
     rows = np.concatenate([group.rows for group in groups])
     order = torch.from_numpy(np.argsort(rows))
@@ -97,12 +106,19 @@ def block_shape(model: Retriever, images: Encoded, texts: Encoded, memory_mib: i
     return image_block, max(1, pairs // image_block)
 
 
-def score_block(model: Retriever, images: Encoded, texts: Encoded, rows: slice, captions: np.ndarray) -> np.ndarray:
+def score_block(
+    model: Retriever,
+    images: Encoded,
+    texts: Encoded,
+    rows: slice,
+    captions: np.ndarray,
+    score: Callable[[Encoded, Encoded], Tensor] | None = None,
+) -> np.ndarray:
     """Scores of some images and some captions, float32.  rows, captions: which they are, for the message.
 
     Raises ScoreError where they are no finite (images, captions) matrix.
     """
-    found = model.similarity(images, texts)
+    found = (score or model.similarity)(images, texts)
     if found.shape != (len(images), len(texts)):
         where = _named(model, rows, captions)
         raise ScoreError(f"{where}: similarity has shape {tuple(found.shape)}, expected {(len(images), len(texts))}")

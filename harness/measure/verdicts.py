@@ -7,11 +7,9 @@ out where, and only where, Holm rejects; the words read nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from scipy.special import nctdtrinc, stdtrit
 
 from harness.measure.estimates import Estimate
@@ -90,27 +88,3 @@ def detectable(estimate: Estimate, level: float = 1 - RATE, power: float = POWER
         return None
     freedom = min(estimate.freedom, 1e9)
     return float(nctdtrinc(freedom, 1 - power, stdtrit(freedom, (1 + level) / 2))) * estimate.error
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two orders of the same rows agree."""
-
-    tau: float  # Kendall's, 1 = the same order, -1 = turned round
-    p: float  # two-sided, of orders that have nothing to do with each other
-    n: int
-
-
-def agreement(a: Mapping[str, float], b: Mapping[str, float]) -> Agreement | None:
-    """Kendall's tau (1938; tau-b where there are ties) of the rows that both score.
-
-    None for fewer than two rows, or where one side scores all alike.
-    """
-    from scipy.stats import kendalltau  # takes longer to import than a report without it takes to make
-
-    shared = [name for name in a if name in b]
-    ours, theirs = [a[name] for name in shared], [b[name] for name in shared]
-    if min(len(set(ours)), len(set(theirs))) < 2:
-        return None
-    tau, p = np.array(kendalltau(ours, theirs), float)
-    return Agreement(float(tau), float(p), len(shared))

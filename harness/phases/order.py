@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
-
+from harness import doors
+from harness.data.judgements import Judgements
 from harness.progress import Start
 from harness.record import Store
-from harness.spec import registry
+from harness.spec import given
 from harness.spec.job import Job, SpecError
 
 
@@ -29,13 +29,18 @@ class Phases:
     force: bool = False  # average again what is recorded
     rerank: bool = False
     traces: Path | None = None  # folder of the traces
+    truths: Sequence[str] = ()  # extended ground truths
+    judgements: Judgements | None = None  # what people said of pairs
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
-        from harness.phases import average, rerank, time, trace  # these import torch
+        from harness.phases import average, judged, rerank, time, trace, truths  # these import torch
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
+        yield from truths.phase(jobs, store, watch, asked=self.truths)  # identities need not be asked for
+        if self.judgements is not None:
+            yield from judged.phase(jobs, store, watch, judgements=self.judgements)
         if self.timing_rounds:
             yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
         if self.rerank:
@@ -57,7 +62,7 @@ def traces_folder(given: str, results: Path) -> Path:
 
 def check_rerank(jobs: Sequence[Job]) -> None:
     """Raises SpecError where no pair can come of these jobs."""
-    families = {registry.methods()[job.model.method].family for job in jobs}
+    families = {given.family(job.model) for job in jobs}
     for family in ("independent", "interactive"):
         if family not in families:
             raise SpecError(
@@ -65,7 +70,7 @@ def check_rerank(jobs: Sequence[Job]) -> None:
             )
 
 
-class OptionalTrace(TyperCommand):
+class OptionalTrace(doors.Command):
     """A command whose `--trace` may go without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from harness.data.prepared import Prepared, prepare
+from harness.data.prepared import Prepared
 from harness.measure import evaluator, rerank_cost
 from harness.measure.cost import Contender
 from harness.measure.provenance import machine
 from harness.measure.rerank import curve, rerank, sizes
+from harness.phases import given
 from harness.phases.time import contender, first_trained
 from harness.progress import Start, Watch
-from harness.record import RecordError, RerankRecord, Store
-from harness.spec import registry
+from harness.record import RecordError, RerankRecord, Store, write_atomically
+from harness.spec.given import family, same_split
 from harness.spec.job import Job
 
 Pair = tuple[Job, Job]  # retriever, reranker
@@ -32,12 +34,13 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
 
     Rows of all such pairs take turns within one process.  No rounds: accuracy alone.  Raises RecordError.
     """
-    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    rows = first_trained([job for job in jobs if job.data.ranked == "test" and family(job.model)], store)
+    rows = [job for job in rows if same_split(job.data, rows[0].data)]
     wanted = pairs(rows)
     if not wanted:
         yield "rerank  nothing to rerank: it takes a trained independent row, an interactive one and a test split"
         return
-    data = prepare(rows[0].data, rows[0].settings)
+    data = given.prepared(rows)
     split = data.ranked.split
     ks = sizes(len(split.images), len(split.captions))
     missing = [pair for pair in wanted if not _is_current(store.rerank(*_keys(pair)), pair[1], ks, rounds)]
@@ -72,7 +75,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
 
 def pairs(rows: Sequence[Job]) -> list[Pair]:
     """Every independent row before every interactive one."""
-    families = {job.key: registry.methods()[job.model.method].family for job in rows}
+    families = {job.key: family(job.model) for job in rows}
     return [
         (first, second)
         for first in rows
@@ -128,7 +131,7 @@ class _Scores:
                 row = self.rows[job.key]
                 matrix, _ = evaluator.scores(row.model, self.data.ranked, row.job.settings, self.watch)
                 path = self.scratch / path.name
-                np.save(path, matrix)
+                write_atomically(path, partial(np.save, arr=matrix))
                 del matrix
             self.known[job.key] = self._read(path)
         return self.known[job.key]

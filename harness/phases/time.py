@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from harness.data.prepared import Prepared, prepare
+from harness.data.prepared import Prepared
 from harness.learn.checkpoint import CheckpointError, Checkpoints
 from harness.measure.cost import BUDGET_S, Contender, is_current, measure, workload
+from harness.phases import given
 from harness.phases.train import load_model
 from harness.progress import Start
 from harness.record import Store
+from harness.spec.given import family, same_split
 from harness.spec.job import Job
 
 
@@ -20,20 +22,26 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int, budge
     read captions alike (another length at which they are cut, another text model) take turns among themselves, and get
     a line of their own.
     """
-    rows = first_trained([job for job in jobs if job.data.ranked == "test"], store)
+    rows = [job for job in first_trained(jobs, store) if job.data.ranked == "test" and family(job.model)]
     if not rows:
         yield "timing  nothing to time"  # or settings are being chosen on dev
         return
     alike: dict[tuple, list[Job]] = {}
-    for job in rows:
-        reading = (job.settings.min_count, job.settings.max_words, job.settings.text_model)
-        alike.setdefault(reading, []).append(job)
+    for job in sorted(rows, key=lambda job: bool(job.model.given)):
+        alike.setdefault(_reading(job, alike), []).append(job)
     for part in alike.values():
         yield _time_alike(part, store, watch, rounds, budget_s)
 
 
+def _reading(job: Job, alike: Mapping[tuple, Sequence[Job]]) -> tuple:
+    """What rows must have in common to take turns.  Rows from files read no captions: they join those on their data."""
+    if not job.model.given:
+        return (job.settings.min_count, job.settings.max_words, job.settings.text_model)
+    return next((key for key, rows in alike.items() if same_split(rows[0].data, job.data)), (job.data,))
+
+
 def _time_alike(rows: Sequence[Job], store: Store, watch: Start, rounds: int, budget_s: float) -> str:
-    data = prepare(rows[0].data, rows[0].settings)
+    data = given.prepared(rows)
     load = workload(data.ranked)
     if all(is_current(store.cost(job.key), job, load, rounds, budget_s) for job in rows):
         return f"cached  timing of {len(rows)} rows"
@@ -56,6 +64,9 @@ def first_trained(jobs: Sequence[Job], store: Store) -> list[Job]:
 
 
 def contender(job: Job, data: Prepared, store: Store) -> Contender | None:
+    """The row as it is timed; None where its weights are gone, or it is nothing but scores."""
+    if job.model.given:
+        return given.contender(job, data.ranked.split)
     model = load_model(job, data)
     try:
         Checkpoints(store.checkpoints(job.key)).load_best(model)

@@ -56,7 +56,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, folder: Path) -> I
         if "score" not in found:
             lost.append(job.model.label)
     missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
-    yield f"traced  {len(rows)} rows{missing}; tensorboard --logdir {folder}"
+    yield f"traced  {len(rows)} rows{missing}; tensorboard --logdir {folder}, stages under Workers"
 
 
 def run_name(job: Job) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from harness import doors
+from harness.data.kept import keeping
 from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
+from harness.learn.taken import hand_over
 from harness.learn.trainer import Fit, fit, trained_parameters
 from harness.measure import evaluator
 from harness.measure.concepts import assigned
@@ -20,7 +23,7 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Record, Store
+from harness.record import Pretraining, Record, Store, Unwritable
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 
@@ -30,27 +33,33 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
 
     A job that breaks leaves a record that says how.
 
-    Raises DataError and SpecError: bad input is the user's to mend, not an outcome.
+    Raises DataError, SpecError and Unwritable: bad input and a full disk are the user's to mend, not an outcome.
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
     keep = partial(store.save_scores, job.key) if keep_scores else None
     try:
         model = load_model(job, data)
+        hand_over(model, job, data, store)
         checkpoints = Checkpoints(store.checkpoints(job.key))
-        started = time.perf_counter()
-        dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
-        found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
-        seconds = {"train": time.perf_counter() - started}
-        evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
+        with keeping(model):
+            started = time.perf_counter()
+            pretraining = _pretrained(job, model, data, watch)
+            dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
+            found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
+            seconds = {"train": time.perf_counter() - started}
+            checkpoints.save_vocabulary(data.words, data.train.tokens.ids)
+            evaluation = evaluator.evaluate(model, data.ranked, job.settings, watch, keep)
         concepts = assigned(model, data.ranked, data.words, job.settings)
-    except (DataError, SpecError):
+    except (DataError, SpecError, Unwritable):
         raise
     except Exception as error:
         record = _failed(job, data, error)
         store.save(record)
         return record
-    record = _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds)
+    record = replace(
+        _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds), pretraining=pretraining
+    )
     store.save(record, evaluation.ranks, concepts)
     checkpoints.finish()
     return record
@@ -74,6 +83,17 @@ def load_model(job: Job, data: Prepared) -> Retriever:
     return build(job.model, data.inputs(job.settings), job.settings.seed).to(job.settings.device)
 
 
+def _pretrained(job: Job, model: Retriever, data: Prepared, watch: Watch) -> Pretraining | None:
+    """What a pretrained row brings, once it has seen what it has to see first; None of any other.  Raises SpecError."""
+    if not job.model.pretrained:
+        return None
+    from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
+
+    rows.check(model, data)
+    rows.look(model, data, watch)
+    return rows.described(model, job.model.options["pairs"])
+
+
 def _common(job: Job, data: Prepared) -> dict[str, Any]:
     return {
         "key": job.key,
@@ -81,7 +101,7 @@ def _common(job: Job, data: Prepared) -> dict[str, Any]:
         "job": job.as_dict(),
         "family": registry.methods()[job.model.method].family,
         "data": {"vocabulary": data.vocabulary_size}
-        | {name: _described(side) for name, side in _sides(job, data).items()},
+        | {name: described(side) for name, side in _sides(job, data).items()},
         "provenance": provenance(job.settings),
     }
 
@@ -90,7 +110,8 @@ def _sides(job: Job, data: Prepared) -> dict[str, Side]:
     return {"train": data.train, "dev": data.dev, job.data.ranked: data.ranked}
 
 
-def _described(side: Side) -> dict[str, Any]:
+def described(side: Side) -> dict[str, Any]:
+    """Counts and notes of a split, for the record."""
     split = side.split
     return {
         "images": len(split.images),
@@ -101,6 +122,7 @@ def _described(side: Side) -> dict[str, Any]:
         "captions_cut": side.tokens.cut,
         "words_at_most": side.tokens.most,
         "unknown_words": round(side.tokens.unknown, 4),
+        "captions_without_words": side.tokens.wordless,
         "notes": list(split.notes),
     }
 
@@ -126,4 +148,5 @@ def _succeeded(
         peak_memory_mib=peak_memory_mib(job.settings.device),
         tied_queries=evaluation.tied_queries,
         fp32=evaluation.fp32,
+        shortlist=evaluation.shortlist,
     )

@@ -43,6 +43,7 @@ def main(
     captions: Annotated[
         Path | None, typer.Option(help="Caption file that tells a picture's file, where ids are no file names.")
     ] = None,
+    no_plugins: doors.NoPlugins = False,
 ) -> None:
     gc.set_threshold(100_000, 20, 50)  # figures are many objects that live on; to search them for waste is in vain
     with doors.refusals():
@@ -54,16 +55,17 @@ def main(
             images=str(images or ""),
             captions=str(captions or ""),
         )
+        doors.choose_plugins(none_installed=no_plugins)
         if not retrieved and (queries or data or images or captions):
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
         if retrieved and check:
             raise SpecError("--check writes nothing; leave --retrieved out")
-        fresh = _check(folder) if check else _write(folder)
-        if retrieved:
+        if retrieved:  # first: the folder's page links it
             from harness.report.page import retrieved as page  # pictures and templates, which no table needs
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
+        fresh = _check(folder) if check else _write(folder)
     if not fresh:
         raise typer.Exit(1)
 

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import floor, log10
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
 ABSENT = "—"
+ABOUT = "≈"  # before what was extrapolated
 LATEX = {
     "\\": r"\textbackslash{}",
     **{special: f"\\{special}" for special in "&%_#${}"},
@@ -21,7 +23,7 @@ LATEX = {
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
     },
-    **{ABSENT: "---", "±": r"$\pm$", "×": r"$\times$"},
+    **{ABSENT: "---", ABOUT: r"$\approx$", "±": r"$\pm$", "×": r"$\times$"},
 }
 
 
@@ -31,11 +33,12 @@ class Sheet:
 
     title: str
     text: pd.DataFrame  # every cell a str, its columns the header
-    flat: pd.DataFrame  # for CSV: a number a cell, or ABSENT
+    flat: pd.DataFrame  # for CSV: a number a cell, or ABSENT (empty there)
     header: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     marks: Mapping[tuple[int, str], str] = field(default_factory=dict)  # (row, column) -> "best" | "second"
     names: int = 1  # leading columns that hold words
+    better: Mapping[str, str] = field(default_factory=dict)  # column -> "higher" | "lower", where one of them is
 
     @property
     def columns(self) -> list[str]:
@@ -78,9 +81,16 @@ def shown(value: float | None, bounds: tuple[float, float] | None) -> str:
     return ABSENT if value is None else signed(value) + (f" {interval(bounds)}" if bounds is not None else "")
 
 
+def stored(value: Any) -> str:
+    """A stored value as text; absent is not zero."""
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value)) or "none"
+    return ABSENT if value is None or value == "" else str(value)
+
+
 def csv(sheet: Sheet) -> str:
-    """Means and standard deviations in columns of their own."""
-    return sheet.flat.to_csv(index=False, lineterminator="\n")
+    """Means and standard deviations in columns of their own; what is absent is an empty cell, NaN to its readers."""
+    return sheet.flat.replace(ABSENT, "").to_csv(index=False, lineterminator="\n")
 
 
 def latex(sheet: Sheet) -> str:
@@ -126,6 +136,11 @@ def _line(text: str) -> str:
 def steady(value: float) -> float:
     """Without the digits that depend on the order of a sum: half a last place is rounded alike on every processor."""
     return float(f"{value:.10g}")
+
+
+def six_figures(value: float) -> float:
+    """As a page holds a number that it computes with: the same on every processor."""
+    return float(f"{steady(value):.6g}")
 
 
 def decimals(places: int) -> Callable[[float], str]:

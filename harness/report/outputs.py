@@ -1,6 +1,6 @@
 """What is made of a results folder's records: tables, figures and the page; written, or compared with what lies there.
 
-FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    FOLDER/plotly.min.js
+FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    page/*, which the page loads
 
 Tables and the page are the same bytes for the same records, and the figures look the same; the bytes of a PNG depend on
 a compression library, so it is never compared.
@@ -8,6 +8,7 @@ a compression library, so it is never compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,23 +19,31 @@ from harness.report.alike import alike
 from harness.report.figures import gather
 from harness.report.figures.gather import Drawn
 from harness.report.formats import csv, latex, markdown
-from harness.report.page import overview
+from harness.report.page import overview, scripts
 from harness.report.read.described import header_lines, shown
 from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
-from harness.report.tables import comparison
+from harness.report.tables import comparison, papers
 from harness.report.tables.ablations import ablation_sheets
 from harness.report.tables.claims import claims_sheet
+from harness.report.tables.extended import extended_sheet
+from harness.report.tables.gap import gap_sheet
+from harness.report.tables.judged import judged_sheet
 from harness.report.tables.operators import operators_sheet
 from harness.report.tables.precision import precision_sheet
 from harness.report.tables.published_beside import beside
 from harness.report.tables.reranking import rerank_sheets
 from harness.report.tables.search_index import approximate_search
+from harness.report.tables.sharing import sharing_sheet
 from harness.report.tables.single_queries import single_queries
+from harness.report.tables.tuning import tuning_sheet
+from harness.tuned import kept
 
 KINDS = (".md", ".csv", ".tex")
 PICTURES = (".svg", ".png")
-SHARED = ROOT / "results" / "reference"  # results that lie together share one script, which is larger than all of them
+SHARED = ROOT / "results"  # all that lies below it shares one copy of what its pages load
+SCRIPTS = "page"  # the folder of that copy
+OLD = ("plotly.min.js",)  # what pages of earlier versions loaded
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Made:
 
     tables: Mapping[str, bytes]
     figures: Mapping[str, bytes]
-    page: Mapping[str, bytes]  # with its script
+    page: Mapping[str, bytes]  # with what it loads
     absent: tuple[str, ...]
 
     @property
@@ -63,15 +72,22 @@ class Made:
 def make(folder: Path, groups: Sequence[Group]) -> Made:
     """Tables, figures and the page of the records."""
     made, drawn = texts(folder, groups), gather.draw(groups)
-    script = f"../{overview.SCRIPT}" if folder.resolve().parent == SHARED else overview.SCRIPT
-    command = f"python -m harness.report {shown(folder)}"
-    html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), script, rows_for)
+    at, command = scripts_at(folder), f"python -m harness.report {shown(folder)}"
+    retrieved = (folder / overview.RETRIEVED).is_file()
+    html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), at, rows_for, retrieved)
+    loaded = scripts.files(overview.has_chart(groups))
     return Made(
         tables={f"tables/{name}": text.encode() for name, text in made.items()},
         figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},
-        page={"index.html": html.encode()} | ({script: overview.script()} if overview.has_chart(groups) else {}),
+        page={"index.html": html.encode()} | {f"{at}/{name}": data for name, data in loaded.items()},
         absent=drawn.absent,
     )
+
+
+def scripts_at(folder: Path) -> str:
+    """The folder of what the page of a results folder loads, from that folder: shared by all that lie together."""
+    home = folder.resolve()
+    return Path(os.path.relpath(SHARED / SCRIPTS, home)).as_posix() if home.is_relative_to(SHARED) else SCRIPTS
 
 
 def _pictures(drawn: Drawn) -> dict[str, bytes]:
@@ -87,13 +103,17 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
 
     Groups whose settings differ get files of their own, numbered.
     """
-    found: dict[str, str] = {}
+    suite = " ".join(sorted({asked.suite for asked in Store(folder).asked()}))
+    found = {"runs.csv": csv(papers.runs_sheet(groups, suite))}
     for place, group in enumerate(groups, start=1):
         number = f"-{place}" if len(groups) > 1 else ""
         header = header_lines(group, folder)
         for name, sheet in (
-            ("comparison", comparison.comparison(group)),
-            ("comparison-folds", comparison.fold_comparison(group)),
+            ("comparison", papers.identified(comparison.comparison(group), group, suite)),
+            (
+                "comparison-folds",
+                (folded := comparison.fold_comparison(group)) and papers.identified(folded, group, suite),
+            ),
             ("published", beside(group)),
         ):
             if sheet is not None:
@@ -103,6 +123,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                     for kind, made in zip(KINDS, (markdown, csv, latex), strict=True)
                 }
         found[f"summary{number}.md"] = markdown(replace(comparison.summary(group), header=header))
+        found[f"summary{number}.tex"] = papers.summary_tex(group, header)
         claims = replace(claims_sheet(group), header=header)
         found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
         if (rounded := precision_sheet(group)) is not None:
@@ -113,7 +134,10 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             few, every = reranks
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         for name, sheet in (
+            ("gap-closed", gap_sheet(group)),
             ("single-query", single_queries(group)),
+            ("extended", extended_sheet(group, Store(folder))),
+            ("judged", judged_sheet(group, Store(folder))),
             ("approximate-search", approximate_search(group, Store(folder))),
         ):
             if sheet is not None:
@@ -123,6 +147,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                 }
         shared = replace(comparison.conditions(group), header=header)
         found[f"settings{number}.md"] = "\n".join([markdown(shared), markdown(comparison.provenance(group), level=2)])
+    found |= _of_tuning(folder, groups)
     made_by = (f"Made by `python -m harness.report {shown(folder)}`.",)
     for name, sheet in ablation_sheets(groups).items():
         sheet = replace(sheet, header=(" ".join([*sheet.header, *made_by]),))
@@ -133,10 +158,25 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
     return found
 
 
+def _of_tuning(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
+    """How settings were chosen and what sharing them would cost: of what the rows have them from, in a folder of trials
+    of what came of those."""
+    values = {value.key: value for group in groups for value in group.tuning} or kept(folder)
+    found: dict[str, str] = {}
+    for place, (key, value) in enumerate(sorted(values.items()), start=1):
+        number = f"-{place}" if len(values) > 1 else ""
+        header = (f"Trials on the dev split of {value.data['name']}, value {key}.",)
+        for name, sheet in (("tuning", tuning_sheet(value)), ("sharing", sharing_sheet(value))):
+            if sheet is not None:
+                sheet = replace(sheet, header=header)
+                found |= {f"{name}{number}.md": markdown(sheet), f"{name}{number}.csv": csv(sheet)}
+    return found
+
+
 def write(folder: Path, groups: Sequence[Group]) -> Made:
     """Makes all of it anew, without what no longer belongs there.  Raises OSError."""
     made = make(folder, groups)
-    remove_leftovers(folder, folder / "tables", folder / "figures", SHARED)
+    remove_leftovers(folder, folder / "tables", folder / "figures", folder / scripts_at(folder))
     for name, data in made.all.items():
         write_atomically(folder / name, lambda file, data=data: file.write(data))
     for name in _stored(folder) - made.all.keys():
@@ -176,4 +216,5 @@ def _stored(folder: Path) -> set[str]:
         for path in (folder / place).glob("[!.]*")
         if path.suffix in kinds
     }
-    return found | {name for name in ("index.html", overview.SCRIPT) if (folder / name).is_file()}
+    own = [*OLD, "index.html", *(f"{SCRIPTS}/{path.name}" for path in (folder / SCRIPTS).glob("[!.]*"))]
+    return found | {name for name in own if (folder / name).is_file()}

@@ -92,8 +92,8 @@ def _there(system: Any, path: str) -> bool:
 
 
 def checkpoint_files(key: str) -> list[str]:
-    """The best weights first: a state is never there without those it was saved after."""
-    return [f"checkpoints/{key}/best.safetensors", f"checkpoints/{key}/last.pt"]
+    """The best weights before the state, which is never there without those it was saved after."""
+    return [f"checkpoints/{key}/{name}" for name in ("vocabulary.npz", "best.safetensors", "last.pt")]
 
 
 def result_files(key: str) -> list[str]:

@@ -6,6 +6,7 @@ in the results folder alone, so that the same command goes on after whatever was
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -26,15 +27,15 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from harness.data.split import DataError
 from harness.phases.train import lost
 from harness.progress import Progress, Start, Watch
-from harness.record import Record, Store
+from harness.record import Record, Store, Unwritable
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
-from harness.spec import plugins
+from harness.spec import plugins, pretrained
 from harness.spec.job import Job, SpecError
 
 RETRIES = 1  # of a trial that failed
-TRIALS = "trials"  # folder of Tune's own files: curves for TensorBoard, remade by every run
+TRIALS = "trials"  # folder of Tune's own files: a trial's curves for TensorBoard, remade by every run
 
 Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 
@@ -42,7 +43,7 @@ Finish = Callable[[Job, Record, float], None]  # job, outcome, seconds
 def trial(config: dict[str, Any], work: Work) -> None:
     """One job as a function of Tune: reports every epoch; its lines are in the worker's log, which the dashboard shows.
 
-    Bad input is reported and ends the run.  Raises JobFailed.
+    Bad input or a full disk is reported and ends the run.  Raises JobFailed.
     """
     job = work.jobs[config["job"]]
     began = time.perf_counter()
@@ -50,7 +51,7 @@ def trial(config: dict[str, Any], work: Work) -> None:
     try:
         run_one(job, work, lambda progress: _report(job, progress))
         tune.report({"seconds": time.perf_counter() - began})
-    except (SpecError, DataError) as error:
+    except (SpecError, DataError, Unwritable) as error:
         tune.report({"refused": f"{job.name}: {error}"})
 
 
@@ -171,6 +172,7 @@ def run(
         frozenset(averaged),
         plugin_files(),
         plugins.chosen().installed,
+        pretrained.chosen(),
     )
     if place.address:
         check_nodes(jobs, work)
@@ -186,7 +188,7 @@ def run(
             reuse_actors=True,
             max_concurrent_trials=place.workers,
             trial_name_creator=lambda t: here[t.config["job"]].name,
-            trial_dirname_creator=lambda t: here[t.config["job"]].key,
+            trial_dirname_creator=lambda t: folder_name(here[t.config["job"]]),
         ),
         run_config=tune.RunConfig(
             name=TRIALS,
@@ -201,6 +203,11 @@ def run(
         tuner.fit()
     if desk.refused:
         raise DataError(desk.refused)
+
+
+def folder_name(job: Job) -> str:
+    """`vsepp+selfalign-seed-0-0123456789abcdef`: by what TensorBoard lists a trial's curves."""
+    return f"{re.sub(r'[^A-Za-z0-9_+.]+', '-', job.name)}-{job.key}"
 
 
 class OutOfMemory(ray.exceptions.RayActorError):

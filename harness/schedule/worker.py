@@ -6,19 +6,19 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
-from harness import ROOT
+from harness import ROOT, contents, locks
 from harness.progress import Progress, Watch
 from harness.record import Record, Store
 from harness.schedule import guard
 from harness.schedule.storage import Shared, checkpoint_files, result_files
-from harness.spec import plugins, registry
+from harness.spec import plugins, pretrained, registry
 from harness.spec.job import Data, Job, SpecError
+from harness.spec.pretrained import Pretrained
 
 PACKAGES = ("harness", "models", "baselines", "ablations")
 ORPHAN_SECONDS = 60.0  # a worker whose driver was killed may finish a step before it notices
@@ -40,6 +40,7 @@ class Work:
     averaged: frozenset[str] = frozenset()  # keys of jobs whose scores an ensemble will want
     plugins: tuple[tuple[str, bytes], ...] = ()  # name and content of the files of `--plugin`
     installed: bool = True  # whether installed plugins are looked at
+    models: tuple[Pretrained, ...] = ()  # pretrained rows; their folders must lie where they do on the driver
 
 
 @cache
@@ -65,8 +66,15 @@ def plugin_files() -> tuple[tuple[str, bytes], ...]:
 
 
 def receive_plugins(work: Work) -> None:
-    """Makes this process look at the driver's plugins.  Raises SpecError where an installed one differs here."""
+    """Makes this process look at the driver's plugins and pretrained models.
+
+    Raises SpecError where an installed plugin or a model differs here.
+    """
     _choose(work.plugins, work.installed)
+    pretrained.choose(work.models)
+    for model in work.models:
+        if not model.folder.is_dir() or contents.digest(model.folder) != model.digest:
+            raise SpecError(f"{model.name}: the folder {model.folder} is not here as it is on the driver")
     for job in work.jobs:
         method = registry.methods().get(job.model.method)
         here = method.origin if method else "nothing"
@@ -108,8 +116,12 @@ def _in_place(job: Job, work: Work, watch: Watch) -> Record:
     store = Store(work.folder)
     checkpoints = store.checkpoints(job.key)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with FileLock(checkpoints / ".lock", timeout=ORPHAN_SECONDS):
-        return _executed(job, store, work, watch)
+    try:
+        with locks.held(checkpoints, ORPHAN_SECONDS):
+            return _executed(job, store, work, watch)
+    finally:
+        with suppress(OSError):  # there are weights
+            checkpoints.rmdir()
 
 
 def _elsewhere(job: Job, work: Work, shared: Shared, watch: Watch) -> Record:

@@ -1,4 +1,4 @@
-"""What a run asks for, as a value: rows to compare, questions with their arms, settings that are swept.
+"""What a run asks for, as a value: rows to compare, questions with their arms, whose tuned settings they have.
 
 The run stores it (`record`), so that a report reads who asked for a job and never guesses.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.record import AskedRecord, PosedQuestion
+from harness.record import AskedRecord, PosedQuestion, TunedFrom
 from harness.spec.job import Job
 from harness.spec.questions import Question
+from harness.spec.tuning import Design
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Asked:
     published: bool  # every row has its own settings, as it was published
     rows: tuple[Job, ...]
     posed: tuple[Posed, ...]
-    sweep: tuple[Mapping[str, Any], ...]  # settings that all rows ran under in turn; one that is empty: none
+    tuning: Mapping[str, TunedFrom] = field(default_factory=dict)  # key of a job -> whose tuned settings it has
+    design: Design | None = None  # of suite `tune`, whose rows are the trials of this
 
     @property
     def jobs(self) -> list[Job]:
@@ -46,7 +48,7 @@ class Asked:
 
     def record(self, ensembles: Sequence[str] = ()) -> AskedRecord:
         """As it is stored.  ensembles: keys of the rows that average others."""
-        content = {
+        content: dict[str, Any] = {
             "suite": self.suite,
             "published": self.published,
             "rows": [*(job.key for job in self.rows), *ensembles],
@@ -61,7 +63,10 @@ class Asked:
                 )
                 for posed in self.posed
             ],
-            "sweep": [dict(changes) for changes in self.sweep if changes],
+            "sweep": [],
         }
+        here = {job.key for job in self.jobs}
+        if tuning := {key: found for key, found in self.tuning.items() if key in here}:
+            content["tuning"] = tuning
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         return AskedRecord(key=key, **content)

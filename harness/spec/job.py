@@ -9,12 +9,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness import contents
+from harness.spec import text_models
 
 
 class SpecError(ValueError):
@@ -37,6 +38,7 @@ class Data:
     test_images: int = 0
     ranked: str = "test"  # split the ranks come from; settings are chosen on "dev"
     own: bool = field(default=False, metadata=ADDED)  # a folder, though it may be called like an embedded set
+    trained_on: str = field(default="", metadata=ADDED)  # name and fingerprint of other data the weights are of
 
     def __post_init__(self) -> None:
         if self.ranked not in RANKED:
@@ -63,23 +65,30 @@ class Model:
     control: str = field(default="", metadata=ADDED)
     # of a method by others: distribution, version and a hash of its source
     origin: str = field(default="", metadata=ADDED)
+    # what else is put on the host, by its name in the label -> its options
+    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata=ADDED)
+    # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
+    # seeds are of one model, though each takes those of its own
+    taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
+    # of a row from files (`harness.spec.given`): hash of what they hold; "" of a model that runs here
+    given: str = field(default="", metadata=ADDED)
+    files: tuple[str, ...] = field(default=(), metadata=PLACE)  # where they lie; () of a record
+    ids_file: str = field(default="", metadata=PLACE)
+    # class and content of a pretrained model (`harness.spec.pretrained`); "" of one that starts from nothing
+    pretrained: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
-        return _written(self)
+        return {name: own for name, own in _written(self).items() if name not in _elsewhere(self)}
 
     @property
     def label(self) -> str:
-        """`file[:variant][+selfalign]`, the row's name everywhere."""
-        return (
-            self.method
-            + (f":{self.variant}" if self.variant else "")
-            + ("" if self.selfalign is None else "+selfalign")
-        )
+        """`file[:variant][+selfalign][+module...]`, the row's name everywhere."""
+        return "+".join((self.host, *([] if self.selfalign is None else ["selfalign"]), *self.modules))
 
     @property
     def host(self) -> str:
-        """The label without SelfAlign."""
-        return self.label.removesuffix("+selfalign")
+        """The label without what is put on it: `file[:variant]`."""
+        return self.method + (f":{self.variant}" if self.variant else "")
 
 
 CONTROLS = ("final-width", "parameters", "width")  # of the embedding that is searched, in all, of every layer
@@ -105,7 +114,7 @@ class Settings:
     same_image_negatives: bool = True
     min_count: int = 4  # a word seen less often in the training captions is unknown
     max_words: int = 60  # longer captions are cut, and counted
-    text_model: str = ""  # folder or hub name of a BERT-layout model in place of word embeddings
+    text_model: str = ""  # in place of word embeddings: a BERT-layout model, a folder or hub name, or minilm
     train_text_model: bool = False
     precision: str = "fp32"  # fp32 | bf16: forward passes of encoders and training
     # fp32 | bf16: products within an interactive method's score, test ranks alone; independent rows stay in fp32, for
@@ -213,6 +222,7 @@ class Job:
     model: Model
     settings: Settings
     arm: str = field(default="", compare=False)  # its name in an ablation, for people; no part of the identity
+    weights: str = ""  # hash of stored weights that are evaluated, where nothing is trained
 
     @cached_property
     def key(self) -> str:
@@ -221,6 +231,7 @@ class Job:
             "data": _identity(self.data),
             "model": self.model.as_dict(),
             "settings": _identity(self.settings),
+            **self._weights(),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -233,32 +244,51 @@ class Job:
         """For the record: everything but paths, which mean nothing elsewhere."""
         data = _written(self.data)
         del data["path"]
-        return {"data": data, "model": self.model.as_dict(), "settings": _portable(_written(self.settings))}
+        settings = _portable(_written(self.settings))
+        return {"data": data, "model": self.model.as_dict(), "settings": settings, **self._weights()}
+
+    def _weights(self) -> dict[str, str]:
+        return {"weights": self.weights} if self.weights else {}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Job:
-        return cls(Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"]))
+        parts = Data(**stored["data"]), Model(**stored["model"]), Settings(**stored["settings"])
+        return cls(*parts, weights=stored.get("weights", ""))
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
-    written = _written(value)
-    elsewhere = {f.name for f in fields(value) if not f.metadata.get("identity", True)}
-    return _portable({name: own for name, own in written.items() if name not in elsewhere})
+    elsewhere = _elsewhere(value)
+    return _portable({name: own for name, own in _written(value).items() if name not in elsewhere})
+
+
+def _elsewhere(value: Data | Model | Settings) -> set[str]:
+    """Names of fields that say where a job runs, not what it is."""
+    return {f.name for f in fields(value) if not f.metadata.get("identity", True)}
 
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
-    usual = {f.name: f.default for f in fields(value) if f.metadata.get("added")}
+    usual = {f.name: _default(f) for f in fields(value) if f.metadata.get("added")}
     every = {f.name: getattr(value, f.name) for f in fields(value)}
     return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
 
 
+def _default(of: Field) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()
+
+
 def _portable(values: dict[str, Any]) -> dict[str, Any]:
-    """A text model in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
-    model = Path(values.get("text_model", ""))
+    told = values.get("text_model", "")
+    return values | {"text_model": text_model_identity(told)} if told else values
+
+
+def text_model_identity(name: str) -> str:
+    """One in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
+    model = Path(text_models.located(name))
     if model.name and model.is_dir():
-        return values | {"text_model": f"{model.resolve().name}@{contents.digest(model)[:16]}"}
-    return values | {"text_model": model.name} if model.is_absolute() else values
+        shown = name if name in text_models.PACKAGED else model.resolve().name
+        return f"{shown}@{contents.digest(model)[:16]}"
+    return model.name if model.is_absolute() else name
 
 
 def parse_value(text: str) -> Any:

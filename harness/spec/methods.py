@@ -10,24 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT
-from harness.spec import plugins
+from harness.spec import plugins, pretrained
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
 from harness.spec.plugins import Plugin
+from harness.spec.pretrained import Pretrained
 
 SELFALIGN = "selfalign"
-LITERALS = (
-    "RECIPE",
-    "PAPER",
-    "VARIANTS",
-    "ADDED",
-    "NEEDS",
-    "SPARED",
-    "HOSTS",
-    "FAMILY",
-    "FLOOR",
-)  # what a file may say of its method
-NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings")  # what a method may read of an item
+LITERALS: Mapping[str, Any] = {  # what a file may say of its method, and the type of it
+    "RECIPE": int,
+    "PAPER": str,
+    "VARIANTS": dict,
+    "ADDED": (list, tuple),
+    "NEEDS": (list, tuple),
+    "SPARED": dict,
+    "HOSTS": bool,
+    "FAMILY": str,
+    "FLOOR": bool,
+    "TITLE": str,
+    "ON": (list, tuple),
+    "ASIDE": bool,
+    "ROWS": dict,
+}
+NESTED = ("VARIANTS", "SPARED")  # whose values are mappings too
+FITS = ("truth", "bag")  # what a row of the scale is told: which images a caption fits, by its truth or its words
+NEEDS = ("fragments", "boxes", "tokens", "pixels", "strings", *FITS)  # what a method may read of an item
+FAMILIES = ("independent", "interactive", "scale")  # folders of `baselines`
 USUAL = ("fragments", "tokens")  # where a file does not say
 
 
@@ -36,7 +44,7 @@ class Method:
     """What a method's file says of itself."""
 
     name: str  # file name
-    family: str  # independent | interactive: folder, or what a plugin says
+    family: str  # one of `FAMILIES`: folder, or what a plugin says
     summary: str  # first line of the docstring
     paper: str
     recipe: int  # raised when behaviour changes; older records are stale
@@ -47,8 +55,14 @@ class Method:
     spared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # need -> options under which there is none
     hosts: bool = False  # whether SelfAlign can be put on it
     floor: bool = False  # what every other method must beat: beside the others, never ranked among them
+    title: str = ""  # of a module: what tables call it, where its name alone would claim too much
+    on: tuple[str, ...] = ("independent",)  # of a module: families it can be put on
+    aside: bool = False  # no row of a suite unless it is named
+    # options that name another row, whose stored weights are taken -> values that are no row
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plugin: Plugin | None = None  # who brings it, where it is not ours
     origin: str = ""  # of a plugin: distribution, version and a hash of its source
+    pretrained: Pretrained | None = None  # a model of transformers, where it is one
 
     @property
     def module(self) -> str:
@@ -69,8 +83,23 @@ class Method:
 
 
 def methods() -> Mapping[str, Method]:
-    """Every method by its name: our own by file name, then those of the plugins that were chosen.  Raises SpecError."""
-    return _methods(plugins.chosen())[0]
+    """Every method by its name: our own by file, those of chosen plugins, then pretrained ones.  Raises SpecError."""
+    known, models = _methods(plugins.chosen())[0], pretrained.chosen()
+    return {**known, **{model.name: _pretrained(model) for model in models}} if models else known
+
+
+def _pretrained(model: Pretrained) -> Method:
+    return Method(
+        name=model.name,
+        family=model.family,
+        summary=f"{model.kind} of {model.folder.name}, pretrained",
+        paper="",
+        recipe=pretrained.RECIPE,
+        variants={"": {}},
+        options=dict(model.options),
+        needs=("pixels", "strings"),
+        pretrained=model,
+    )
 
 
 def left_out() -> tuple[str, ...]:
@@ -109,27 +138,41 @@ def _by_others(plugin: Plugin) -> Method:
 @cache
 def _built_in() -> Mapping[str, Method]:
     found = {}
-    for family in ("independent", "interactive"):
+    for family in FAMILIES:
         for path in sorted((ROOT / "baselines" / family).glob("[!_]*.py")):
             found[path.stem] = read(path, family)
     return found
 
 
 @cache
+def modules() -> Mapping[str, Method]:
+    """All that can be put on a host, by its name in a label: SelfAlign, then one file each in `models/modules`.
+
+    `a_sdm.py` is `+a-sdm`.
+    """
+    own = sorted((ROOT / "models" / "modules").glob("[!_]*.py"))
+    read_ = [read(path, "independent") for path in (ROOT / "models" / f"{SELFALIGN}.py", *own)]
+    return {method.name: method for method in (replace(m, name=m.name.replace("_", "-")) for m in read_)}
+
+
 def selfalign() -> Method:
     """The module that turns an independent host into a SelfAlign model."""
-    return read(ROOT / "models" / f"{SELFALIGN}.py", "independent")
+    return modules()[SELFALIGN]
 
 
 def read(path: Path, family: str) -> Method:
     """What the file says.  Raises SpecError, naming it, for a need that is not known."""
     try:
         docstring, constants, options = _literals(path)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(f"{path}: cannot be read as a method: {error}") from None
+    for name, value in constants.items():
+        inner = value.values() if name in NESTED and isinstance(value, dict) else ()
+        if not isinstance(value, LITERALS[name]) or not all(isinstance(one, dict) for one in inner):
+            raise SpecError(f"{path}: {name} cannot be {value!a:.60}")
     family = family or constants.get("FAMILY", "")
     lacking = [name for name in ("RECIPE", "PAPER") if name not in constants]
-    if lacking or family not in ("independent", "interactive"):
+    if lacking or family not in FAMILIES:
         wanted = lacking or ['FAMILY = "independent" or "interactive"']
         raise SpecError(f"{path}: no method, for it does not say {' and '.join(wanted)}")
     needs = tuple(constants.get("NEEDS", USUAL))
@@ -148,6 +191,10 @@ def read(path: Path, family: str) -> Method:
         needs=needs,
         spared=constants.get("SPARED", {}),
         floor=constants.get("FLOOR", False),
+        title=constants.get("TITLE", ""),
+        on=tuple(constants.get("ON", ("independent",))),
+        aside=constants.get("ASIDE", False),
+        rows=constants.get("ROWS", {}),
         hosts=constants.get("HOSTS", family == "independent" and set(USUAL) <= set(needs)),
     )
 

@@ -110,13 +110,17 @@ def title(question: Question, arm: str) -> str:
     return arm if arm[:1].isalpha() else f"{question.name}={arm}"
 
 
-def arms(question: Question, base: Job) -> dict[str, Job]:
-    """Arm -> its job.  Raises SpecError for an unknown field, an arm that changes nothing, and one that is another."""
+def arms(question: Question, base: Job, module: Mapping[str, Any] | None = None) -> dict[str, Job]:
+    """Arm -> its job.  Raises SpecError for an unknown field, an arm that changes nothing, and one that is another.
+
+    module: path -> value of what SelfAlign has where an arm puts it on its host, before what the arm itself changes.
+    """
     jobs: dict[str, Job] = {}
     for name, changes in question.arms.items():
         where = f"arm {name!r} of {FOLDER}/{question.name}"
         try:
-            job = replace(override(base, changes), arm=title(question, name))
+            brings = changes.get("selfalign") is True and base.model.selfalign is None
+            job = replace(override(base, {**((module or {}) if brings else {}), **changes}), arm=title(question, name))
         except SpecError as error:
             raise SpecError(f"{where}: {error}") from None
         if job.key == base.key:

@@ -1,47 +1,116 @@
-"""Rows by their labels: `file[:variant][+selfalign]`, as in `vsepp`, `scan:t2i-lse`, `vsrn+selfalign`.
+"""Rows by their labels: `file[:variant][+selfalign][+module...]`, as in `vsepp`, `scan:t2i-lse`, `vsrn+selfalign+efa`.
 
-The same string is the flag, the row and the record's name.
+The same string is the flag, the row and the record's name.  Modules beside SelfAlign stand in the order of their names,
+in whatever order they were written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.spec import pretrained
 from harness.spec.job import Model, SpecError
-from harness.spec.methods import SELFALIGN, Method, methods, selfalign
+from harness.spec.methods import SELFALIGN, Method, methods, modules
+from harness.spec.methods import selfalign as selfalign
 from harness.spec.names import fitted, nearest
+
+Options = Mapping[str, Any]
 
 
 def labels() -> tuple[str, ...]:
-    """Every row there can be: all variants of all methods, and every trainable independent host with SelfAlign."""
-    rows = [label for method in methods().values() for label in method.labels]
-    hosts = [label for method in methods().values() if method.hosts for label in method.labels]
+    """Every row that suites choose from: all variants of all methods, and every trainable independent host with
+    SelfAlign.  Other modules, methods `ASIDE` and pretrained models are rows where they are named (`aside`)."""
+    shown = [method for method in methods().values() if not method.aside and method.pretrained is None]
+    rows = [label for method in shown for label in method.labels]
+    hosts = [label for method in shown if _hosts(method, SELFALIGN) for label in method.labels]
     return (*rows, *(f"{host}+{SELFALIGN}" for host in hosts))
 
 
-def parse(label: str) -> tuple[Method, str, bool]:
-    """`scan:t2i-lse` -> (SCAN, "t2i-lse", no SelfAlign).  Raises SpecError with the nearest known names."""
-    base, _, module = label.partition("+")
+def aside(pattern: str) -> tuple[str, ...]:
+    """The rows among which a pattern with modules beside SelfAlign chooses, or one that names a method standing aside.
+
+    `vs*+efa` -> every host with that module; none for a pattern of neither kind.  A wildcard names no method: it does
+    not reach one that stands aside.
+    """
+    base, *names = pattern.split("+")
+    meant = [method for method in methods().values() if not method.aside or method.name == base.partition(":")[0]]
+    if set(names) <= {SELFALIGN}:
+        return tuple(
+            "+".join((label, *names))
+            for method in meant
+            if method.aside and all(_hosts(method, name) for name in names)
+            for label in method.labels
+        )
+    if not set(names) <= modules().keys() or len(set(names)) < len(names):
+        return ()
+    put = "+".join(_ordered(names))
+    return tuple(
+        f"{label}+{put}" for method in meant if all(_hosts(method, name) for name in names) for label in method.labels
+    )
+
+
+def canonical(pattern: str) -> str:
+    """A pattern of rows with its modules in the order in which labels have them."""
+    base, *names = pattern.split("+")
+    known = set(names) <= modules().keys() and len(set(names)) == len(names)
+    return "+".join((base, *_ordered(names))) if known else pattern
+
+
+def _ordered(names: Sequence[str]) -> list[str]:
+    """SelfAlign first, then by name; each once."""
+    return [name for name in modules() if name in names]
+
+
+def _hosts(method: Method, module: str) -> bool:
+    """Whether a module can be put on a method: an independent one must have encoders that it can stand on."""
+    on = modules()[module].on
+    return method.family in on and (
+        method.hosts if on == ("independent",) else "fragments" in method.needs and not method.floor
+    )
+
+
+def parse(label: str) -> tuple[Method, str, tuple[str, ...]]:
+    """`vsrn+efa+selfalign` -> (VSRN, "", ("selfalign", "efa")).  Raises SpecError with the nearest known names."""
+    base, *names = label.split("+")
     name, _, variant = base.partition(":")
     method = methods().get(name)
     if method is None:
         raise SpecError(f"unknown method {name!r}{nearest(label, labels())}")
-    if module not in ("", SELFALIGN):
-        raise SpecError(f"unknown module {module!r} in {label!r}{nearest(module, [SELFALIGN])}")
+    for module in names:
+        if module not in modules():
+            raise SpecError(f"unknown module {module!r} in {label!r}{nearest(module, modules())}")
+        if names.count(module) > 1:
+            raise SpecError(f"{label!r} names module {module!r} twice")
     if variant not in method.variants:
         raise SpecError(f"{name} has no variant {variant!r}{nearest(label, method.labels)}")
-    if module and not method.hosts:
-        why = (
-            "scores come from both sides together, there is no embedding of one side to align ahead of a query"
-            if method.family == "interactive"
-            else "it has no encoder that SelfAlign could stand on (HOSTS)"
-        )
-        raise SpecError(f"SelfAlign cannot be put on {name}: {why}")
-    return method, variant, bool(module)
+    for module in names:
+        if not _hosts(method, module):
+            raise SpecError(f"{called(module)} cannot be put on {name}: {_why_not(method, module)}")
+    return method, variant, tuple(_ordered(names))
 
 
-def _resolved(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
+def is_row(label: str) -> bool:
+    """Whether a label, maybe a stored one of a method that is gone or of an ensemble, is a row today."""
+    try:
+        parse(label)
+    except SpecError:
+        return False
+    return True
+
+
+def called(module: str) -> str:
+    """A module in a sentence."""
+    return "SelfAlign" if module == SELFALIGN else module
+
+
+def _why_not(method: Method, module: str) -> str:
+    if method.family not in modules()[module].on:
+        return "scores come from both sides together, there is no embedding of one side to align ahead of a query"
+    return f"it has no encoder that {called(module)} could stand on (HOSTS)"
+
+
+def _resolved(method: Method, changes: Options) -> dict[str, Any]:
     """Defaults with changes; a name or a type that does not fit raises SpecError."""
     where, defaults = method.name, method.options
     merged = dict(defaults)
@@ -52,25 +121,57 @@ def _resolved(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if name not in method.added or value != defaults[name]}
 
 
+def _check_rows(method: Method, options: Options) -> None:
+    """An option that names another row must name one.  Raises SpecError."""
+    for name, apart in method.rows.items():
+        if options[name] in apart:
+            continue
+        try:
+            parse(options[name].partition("@")[0])
+        except SpecError as error:
+            raise SpecError(f"{method.name}.{name} is {', '.join(apart)} or a row: {error}") from None
+
+
 def model(
-    label: str, options: Mapping[str, Any] | None = None, selfalign_options: Mapping[str, Any] | None = None
+    label: str,
+    options: Options | None = None,
+    selfalign_options: Options | None = None,
+    module_options: Mapping[str, Options] | None = None,
 ) -> Model:
-    """The resolved model of a row: every option written out, with the recipes it was built by."""
-    method, variant, with_module = parse(label)
-    if selfalign_options and not with_module:
-        raise SpecError(
-            f"{label} has no SelfAlign module to set {', '.join(selfalign_options)} on; use {label}+{SELFALIGN}"
-        )
-    recipes = {method.name: method.recipe} | ({SELFALIGN: selfalign().recipe} if with_module else {})
-    changes = {**method.variants[variant], **(options or {})}
+    """The resolved model of a row: every option written out, with the recipes it was built by.
+
+    module_options: those of the modules beside SelfAlign, by their names.  Raises SpecError.
+    """
+    method, variant, names = parse(label)
+    told = {**(module_options or {}), **({SELFALIGN: selfalign_options} if selfalign_options else {})}
+    for name, changes in told.items():
+        if changes and name not in names:
+            raise SpecError(f"{label} has no {called(name)} module to set {', '.join(changes)} on; use {label}+{name}")
+    resolved = {name: _resolved(modules()[name], told.get(name, {})) for name in names}
+    own = _resolved(method, {**method.variants[variant], **(options or {})})
+    for where, given in ((method, own), *((modules()[name], chosen) for name, chosen in resolved.items())):
+        _check_rows(where, given)
     return Model(
         method=method.name,
         variant=variant,
-        options=_resolved(method, changes),
-        selfalign=_resolved(selfalign(), selfalign_options or {}) if with_module else None,
-        recipes=recipes,
+        options=own,
+        selfalign=resolved.pop(SELFALIGN, None),
+        recipes={method.name: method.recipe} | {name: modules()[name].recipe for name in names},
         origin=method.origin,
+        modules=resolved,
+        pretrained=method.pretrained.identity if method.pretrained else "",
     )
+
+
+def parts(model: Model) -> Iterator[tuple[str, Method, Options]]:
+    """The method, then SelfAlign and the modules on it: section of its options, what its file says, its options.
+
+    Those that are gone, and ensembles, have none.
+    """
+    if model.method in methods():
+        yield "model", methods()[model.method], model.options
+    on = {**({} if model.selfalign is None else {SELFALIGN: model.selfalign}), **model.modules}
+    yield from ((name, modules()[name], options) for name, options in on.items() if name in modules())
 
 
 def floor(method: str) -> bool:
@@ -78,9 +179,17 @@ def floor(method: str) -> bool:
     return method in methods() and methods()[method].floor
 
 
+def scale(label: str) -> bool:
+    """Whether a row only shows what is little and what is much: the floor, and those of the family `scale`."""
+    method = parse(label)[0]
+    return method.floor or method.family == "scale"
+
+
 def current(model: Model) -> bool:
     """Whether a stored model was built by today's recipes (a method that is gone is not current)."""
-    known = {name: method.recipe for name, method in methods().items()} | {SELFALIGN: selfalign().recipe}
+    if model.pretrained:
+        return list(model.recipes.values()) == [pretrained.RECIPE]
+    known = {name: method.recipe for name, method in (*methods().items(), *modules().items())}
     here = methods().get(model.method)  # none of an ensemble, which is as current as its members
     if here is None and model.origin:  # a plugin that is not here cannot have changed here
         known[model.method] = model.recipes[model.method]

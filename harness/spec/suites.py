@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from itertools import product
 from typing import Any
 
-from harness.spec import paper, questions, registry
+from harness.record import TunedFrom
+from harness.spec import embedded, paper, questions, registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
-from harness.spec.names import nearest
-from harness.spec.override import override
+from harness.spec.names import fitted, nearest
+from harness.spec.override import override, yielding
+from harness.spec.tuning import Design, check_told, design, settle, settle_arm
+from harness.tuned import TunedRecord
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Suite:
     seeds: Mapping[str, tuple[int, ...]]  # family -> seeds
     without: tuple[str, ...] = ()  # labels left out
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, for all rows
-    sweep: tuple[Mapping[str, Any], ...] = ({},)  # each is applied to every row in turn
+    embedded: Mapping[str, Any] | None = None  # in place of `changes` on embedded data; None = those
+    tuned: bool = False  # rows have the settings their trials chose, where there were trials
+    tuning: bool = False  # it is those trials
     ensembles: bool = False  # rows that average the scores of others too
     published: bool = False  # every row as its paper has it, in place of settings that all share
     ablations: tuple[str, ...] = ()  # questions asked beside the rows, as `--only` takes them
+    ablation_seeds: tuple[int, ...] = ()  # of the questions and their bases, where not those of the rows
 
     def labels(self) -> tuple[str, ...]:
         out = select(self.without) if self.without else ()
@@ -37,22 +42,12 @@ class Suite:
 TEXT_MODEL = "settings.text_model"
 ONE = {"independent": (0,), "interactive": (0,)}
 THREE = {"independent": (0, 1, 2), "interactive": (0,)}  # interactive ones take as long as three others
-
-EMBEDDED: Mapping[str, Mapping[str, Any]] = {  # data made here are small: a suite on them should take minutes
-    "scenes": {
-        "settings.batch": 32,
-        "settings.dim": 64,
-        "settings.word_dim": 64,
-        "settings.epochs": 6,
-        "settings.drop_every": 5,
-        "settings.lr": 3.2e-3,  # this and the warm-up: as in Settings, by results/reference/tune-scenes
-        "settings.warmup_epochs": 5,
-    },
-}
+FINAL = {"independent": (1,), "interactive": (1,)}  # settings were chosen with seed 0
+SHARE = {"settings.train_share": 0.9}  # of the training images, drawn by the seed: its error counts the choice of data
 
 SUITES: Mapping[str, Suite] = {
     "smoke": Suite(
-        question="Does everything run from end to end?",
+        question="Does everything run from end to end, and does every row learn?",
         methods=("chance", "vsepp", "vsepp+selfalign", "vsrn", "vsrn+selfalign", "scan:t2i-lse"),
         seeds=ONE,
         changes={
@@ -64,26 +59,45 @@ SUITES: Mapping[str, Suite] = {
             "settings.dim": 32,
             "settings.word_dim": 32,
         },
+        embedded={  # as few updates and images as rows need to be well above chance
+            "data.dev_images": 50,
+            "data.test_images": 100,
+            "settings.updates": 150,
+            "settings.parts": 3,
+            "settings.warmup_updates": 120,
+            "settings.schedule": "cosine",
+            "settings.lr": 6.4e-3,
+            "settings.batch": 32,
+            "settings.dim": 64,
+            "settings.word_dim": 64,
+        },
     ),
     "full": Suite(
         question="Which model, how accurate, how fast, how sure?",
-        ablations=("ablations/submodules/vsepp", "ablations/submodules/vsrn"),
+        ablations=("ablations/submodules/vsepp",),
+        ablation_seeds=(1, 2, 3),
         methods=("*",),
-        seeds=THREE,
+        seeds=FINAL,
+        changes=SHARE,
         ensembles=True,
+        tuned=True,
     ),
     "ablations": Suite(
         question="Does every part of a model earn its cost? One question per file in ablations/.",
         methods=(),
-        seeds={"independent": (0, 1, 2), "interactive": (0, 1, 2)},  # without several no interval
+        seeds={"independent": (1, 2, 3), "interactive": (1, 2, 3)},  # without several no interval
+        changes=SHARE,
+        tuned=True,
         ablations=("ablations/*",),
     ),
     "baselines": Suite(
         question="How do the baselines compare without SelfAlign?",
         methods=("*",),
         without=("*+selfalign",),
-        seeds=THREE,
+        seeds=FINAL,
+        changes=SHARE,
         ensembles=True,
+        tuned=True,
     ),
     "paper": Suite(
         question="What does each method reach as it was published? Settings differ from row to row.",
@@ -93,14 +107,11 @@ SUITES: Mapping[str, Suite] = {
         published=True,
     ),
     "tune": Suite(
-        question="Which learning rate and warm-up, the same for all rows, is best on dev? Never looks at test.",
-        methods=("vsepp*", "vse_infty*", "vsrn*", "camera", "saem", "cvse", "scan:t2i-lse", "chan", "bfan:equal"),
+        question="Which settings suit each row, by equally many trials on dev? Never looks at test.",
+        methods=("*",),
+        without=("chance", "oracle", "bag"),
         seeds=ONE,
-        changes={"data.ranked": "dev"},
-        sweep=tuple(
-            {"settings.lr": lr, "settings.warmup_epochs": warmup}
-            for lr, warmup in product((4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3), (2, 5))
-        ),
+        tuning=True,
     ),
 }
 
@@ -117,19 +128,25 @@ def named(suite: str, only: Sequence[str]) -> str:
     return suite or ("ablations" if asks else "full")
 
 
-def select(patterns: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError."""
+def select(patterns: Sequence[str], among: Sequence[str] | None = None, *, with_aside: bool = False) -> tuple[str, ...]:
+    """Known labels that match any pattern; a method's bare name stands for all its variants.  Raises SpecError.
+
+    with_aside: rows that stand aside (`registry.aside`) too, where a pattern names them, behind the others.
+    """
     known = registry.labels() if among is None else tuple(among)
     chosen: set[str] = set()
-    for pattern in patterns:
-        found = [label for label in known if _matches(label, pattern)]
+    aside: dict[str, None] = {}
+    for pattern in map(registry.canonical, patterns):
+        others = registry.aside(pattern) if with_aside and known else ()
+        aside |= {label: None for label in others if _matches(label, pattern)}
+        found = [label for label in (*known, *aside) if _matches(label, pattern)]
         if not found:
             registry.parse(pattern)  # says what is wrong with it
             if not known:
                 raise SpecError(f"{pattern!r} names no row of this suite, which asks questions: ablations/NAME")
             raise SpecError(f"{pattern!r} names no row of this suite{nearest(pattern, known)}")
         chosen.update(found)
-    return tuple(label for label in known if label in chosen)
+    return tuple(label for label in (*known, *aside) if label in chosen)
 
 
 def _matches(label: str, pattern: str) -> bool:
@@ -146,36 +163,64 @@ def asked(
     changes: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     paper_of: str = "",
+    rows: Sequence[str] = (),
+    tuned: TunedRecord | None = None,
+    trials: int | None = None,
 ) -> Asked:
     """What a suite asks for: its rows, with seeds innermost, and its questions of their bases, seed by seed.
 
+    rows: labels of pretrained rows beside them, which `only` may name too: one that trains nothing runs once.
     `only` narrows the rows, or asks questions (`ablations/NAME`) whatever the suite; `seeds` replaces the suite's,
     `changes` go last, but for what an arm is made of.
     paper_of: whose published hyper-parameters suite `paper` takes, "" = those of the data's own name.
+    tuned: where suites that read tuned settings take them from; trials: the budget of a row in suite `tune`.
     Raises SpecError for unknown names and values.
     """
-    suite, told = find(name), changes or {}
+    suite, told = find(name), dict(changes or {})
     if paper_of and not suite.published:
         raise SpecError(f"--paper-of belongs to suite paper, not to {name}")
-    usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     patterns = [pattern for pattern in only if pattern.startswith(f"{questions.FOLDER}/")]
-    named_rows = [pattern for pattern in only if pattern not in patterns]
-    labels = select(named_rows, suite.labels()) if named_rows else suite.labels() if not only else ()
+    named_rows = [pattern for pattern in only if pattern not in patterns and pattern not in rows]
+    labels = (
+        select(named_rows, suite.labels(), with_aside=not suite.published)
+        if named_rows
+        else suite.labels()
+        if not only
+        else ()
+    )
+    tried = _design(suite, name, data, told, trials, seeds, patterns)
+    usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
-    rows: list[Job] = []
+    made = not data.own and data.name in embedded.EMBEDDED
+    changed = suite.embedded if made and suite.embedded is not None else suite.changes
+    module = {} if suite.published or data.own else embedded.module(data.name)
+    value, tuning = tuned if suite.tuned else None, {}
+
+    def row(label: str, seed: int) -> Job:
+        plain = Job(data, registry.model(label), settings or Settings())
+        applied = _applicable(told, plain, suite.published)
+        published = suite.published and label in rows  # nobody published settings of a pretrained row
+        before = {**yielding({} if published else usual(label), changed), **changed}
+        job = with_seed(override(plain, {**yielding(before, applied), **applied}), seed)
+        return job if value is None else _noted(tuning, *settle(value, job, told))
+
+    def arm(job: Job, base: Job) -> Job:
+        return job if value is None else _noted(tuning, *settle_arm(value, job, base, tuning.get(base.key)))
+
+    found = [row(label, seed) for label in (*labels, *rows) for seed in _seeds(label, suite.seeds, seeds)]
+    if tried is not None:
+        if still := [label for label in rows if _trains_nothing(label)]:
+            raise SpecError(f"suite tune tries rows that are trained here: leave --row {still[0]} out")
+        trials_of = tuple(tried.job(job, trial) for job in found for trial in tried.first)
+        return Asked(name, False, trials_of, (), design=tried)
     posed: list[Posed] = []
-    for sweep in suite.sweep:
-
-        def row(label: str, sweep: Mapping[str, Any] = sweep) -> Job:
-            plain = Job(data, registry.model(label), settings or Settings())
-            applied = _applicable(told, plain, suite.published)
-            return override(plain, {**usual(label), **suite.changes, **sweep, **applied})
-
-        rows += [job for label in labels for job in _seeded(row(label), suite, seeds)]
-        for question, base in questions.select(patterns if only else suite.ablations):
-            _check_reach(question, base, told)
-            posed += [Posed(question, job, questions.arms(question, job)) for job in _seeded(row(base), suite, seeds)]
-    return Asked(name, suite.published, tuple(rows), tuple(posed), suite.sweep)
+    for question, base in questions.select(patterns if only else suite.ablations):
+        _check_reach(question, base, told)
+        given = suite.ablation_seeds if seeds is None and suite.ablation_seeds else seeds
+        for job in (row(base, seed) for seed in _seeds(base, suite.seeds, given)):
+            arms = {name: arm(changed_job, job) for name, changed_job in questions.arms(question, job, module).items()}
+            posed.append(Posed(question, job, arms))
+    return Asked(name, suite.published, tuple(found), tuple(posed), tuning)
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -183,35 +228,82 @@ def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
     return asked(name, data, **choices).jobs
 
 
-def _seeded(job: Job, suite: Suite, seeds: Sequence[int] | None) -> list[Job]:
-    family = registry.methods()[job.model.method].family
-    return [with_seed(job, seed) for seed in (suite.seeds[family] if seeds is None else seeds)]
+def _seeds(label: str, of: Mapping[str, tuple[int, ...]], given: Sequence[int] | None) -> Sequence[int]:
+    """Those of a row's family, or those `given`; a row that learns nothing has the first alone."""
+    family = registry.parse(label)[0].family
+    if family == "scale":
+        return (0,)
+    chosen = of[family] if given is None else given
+    return chosen[:1] if _trains_nothing(label) else chosen
+
+
+def _trains_nothing(label: str) -> bool:
+    """Whether it is a pretrained row that stays as it is."""
+    model = registry.parse(label)[0].pretrained
+    return model is not None and not model.trains
+
+
+def _noted(tuning: dict[str, TunedFrom], job: Job, source: TunedFrom | None) -> Job:
+    """The job, its settings' source put down."""
+    if source is not None:
+        tuning[job.key] = source
+    return job
+
+
+def _design(
+    suite: Suite,
+    name: str,
+    data: Data,
+    told: dict[str, Any],
+    trials: int | None,
+    seeds: Sequence[int] | None,
+    patterns: Sequence[str],
+) -> Design | None:
+    """Of suite `tune`, its length taken from what was `told`; None of others.  Raises SpecError for what is not its."""
+    if not suite.tuning:
+        if trials is not None:
+            raise SpecError(f"--trials is the budget of suite tune, not of {name}")
+        return None
+    if patterns:
+        raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
+    if seeds is not None:
+        raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
+    length = told.pop("settings.updates", None)
+    found = design(data, trials, None if length is None else fitted(length, 0, "settings.updates"))
+    check_told(told)
+    return found
 
 
 def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
-    """What is set of SelfAlign must not pass by an arm that brings the module itself.  Raises SpecError."""
-    lost = [path for path in changes if path.startswith("selfalign.")]
-    if lost and "+" not in base and any(arm.get("selfalign") for arm in question.arms.values()):
-        raise SpecError(
-            f"{', '.join(lost)} does not reach {question.path(base)}, whose arms bring SelfAlign themselves"
-        )
+    """What is set of a module must not pass by an arm that brings the module itself.  Raises SpecError."""
+    for module in registry.modules():
+        lost = _of_module(module, changes)
+        brought = any(arm.get(module) for arm in question.arms.values())
+        if lost and brought and module not in registry.parse(base)[2]:
+            raise SpecError(
+                f"{', '.join(lost)} does not reach {question.path(base)}, "
+                f"whose arms bring {registry.called(module)} themselves"
+            )
 
 
 def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: Sequence[str]) -> None:
-    """What is set of SelfAlign must reach a row with the module.  Raises SpecError."""
-    lost = [path for path in changes if path.startswith("selfalign.")]
-    known = registry.selfalign().options
-    for path in lost:
-        name = path.partition(".")[2]
-        if name not in known:
-            raise SpecError(f"{registry.SELFALIGN} has no option {name!r}{nearest(name, known)}")
-    if lost and not patterns and not any(label.endswith(f"+{registry.SELFALIGN}") for label in labels):
-        raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has SelfAlign")
+    """What is set of a module must reach a row that has it.  Raises SpecError."""
+    for module, method in registry.modules().items():
+        lost = _of_module(module, changes)
+        for name in (path.partition(".")[2] for path in lost):
+            if name not in method.options:
+                raise SpecError(f"{module} has no option {name!r}{nearest(name, method.options)}")
+        if lost and not patterns and not any(module in registry.parse(label)[2] for label in labels):
+            raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has {registry.called(module)}")
+
+
+def _of_module(module: str, changes: Mapping[str, Any]) -> list[str]:
+    return [path for path in changes if path.startswith(f"{module}.")]
 
 
 def _shared(data: Data) -> Callable[[str], Mapping[str, Any]]:
-    """The same for every row."""
-    return lambda _: {} if data.own else EMBEDDED.get(data.name, {})
+    """The same for every row; SelfAlign's own settings go to the rows that have the module."""
+    return lambda label: {} if data.own else embedded.settings(data.name, label)
 
 
 def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
@@ -221,10 +313,10 @@ def _as_published(data: Data, paper_of: str, changes: Mapping[str, Any]) -> Call
 
 
 def _applicable(changes: Mapping[str, Any], row: Job, published: bool) -> dict[str, Any]:
-    """Changes of shared settings go to every row; those of `selfalign.` only to rows with the module."""
+    """Changes of shared settings go to every row; those of a module only to rows that have it."""
+    absent = registry.modules().keys() - registry.parse(row.model.label)[2]
     return {
         path: value
         for path, value in changes.items()
-        if (not path.startswith("selfalign.") or row.model.selfalign is not None)
-        and not (published and path == TEXT_MODEL)
+        if path.partition(".")[0] not in absent and not (published and path == TEXT_MODEL)
     }

@@ -2,8 +2,9 @@
 
 import torch
 
-from baselines.independent.chance import Options, build, mixed, noise
+from baselines.independent.chance import Options, build
 from harness.protocol import ImageBatch, Inputs, TextBatch
+from models.noise import mixed, noise
 
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=997, dim=101, word_dim=7)
 

@@ -12,7 +12,9 @@ from harness.protocol import ImageBatch
 from harness.spec import registry
 from tests.places import PLACES
 
-LABELS = registry.labels()
+TAUGHT = tuple(f"{host}+{name}" for name in registry.modules() if name != "selfalign" for host in ("vsepp", "camera"))
+ASIDE = tuple(label for method in registry.methods().values() if method.aside for label in method.labels)
+LABELS = (*registry.labels(), *ASIDE, *TAUGHT, "vsrn+selfalign+a-sdm+distilled+efa")
 every_method = pytest.mark.parametrize("label", LABELS)
 
 

@@ -1,5 +1,7 @@
 """VSE++: pooling of regions, reading of captions, and which negatives cost."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,6 +75,20 @@ def test_captions_of_one_image_cost_nothing_where_the_inputs_say_so():
     batch = PairBatch(batch.images, batch.texts, torch.zeros(3, dtype=torch.int64))
     terms = model.losses(model.encode_images(batch.images), model.encode_texts(batch.texts), batch)
     assert terms["hinge"].item() == 0
+
+
+def test_images_of_one_identity_are_no_negatives_where_the_inputs_say_so():
+    """Of three images the first and the last show one person: each has the second as its only rival."""
+    inputs = Inputs(image_dim=13, regions=5, vocabulary=17, dim=11, word_dim=7, margin=3.0, same_image_negatives=False)
+    model, batch = build(inputs, Options()), replace(pairs(), identity_index=torch.tensor([4, 2, 4]))
+    images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
+    scores = model.similarity(images, texts).tolist()
+    rivals = {0: [1], 1: [0, 2], 2: [1]}
+    i2t = sum(3 - scores[i][i] + max(scores[i][j] for j in rivals[i]) for i in range(3))
+    t2i = sum(3 - scores[j][j] + max(scores[i][j] for i in rivals[j]) for j in range(3))
+    assert model.losses(images, texts, batch)["hinge"].item() == pytest.approx(i2t + t2i, rel=1e-5)
+    one = replace(batch, identity_index=torch.zeros(3, dtype=torch.int64))
+    assert model.losses(images, texts, one)["hinge"].item() == 0
 
 
 def test_an_unknown_pooling_is_refused():

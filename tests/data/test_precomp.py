@@ -1,6 +1,7 @@
 """Does the reader find out by itself how a folder in the field's layout is meant, and refuse what cannot be meant?"""
 
 import json
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.data import precomp
+from harness.data.int8 import encoded
 from harness.data.split import DataError, Images, Split
 
 REGIONS, DIM = 3, 5
@@ -202,7 +204,7 @@ def test_features_stay_a_memory_map(tmp_path: Path, dtype: type) -> None:
     [
         (np.ones(4, np.float32), "features have shape (4,), need (images, fragments, width)"),
         (np.ones((4, 0, 7), np.float32), "features have shape (4, 0, 7)"),
-        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32 or float64"),
+        (np.ones((4, 3, 7), np.int64), "features are int64, need float16, float32, float64 or int8 with scales"),
         (np.full((4, 3, 7), None), "holds Python objects, which are not read"),
     ],
 )
@@ -292,6 +294,69 @@ def test_extras_that_do_not_fit(tmp_path: Path, name: str, array: np.ndarray, me
     write(tmp_path, fragments(2), sentences(4))
     np.save(tmp_path / f"test_{name}.npy", array)
     assert refusal(tmp_path) == f"/test_{name}.npy: {message}"
+
+
+# Bytes ---------------------------------------------------------------------------------------------------------------
+
+
+def in_bytes(folder: Path, features: np.ndarray, captions: int) -> Path:
+    codes, scales = encoded(features)
+    write(folder, codes, sentences(captions))
+    np.save(folder / "test_ims_scales.npy", scales)
+    return folder
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_bytes_are_read_as_the_numbers_they_stand_for(tmp_path: Path, repeated: bool) -> None:
+    features = fragments(4)
+    features[2, 1:] = 0
+    stored = np.repeat(features, 2, axis=0) if repeated else features
+    images = precomp.load("test", in_bytes(tmp_path, stored, 8)).images
+    assert len(images) == 4
+    taken = images.take(np.array([2, 0]))
+    bound = np.abs(features[[2, 0]]).max(-1, keepdims=True) / 254
+    assert (np.abs(taken.features - features[[2, 0]]) <= bound * 1.0001).all()
+    assert taken.mask.tolist() == [[True, False, False], [True, True, True]]
+    assert taken.features.dtype == np.float32
+
+
+def test_a_vector_of_bytes_per_image(tmp_path: Path) -> None:
+    codes, scales = encoded(fragments(4)[:, :1])
+    write(tmp_path, codes[:, 0], sentences(4))
+    np.save(tmp_path / "test_ims_scales.npy", scales)
+    np.testing.assert_allclose(
+        precomp.load("test", tmp_path).images.take(slice(None)).features, fragments(4)[:, :1], atol=0.02
+    )
+
+
+def test_scales_are_a_part_of_what_the_data_are(tmp_path: Path) -> None:
+    in_bytes(tmp_path, fragments(4), 4)
+    before = precomp.source(tmp_path).fingerprint
+    scales = np.load(tmp_path / "test_ims_scales.npy")
+    np.save(tmp_path / "test_ims_scales.npy", scales * 2)
+    assert precomp.source(tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        (None, "/test_ims.npy: features are int8, need test_ims_scales.npy beside them"),
+        (np.ones(4), "/test_ims_scales.npy: shape (4,), need (4, 3) to go with the features"),
+        (-np.ones((4, 3)), "/test_ims_scales.npy: from -1.0, need scales of 0 and above"),
+        (np.full((4, 3), np.nan), "/test_ims_scales.npy: 12 numbers are NaN or infinite"),
+    ],
+)
+def test_bytes_without_scales_that_fit(tmp_path: Path, scales: np.ndarray | None, message: str) -> None:
+    write(tmp_path, encoded(fragments(4))[0], sentences(4))
+    if scales is not None:
+        np.save(tmp_path / "test_ims_scales.npy", scales)
+    assert refusal(tmp_path) == message
+
+
+def test_scales_beside_other_features(tmp_path: Path) -> None:
+    in_bytes(tmp_path, fragments(4), 4)
+    np.save(tmp_path / "test_ims.npy", fragments(4))
+    assert refusal(tmp_path) == "/test_ims_scales.npy: scales go with int8, but the features are float32"
 
 
 # The folder ----------------------------------------------------------------------------------------------------------
@@ -415,3 +480,72 @@ def test_any_header_is_read_or_refused_in_a_line(tmp_path: Path, header: bytes) 
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(96)
     (tmp_path / "test_ims.npy").write_bytes(data)
     assert len(said(tmp_path).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("train_boxes", np.nan, r"train_boxes\.npy: 156 numbers are NaN or infinite"),
+        ("train_img_sizes", np.inf, r"train_img_sizes\.npy: 26 numbers are NaN or infinite"),
+        ("train_img_sizes", 0, r"train_img_sizes\.npy: from 0\.0, need widths and heights above 0"),
+    ],
+)
+def test_places_that_cannot_be_are_refused_by_name(data_folder, name, value, says):
+    path = data_folder / f"{name}.npy"
+    np.save(path, np.full_like(np.load(path), value))
+    with pytest.raises(DataError, match=says):
+        precomp.load("train", data_folder)
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(data_folder):
+    path = data_folder / "train_caps.txt"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"train_caps\.txt: no file that can be read"):
+        precomp.source(data_folder)
+
+
+# Identities ----------------------------------------------------------------------------------------------------------
+
+
+def named(folder: Path, *identities: str) -> Path:
+    (folder / "test_identities.txt").write_text("".join(f"{name}\n" for name in identities), encoding="utf-8")
+    return folder
+
+
+def test_identities_go_with_the_images(tmp_path: Path) -> None:
+    write(tmp_path, fragments(5), sentences(10), [str(i // 2) for i in range(10)])
+    assert precomp.load("test", tmp_path).identities is None
+    assert not precomp.source(tmp_path).identities
+    split = precomp.load("test", named(tmp_path, "p1", "p0", "p1", "p2", "p0"))
+    assert precomp.source(tmp_path).identities
+    assert split.identities == ("p1", "p0", "p1", "p2", "p0")
+    assert split.notes[-1] == "3 identities"
+    numbers = split.identity_numbers()
+    assert numbers is not None
+    assert numbers.tolist() == [0, 1, 0, 2, 1]
+    assert split.first(3).identities == ("p1", "p0", "p1")
+    assert split.some(np.array([0, 1, 0, 1, 1], bool)).identities == ("p0", "p2", "p0")
+
+
+@pytest.mark.parametrize(
+    ("identities", "message"),
+    [
+        ("ab", ": 2 lines, need one for each of 3 images: line 3 is missing"),
+        ("abcd", ": 4 lines, need one for each of 3 images: line 4 has no image"),
+        (["a", "", "c"], ": 1 empty lines: 2"),
+        ([], ": the file is empty"),
+    ],
+)
+def test_identities_that_do_not_fit_are_refused(tmp_path: Path, identities: Sequence[str], message: str) -> None:
+    write(tmp_path, fragments(3), sentences(6))
+    assert refusal(named(tmp_path, *identities)) == f"/test_identities.txt{message}"
+
+
+def test_the_fingerprint_follows_identities_and_without_them_stays(tmp_path: Path) -> None:
+    (tmp_path / "test_caps.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "test_ids.txt").write_text("a\na\nb\n")
+    plain = precomp.source(tmp_path).fingerprint
+    assert plain == "d511600715d88331770573d5155f36fcab43b5fb870c1d2086c9ad05426a992a"
+    known = precomp.source(named(tmp_path, "p", "p")).fingerprint
+    assert len({plain, known, precomp.source(named(tmp_path, "p", "q")).fingerprint}) == 3

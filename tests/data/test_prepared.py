@@ -72,6 +72,20 @@ def test_settings_may_be_chosen_on_dev(data_folder):
     assert data.ranked is data.dev or data.ranked.split is data.dev.split
 
 
+def test_pairs_of_a_batch_are_of_one_subject_where_their_identity_is_one(data_folder):
+    (plain,) = pair_batches(prepared(data_folder).train, 26, 0, 0)
+    assert plain.identity_index is None
+    assert plain.subject is plain.image_index
+    whose = np.arange(13) % 4
+    (data_folder / "train_identities.txt").write_text("".join(f"p{who}\n" for who in whose))
+    data = prepared(data_folder, name="persons")
+    (batch,) = pair_batches(data.train, 26, 0, 0)
+    assert batch.image_index.tolist() == plain.image_index.tolist()
+    assert batch.subject.tolist() == whose[batch.image_index].tolist()
+    (moved,) = pair_batches(replace(data.train, split=data.train.split.first(13)), 26, 0, 0)
+    assert moved.to("cpu").subject.tolist() == batch.subject.tolist()
+
+
 def test_long_captions_are_cut_and_counted(data_folder):
     data = prepared(data_folder, Settings(min_count=1, max_words=4))
     assert data.train.tokens.cut == 26
@@ -239,6 +253,13 @@ def test_a_last_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(dat
     assert [len(batch.image_index) for batch in pair_batches(side, 7, 0, 0)] == [7, 7, 7]
     assert [len(batch.image_index) for batch in pair_batches(side, 100, 0, 0)] == [26]
     assert (steps_per_epoch(side, 7), steps_per_epoch(side, 100)) == (3, 1)
+
+
+def test_training_captions_without_any_word_are_refused(data_folder):
+    """Every word of nothing is known."""
+    (data_folder / "train_caps.txt").write_text("...\n" * 26)
+    with pytest.raises(DataError, match="none of its training captions holds a word"):
+        prepared(data_folder)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(data_folder):

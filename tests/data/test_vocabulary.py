@@ -109,3 +109,7 @@ def test_latin_captions_have_the_words_they_always_had(caption):
 def test_the_share_of_unknown_words_leaves_start_and_end_out():
     assert tokens(["ant bee", "ant ant"], Vocabulary(("ant",)), 60).unknown == 0.25
     assert tokens(["...", ""], Vocabulary(("ant",)), 60).unknown == 0
+
+
+def test_captions_without_a_word_are_counted():
+    assert tokens(["...", "ant", "", "gnu"], Vocabulary(("ant",)), 60).wordless == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from harness.learn.trainer import NonFiniteLoss, fit
 from harness.phases import train
 from harness.progress import Progress
 from harness.protocol import Retriever
-from harness.record import Ranks, Record, Store
+from harness.record import Ranks, Record, Store, Unwritable
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
 from harness.spec.override import override
@@ -372,8 +373,8 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save_last({"epoch": 1, "weights": torch.ones(3)})
 
-    def half(_: object, path: Path) -> None:
-        path.write_bytes(b"half a file")
+    def half(_: object, file: BinaryIO) -> None:
+        file.write(b"half a file")
         raise Killed
 
     monkeypatch.setattr(torch, "save", half)
@@ -385,26 +386,51 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_crash_while_saving_the_best_leaves_the_old_file(tmp_path, monkeypatch):
-    checkpoints, model, other = Checkpoints(tmp_path), nn.Linear(3, 2), nn.Linear(3, 2)
-    checkpoints.save_best(model)
+def with_no_room(call: Callable[[], object]) -> None:
+    """No file of this process grows beyond some bytes meanwhile, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1009, hard))
+    try:
+        call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def half(_: object, path: Path) -> None:
-        path.write_bytes(b"half a file")
-        raise Killed
 
-    monkeypatch.setattr("harness.learn.checkpoint.save_file", half)
-    with pytest.raises(Killed):
-        checkpoints.save_best(other)
-    checkpoints.load_best(other)
-    assert torch.equal(other.weight, model.weight)
+def test_weights_that_find_no_room_name_their_file_and_leave_the_old_one(tmp_path):
+    checkpoints, small = Checkpoints(tmp_path), nn.Linear(3, 2)
+    checkpoints.save_best(small)
+    with pytest.raises(Unwritable, match=r"File too large: '.*best\.safetensors'"):
+        with_no_room(lambda: checkpoints.save_best(nn.Linear(97, 89)))
+    with pytest.raises(Unwritable, match=r"File too large: '.*last\.pt'"):
+        with_no_room(lambda: checkpoints.save_last({"weights": torch.ones(9973)}))
+    checkpoints.load_best(small)
     assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_a_job_that_finds_no_room_is_no_failed_one_and_goes_on_when_there_is(data_folder, tmp_path):
+    job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
+    with pytest.raises(Unwritable, match=r"best\.safetensors"):
+        with_no_room(lambda: train.execute(job, store))
+    assert store.record(job.key) is None
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+    assert train.execute(job, store).status == "ok"
 
 
 def test_what_is_left_after_success_is_the_best_weights(data_folder, tmp_path):
     job, store = job_of(data_folder, "vsepp"), Store(tmp_path / "r")
     train.execute(job, store)
-    assert [path.name for path in store.checkpoints(job.key).iterdir()] == ["best.safetensors"]
+    kept = sorted(path.name for path in store.checkpoints(job.key).iterdir())
+    assert kept == ["best.safetensors", "vocabulary.npz"]
+
+
+def test_a_vocabulary_comes_back_as_it_was(tmp_path):
+    checkpoints, captions = Checkpoints(tmp_path), np.array([[1, 70_000, 2], [1, 2, 0]], np.int32)
+    for words in ((), ("<pad>", "ant", "\u4e00", "don't")):
+        checkpoints.save_vocabulary(words, captions)
+        found = checkpoints.load_vocabulary()
+        assert found[0] == words
+        assert found[1].dtype == np.int32
+        np.testing.assert_array_equal(found[1], captions)
 
 
 def test_a_checkpoint_holds_no_code(tmp_path):
@@ -450,6 +476,7 @@ def test_records_of_a_run_say_what_it_was_run_on(data_folder, tmp_path):
         "dim": 11,
         "fold_images": 0,
         "captions_cut": 0,
+        "captions_without_words": 0,
         "words_at_most": 60,
         "unknown_words": 0.0,
         "notes": [],

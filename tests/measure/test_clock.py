@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.measure import memory
-from harness.measure.clock import timed
+from harness.measure.clock import laps, timed
 from harness.measure.memory import available_bytes, peak_of
 
 
@@ -38,6 +38,15 @@ def test_a_gpu_is_timed_by_events_around_the_call(monkeypatch):
     assert timed(lambda: log.append("call"), "cuda:1") == (None, 1.5)
     record, wait = "record on stream of cuda:1", "wait for cuda:1"
     assert log == [wait, record, "call", record, wait]
+
+
+def test_laps_hand_on_what_they_return_and_add_up_to_the_whole(monkeypatch):
+    marks = iter([10.0, 10.5, 12.0, 15.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(marks))
+    result, seconds = laps(2, [lambda x: x + 1, lambda x: 10 * x, str], "cpu")
+    assert result == "30"
+    assert seconds == [0.5, 1.5, 3.0]
+    assert sum(seconds) == 15.0 - 10.0
 
 
 @pytest.mark.skipif(not memory.RESET.exists(), reason="the peak can be counted anew on Linux only")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.measure.estimates import Estimate, Ranks, difference, even_owners, rsum
+from harness.measure.estimates import Estimate, Ranks, closed, difference, even_owners, rsum
 from harness.measure.intervals import t_interval
 from harness.measure.metrics import summary
 
@@ -187,3 +187,46 @@ def test_even_owners():
     for images, captions in ((3, 7), (0, 5)):
         with pytest.raises(ValueError, match="not equally many"):
             even_owners(images, captions)
+
+
+def drawn_ranks(seed, wrong, seeds=3, images=40):
+    """Ranks of which about a share `wrong` are beyond ten."""
+    rng = np.random.default_rng(seed)
+    return tuple(np.where(rng.random((seeds, count)) < wrong, 20, 0) for count in (images, 2 * images))
+
+
+def test_the_share_of_a_gap_by_hand():
+    """One image, one caption: the student finds neither, the teacher both, the taught row the caption alone."""
+    owners = np.array([0])
+    none, both, half = ((np.array([[a]]), np.array([[b]])) for a, b in ((20, 20), (0, 0), (20, 0)))
+    assert closed(half, none, both, owners).value == pytest.approx(0.5)
+    assert closed(none, none, both, owners).value == 0
+    assert closed(both, none, both, owners).value == 1
+    assert closed(half, both, both, owners) is None
+
+
+def test_the_share_is_that_of_the_differences_and_surer_with_more_images():
+    errors = []
+    for images in (40, 640):
+        owners = even_owners(images, 2 * images)
+        taught, student, teacher = (drawn_ranks(s, w, images=images) for s, w in ((1, 0.5), (2, 0.8), (3, 0.2)))
+        found = closed(taught, student, teacher, owners)
+        gain, gap = (difference(side, student, owners) for side in (taught, teacher))
+        assert found.value == pytest.approx(gain.value / gap.value)
+        errors.append(found.over_images**0.5)
+    assert errors[1] < errors[0] / 2
+
+
+def test_the_interval_of_a_share_covers_what_drawing_images_anew_gives():
+    """The delta method against a plain bootstrap of the quotient, over images alone."""
+    images = 300
+    owners = even_owners(images, 2 * images)
+    rows = [drawn_ranks(s, w, seeds=1, images=images) for s, w in ((1, 0.5), (2, 0.8), (3, 0.2))]
+    found = closed(*rows, owners)
+    rng, quotients = np.random.default_rng(0), []
+    for _ in range(400):
+        chosen = rng.integers(0, images, images)
+        captions = np.concatenate([2 * chosen, 2 * chosen + 1])
+        sums = [(i2t[0, chosen] < 1).mean() + (t2i[0, captions] < 1).mean() for i2t, t2i in rows]
+        quotients.append((sums[0] - sums[1]) / (sums[2] - sums[1]))
+    assert found.over_images**0.5 == pytest.approx(np.std(quotients), rel=0.2)

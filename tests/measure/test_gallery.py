@@ -8,8 +8,9 @@ import torch
 
 from harness.learn.build import build
 from harness.measure import gallery
-from harness.measure.exact import top_k
-from harness.measure.gallery import Searcher, answerer, enlarged, fit_law, index_bytes, percentiles, take_turns
+from harness.measure.gallery import Searcher, enlarged, percentiles, take_turns
+from harness.measure.law import fit_law
+from harness.measure.query import STAGES, index_bytes
 from harness.protocol import Encoded, Inputs, Retriever
 from harness.spec import registry
 from harness.spec.job import Settings
@@ -34,44 +35,13 @@ def searcher(label: str = "vsepp", budget_s: float = 60.0) -> Searcher:
     interactive = registry.parse(label)[0].family == "interactive"
     images = fragments(11, REGIONS) if interactive else Encoded(embedding=numbers(11, DIM))
     queries = [fragments(1, n) if interactive else Encoded(embedding=numbers(1, DIM)) for n in (1, 2, 3)]
-    return Searcher(built(label), images, queries, lambda number: number, SETTINGS, budget_s)
+    return Searcher(built(label), images, queries.__getitem__, len(queries), SETTINGS, budget_s)
 
 
 @pytest.fixture(autouse=True)
 def small_galleries(monkeypatch):
     monkeypatch.setattr(gallery, "PROBES", (3, 5))
     monkeypatch.setattr(gallery, "SIZES", (7, 17, 29))
-
-
-# Cost law ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_straight_line_is_found_again():
-    law = fit_law({10: 5.0, 100: 14.0, 1000: 104.0})
-    assert (law.intercept_ms, law.ms_per_item) == pytest.approx((4.0, 0.1))
-    assert law.residual == pytest.approx(0, abs=1e-9)
-    assert law.ms(1_000_000) == pytest.approx(100_004)
-    assert law.fitted == (10, 100, 1000)
-
-
-def test_only_the_largest_galleries_are_fitted():
-    medians = {1: 999.0} | {size: 2.0 * size for size in (10, 20, 40, 80)}
-    law = fit_law(medians)
-    assert law.fitted == (10, 20, 40, 80)
-    assert law.ms(100) == pytest.approx(200)
-
-
-def test_no_part_of_the_law_is_negative():
-    law = fit_law({10: 1.0, 20: 3.0})  # a line through both would start below zero
-    assert law.intercept_ms == 0
-    # least squares of relative deviations: (10 b - 1)^2 + (20 b / 3 - 1)^2 is least at b = (50 / 3) / (1300 / 9)
-    assert law.ms_per_item == pytest.approx(3 / 26)
-    assert law.residual == pytest.approx(1 - 20 / 3 * 3 / 26)
-
-
-def test_one_gallery_makes_no_law():
-    with pytest.raises(ValueError, match="needs two galleries, got 1"):
-        fit_law({10: 1.0})
 
 
 # Galleries -----------------------------------------------------------------------------------------------------------
@@ -91,16 +61,6 @@ def test_a_gallery_repeats_its_images_and_no_two_are_the_same():
     torch.testing.assert_close(enlarged(images, 1).tensors()["contextual"], images.tensors()["contextual"][:1])
 
 
-@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
-def test_an_answer_is_the_best_of_all_scores(label):
-    row = searcher(label)
-    for query in row.queries:
-        scores = row.model.similarity(row.images, query)[:, 0].detach().numpy()
-        with torch.inference_mode():
-            found = answerer(row.model, row.images, SETTINGS)(query)
-        assert found.tolist() == top_k(scores, gallery.TOP).tolist()
-
-
 # Turns ---------------------------------------------------------------------------------------------------------------
 
 
@@ -110,17 +70,20 @@ def test_all_sizes_are_measured_while_there_is_time(label):
     row = searcher(label)
     take_turns([row])
     rows = row.rows()
-    assert [entry["items"] for entry in rows] == [7, 17, 29]
+    assert [entry["items"] for entry in rows] == [7, 11, 17, 29]  # 11: of the data
+    kept = DIM if label == "vsepp" else REGIONS * DIM + REGIONS**2  # and the products of an image's regions
     for entry in rows:
         assert entry["measured"] is True
-        assert gallery.LEAST <= len(entry["samples_ms"]) <= gallery.MOST
-        assert entry["p50_ms"] == pytest.approx(np.median(entry["samples_ms"]))
+        encode, search, rank = (np.array(entry["stages_ms"][stage]) for stage in STAGES)
+        assert gallery.LEAST <= len(encode) <= gallery.MOST
+        assert entry["p50_ms"] == pytest.approx(np.median(search + rank))
+        assert len(entry["build_samples_s"]) == gallery.TURNS
         assert entry["p50_ms"] <= entry["p95_ms"] <= entry["p99_ms"]
-        assert entry["bytes"] == entry["items"] * 4 * DIM * (1 if label == "vsepp" else REGIONS)
+        assert entry["bytes"] == entry["items"] * 4 * kept
         assert (entry["limit_ms"] is not None) == (label == "vsepp")
         assert entry["note"] == ""
     assert [probe["items"] for probe in row.law()["probes"]] == [3, 5]
-    assert set(row.law()["fitted_items"]) <= {3, 5, 7, 17, 29}
+    assert row.law()["fitted_items"] == [7, 11, 17, 29]
 
 
 @torch.inference_mode()
@@ -129,10 +92,10 @@ def test_what_there_is_no_time_for_follows_the_law():
     take_turns([row])
     assert set(row.samples_ms) == {3, 5}
     law = fit_law(row.medians_ms)
-    spread = percentiles(row.samples_ms[5])
+    spread = percentiles(row.searched_ms(5))
     for entry in row.rows():
         assert entry["measured"] is False
-        assert entry["samples_ms"] == []
+        assert entry["stages_ms"] == {stage: [] for stage in STAGES}
         assert entry["p50_ms"] == pytest.approx(spread["p50_ms"] * law.ms(entry["items"]) / law.ms(5))
         assert entry["p50_ms"] >= spread["p50_ms"]  # never below what a smaller gallery took
         assert entry["p99_ms"] / entry["p50_ms"] == pytest.approx(spread["p99_ms"] / spread["p50_ms"])
@@ -144,10 +107,10 @@ def test_a_gallery_that_does_not_fit_is_refused_with_its_size(monkeypatch):
     monkeypatch.setattr(gallery, "available_bytes", lambda _: 2 * 20 * 4 * DIM)  # 20 images in half of it
     row = searcher()
     take_turns([row])
-    assert [entry["measured"] for entry in row.rows()] == [True, True, False]
-    assert row.rows()[2]["note"] == "memory: 29 images need 0.00 GiB, 0.00 may be taken"
+    assert [entry["measured"] for entry in row.rows()] == [True, True, True, False]
+    assert row.rows()[3]["note"] == "memory: 29 images need 0.00 GiB, 0.00 may be taken"
     law = fit_law(row.medians_ms)
-    assert row.rows()[2]["p50_ms"] == pytest.approx(row.medians_ms[17] * law.ms(29) / law.ms(17))
+    assert row.rows()[3]["p50_ms"] == pytest.approx(row.medians_ms[17] * law.ms(29) / law.ms(17))
 
 
 def test_rows_take_turns_at_every_size():
@@ -155,7 +118,7 @@ def test_rows_take_turns_at_every_size():
 
     class Fake:
         def __init__(self, name: str, largest: int) -> None:
-            self.name, self.largest = name, largest
+            self.name, self.largest, self.sizes = name, largest, (3, 5, 7)
 
         def may(self, size: int) -> bool:
             return size <= self.largest
@@ -166,7 +129,7 @@ def test_rows_take_turns_at_every_size():
     seen: list[int] = []
     take_turns([Fake("a", 5), Fake("b", 7)], lambda progress: seen.append(progress.done))  # type: ignore[list-item]
     assert order == [("a", 3), ("b", 3)] * 3 + [("a", 5), ("b", 5)] * 3 + [("b", 7)] * 3
-    assert seen == list(range(1, 31))
+    assert seen == list(range(1, 19))
 
 
 def test_percentiles_lie_between_samples():
@@ -175,7 +138,6 @@ def test_percentiles_lie_between_samples():
 
 def test_embedding_and_shared_block_are_kept_as_one_vector():
     images = Encoded(embedding=numbers(3, DIM), shared=numbers(3, 2))
-    query = Encoded(embedding=numbers(1, DIM), shared=numbers(1, 2))
-    row = Searcher(built("vsepp"), images, [query], lambda _: None, SETTINGS, 1.0)
+    row = Searcher(built("vsepp"), images, lambda _: images, 1, SETTINGS, 1.0)
     assert row.images.tensors()["embedding"].shape == (3, DIM + 2)
     assert index_bytes(row.images) == index_bytes(images)

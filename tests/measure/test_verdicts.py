@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from harness.measure.estimates import Estimate
-from harness.measure.verdicts import agreement, corrected, detectable, holm, levels, reach, word
+from harness.measure.verdicts import corrected, detectable, holm, levels, reach, word
 
 KNOWN = Estimate(value=3.0, seeds=5, images=101, over_seeds=0.75, over_images=0.25, positive=0.9)  # error 1
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=7)
@@ -134,19 +134,3 @@ def test_the_detectable_difference_of_five_seeds_as_in_power_tables():
     assert detectable(replace(alone, over_seeds=0.0)) == 0
     many = Estimate(0.0, 5, 10**6, 0.0, 1.0, 0.5)
     assert detectable(many) == pytest.approx(1.96 + 0.8416, abs=1e-3)  # normal
-
-
-def test_the_agreement_of_two_orders():
-    ours = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "only here": 9.0}
-    theirs = {"d": 40.0, "c": 20.0, "b": 30.0, "a": 10.0, "only there": 0.0}
-    turned = {name: -value for name, value in ours.items()}
-    for other, tau, p, n in ((theirs, 4 / 6, 8 / 24, 4), (turned, -1, 2 / 120, 5)):
-        found = agreement(ours, other)
-        assert found is not None
-        assert (found.tau, found.p, found.n) == (pytest.approx(tau), pytest.approx(p), n)
-
-
-def test_there_is_no_order_of_one_row_or_of_equals():
-    assert agreement({"a": 1.0}, {"a": 2.0}) is None
-    assert agreement({}, {}) is None
-    assert agreement({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 3.0}) is None

@@ -319,6 +319,7 @@ def test_tensorboard_shows_the_run_its_stages_and_their_names(door, tmp_path):
     run = f"scan-t2i-lse-{door.record('scan:t2i-lse').key}"
     with tensorboard(tmp_path / "traces") as address:
         assert runs_of(address) == [run]
+        assert {"Overview", "Operator", "Trace"} <= set(json.loads(asked(f"{address}/views", run=run)))
         assert json.loads(asked(f"{address}/workers", run=run, view="Operator")) == sorted(STAGES)
         for stage in STAGES:
             (span,) = json.loads(asked(f"{address}/spans", run=run, worker=stage))

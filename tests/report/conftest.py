@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.record import CostRecord, Ranks, Record, Store
+from harness.record import AskedRecord, CostRecord, Gallery, Ranks, Record, Store, TunedFrom
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
@@ -76,6 +76,12 @@ class Maker:
         self.store.save(record, ranks)
         return job.key
 
+    def settle(self) -> None:
+        """As if every record had the settings of trials of its own."""
+        source = TunedFrom(value="0" * 16, row="any", how="own")
+        keys = [record.key for record in self.store.records()]
+        self.store.save_asked(AskedRecord("1" * 16, "full", False, keys, [], [], dict.fromkeys(keys, source)))
+
     def time(
         self, job: Job, score: float, machine: Mapping[str, Any] = MACHINE, sizes: Mapping[str, int] = SIZES
     ) -> None:
@@ -90,6 +96,26 @@ class Maker:
             job.key, job.model.label, machine, sizes, samples, index_bytes_per_image=1024, index_bytes_per_caption=512
         )
         self.store.save_cost(cost)
+
+    def ask(self, job: Job, encode: Sequence[float], search: Sequence[float], rank: Sequence[float]) -> None:
+        """Single queries among the images of the data, query by query in milliseconds, of a job that is timed."""
+        cost = self.store.cost(job.key)
+        assert cost is not None
+        stages = {"encode": list(encode), "search": list(search), "rank": list(rank)}
+        later = np.add(search, rank)
+        own: Gallery = {
+            "items": cost.sizes["gallery"],
+            "p50_ms": float(np.median(later)),
+            "p95_ms": float(np.percentile(later, 95)),
+            "p99_ms": float(np.percentile(later, 99)),
+            "measured": True,
+            "note": "",
+            "limit_ms": None,
+            "bytes": 1024.0,
+            "stages_ms": stages,
+            "build_samples_s": [0.002],
+        }
+        self.store.save_cost(replace(cost, galleries=[own]))
 
 
 def filled(make: Maker) -> Maker:

@@ -21,11 +21,11 @@ MARGINS = Question(
 )
 
 
-def ask(make, question, label, seeds=(0, 1), rows=(), suite="full", sweep=({},)) -> Asked:
+def ask(make, question, label, seeds=(0, 1), rows=(), suite="full") -> Asked:
     """Stores what was asked, and a record of every job of it; arms find more than their base."""
     bases = [make.job(label, seed) for seed in seeds]
     posed = tuple(Posed(question, base, questions.arms(question, base)) for base in bases)
-    asked = Asked(suite, suite == "paper", tuple(rows), posed, sweep)
+    asked = Asked(suite, suite == "paper", tuple(rows), posed)
     make.store.save_asked(asked.record())
     for job in asked.jobs:
         make.add(job, make.ranks(*(MORE if any(job in one.arms.values() for one in posed) else HITS)))
@@ -67,7 +67,7 @@ def test_an_arm_that_is_asked_for_as_a_row_stands_in_the_comparison(make):
 
 def test_a_suite_is_known_whatever_its_folder_is_called(make):
     rows = (make.job("vsepp", batch=64), make.job("vsrn", batch=128))
-    make.store.save_asked(Asked("paper", True, rows, (), ({},)).record())
+    make.store.save_asked(Asked("paper", True, rows, ()).record())
     for job in rows:
         make.add(job, make.ranks(*HITS))
     (group,) = collect(make.folder)

@@ -20,8 +20,10 @@ TABLES = [
     "published.csv",
     "published.md",
     "published.tex",
+    "runs.csv",
     "settings.md",
     "summary.md",
+    "summary.tex",
 ]
 
 
@@ -36,7 +38,7 @@ def stored_tables(folder):
 def test_it_writes_the_tables_and_finds_them_fresh(stored):
     done = call(stored.folder)
     assert done.exit_code == 0
-    assert done.stdout.startswith("10 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
+    assert done.stdout.startswith("12 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
     first = stored_tables(stored.folder)
     assert list(first) == TABLES
     assert call("--check", stored.folder).exit_code == 0

@@ -9,7 +9,6 @@ from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +20,11 @@ from harness.record import Store
 from harness.report import outputs
 from harness.report.__main__ import app
 from harness.report.figures import gather
-from harness.report.page import overview
+from harness.report.page import overview, scripts
+from harness.report.page.table import FIRST
 from harness.report.read.described import settings_line
 from harness.report.read.groups import collect
+from harness.report.read.times import query_times
 
 REFERENCE = ROOT / "results" / "reference"
 NONE = outputs.Difference((), (), ())
@@ -48,6 +49,10 @@ class Parsed(HTMLParser):
         return {a["data-name"]: a for tag, a in self.tags if tag == "tr" and "data-name" in a}
 
 
+def table_of(html: str) -> dict:
+    return json.loads(html.partition('id="data-rows">')[2].partition("</script>")[0])
+
+
 def made_page(folder: Path, **more) -> str:
     groups = collect(folder)
     return overview.html(
@@ -63,9 +68,11 @@ def test_figures_of_stored_records(stored):
     drawn = gather.draw(collect(stored.folder))
     assert list(drawn.pictures) == ["accuracy-time", "claims", "stages", "ranks"]
     assert drawn.absent == (
-        "No figure gallery: no record holds times by gallery size.",
+        "No figure query: no row was timed end to end.",
+        "No figure gallery: no record holds end-to-end times by gallery size.",
         "No figure rerank: no pair of a retriever and a reranker was timed.",
         "No figure training: no record holds a dev Rsum by epoch.",
+        "No figure tuning: no row has trials of its own.",
     )
     caption = drawn.pictures["accuracy-time"].caption
     assert caption.startswith(
@@ -74,7 +81,7 @@ def test_figures_of_stored_records(stored):
     assert "One seed, no bar: scan:t2i-lse." in caption
     assert "Pareto front (bold): vsepp, vsepp+selfalign, scan:t2i-lse." in caption
     assert "Not drawn, nothing to draw: vsrn." in caption
-    assert "Times are medians of 3 samples (abacus, threads 2)" in caption
+    assert "Times are medians (abacus, threads 2)" in caption
 
 
 def test_points_are_mean_rsum_and_time(stored):
@@ -98,7 +105,8 @@ def test_times_of_different_machines_share_no_figure(stored):
     assert any("accuracy-time: Times are left out, rows were not timed alike: threads" in line for line in drawn.absent)
     html = made_page(stored.folder)
     assert "No chart. Times are left out, rows were not timed alike" in Parsed(html).words
-    assert "<script defer" not in html
+    assert scripts.CHART not in html
+    assert "Which row to take for which time cannot be said" in html
 
 
 def test_records_without_times_have_no_time_figure(make):
@@ -122,7 +130,7 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
     assert list(gather.draw(collect(make.folder)).pictures) == ["sweep", "ranks-1", "ranks-2", "ranks-3"]
     parsed = Parsed(made_page(make.folder))
     shown = [a["src"] for tag, a in parsed.tags if tag == "img"]
-    assert shown == [f"figures/{name}.svg" for name in ("sweep", "ranks-1", "ranks-2", "ranks-3")]
+    assert shown == [f"figures/{name}.svg" for name in ("ranks-1", "ranks-2", "ranks-3", "sweep")]
     make.add(make.job("vsrn", lr=4e-4), make.ranks([0, 1], [0, 1]))
     drawn = gather.draw(collect(make.folder))
     assert list(drawn.pictures) == ["sweep"]
@@ -130,19 +138,44 @@ def test_several_settings_have_figures_of_their_own_and_one_of_all(make):
     assert "4: lr=0.0004" in drawn.pictures["sweep"].caption
 
 
-def test_gallery_sizes_of_records_from_before_and_after_they_were_measured(stored):
-    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    assert gather.gallery_sizes(SimpleNamespace(galleries=sizes)) == sizes
-    assert gather.gallery_sizes(SimpleNamespace(galleries=[])) == []
-    group = collect(stored.folder)[0]
-    assert [gather.gallery_sizes(row.cost) for row in group.rows] == [[]] * len(group.rows)
+MEASURED = {
+    "items": 1000,
+    "p50_ms": 1.0,
+    "p95_ms": 2.0,
+    "p99_ms": 3.0,
+    "measured": True,
+    "note": "",
+    "limit_ms": None,
+    "bytes": 1e6,
+}
 
 
-def test_gallery_sizes_are_drawn(stored, monkeypatch):
-    sizes = [{"items": 1000, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "measured": True, "bytes": 1e6}]
-    monkeypatch.setattr(gather, "gallery_sizes", lambda cost: sizes if cost else [])
+def with_galleries(stored, label: str, **cost) -> None:
+    stored.store.save_cost(replace(stored.store.cost(stored.job(label).key), **cost))
+
+
+def test_gallery_sizes_are_end_to_end_of_records_from_before_and_after_queries_were_timed_whole(stored):
+    whole = MEASURED | {"stages_ms": {"encode": [3.0, 5.0], "search": [1.0, 2.0], "rank": [0.5, 0.5]}}
+    with_galleries(stored, "vsepp", galleries=[MEASURED], query_encode_ms=[2.0])
+    (group,) = collect(stored.folder)
+    row = next(row for row in group.rows if row.name == "vsepp")
+    (apart,) = gather.gallery_sizes(row, {1000: query_times(group.rows, 1000)})
+    assert apart == {"items": 1000, "p50_ms": 3.0, "p95_ms": 4.0, "measured": True, "bytes": 1e6}
+    with_galleries(stored, "vsepp", galleries=[whole], query_encode_ms=[])
+    (group,) = collect(stored.folder)
+    row, untimed = (next(row for row in group.rows if row.name == name) for name in ("vsepp", "scan:t2i-lse"))
+    times = {1000: query_times(group.rows, 1000)}
+    (ends,) = gather.gallery_sizes(row, times)
+    assert ends["p50_ms"] == 6.0  # of 4.5 and 7.5
+    assert gather.gallery_sizes(untimed, times) == []
+
+
+def test_gallery_sizes_are_drawn(stored):
+    with_galleries(stored, "vsepp", galleries=[MEASURED], query_encode_ms=[2.0])
     drawn = gather.draw(collect(stored.folder))
-    assert "Not drawn, nothing to draw: vsrn." in drawn.pictures["gallery"].caption
+    assert (
+        "Not drawn, nothing to draw: chance, vsepp+selfalign, vsrn, scan:t2i-lse." in drawn.pictures["gallery"].caption
+    )
 
 
 def test_left_out_runs_are_rows_and_lines_of_the_page(stored):
@@ -164,7 +197,7 @@ def test_left_out_runs_are_rows_and_lines_of_the_page(stored):
     assert "1 stale: made by recipe camera 0, which has changed since" in parsed.words
     assert "2 ok, 1 missing" in parsed.words
     assert "its ranks are missing" in parsed.words
-    assert parsed.rows()["vsepp+selfalign"]["data-family"] == "independent + SelfAlign"
+    assert parsed.rows()["vsepp+selfalign"]["data-family"] == "independent"
     assert parsed.rows()["vsepp"]["data-seeds"] == "2"
 
 
@@ -191,9 +224,16 @@ def test_the_chart_holds_the_numbers_of_the_table(stored):
     assert set(traces) == {"vsepp", "vsepp+selfalign", "scan:t2i-lse"}
     assert traces["vsepp"]["x"] == [10.0]
     assert traces["vsepp"]["y"] == [245.0]
+    assert traces["vsepp+selfalign"]["meta"] == {
+        "name": "vsepp+selfalign",
+        "family": "independent",
+        "kind": "one model",
+        "aligned": True,
+        "seeds": 2,
+    }
     said = traces["vsepp"]["text"][0].split("<br>")
     assert said[:4] == ["<b>vsepp</b>", "independent", "seeds: 2", "Rsum: 245.0 ± 35.4"]
-    assert "score+rank: 10.0 ms/query" in said
+    assert "score+rank: 10.0 ms/query" in said  # no row has an end-to-end time
     assert "error_y" in traces["vsepp"]
     assert "error_y" not in traces["scan:t2i-lse"]
 
@@ -217,19 +257,33 @@ def claimed(name: str):
 
 def test_published_numbers_stand_in_columns_of_their_own_with_their_source(stored):
     html = made_page(stored.folder, published=claimed)
-    words = " ".join(Parsed(html).words.split())
-    assert "published Rsum published t2i R@1" in words
-    assert "published i2t R@1" not in words
-    assert "465.0 flickr30k, single, other features: bottom-up [1]" in words
-    assert "470.5 flickr30k, ensemble, other features: bottom-up [1]" in words
-    assert words.count("a paper <2018>") == 1
-    assert "published" not in made_page(stored.folder).partition("<tbody>")[0]
+    table = table_of(html)
+    titles = [column["title"] for column in table["columns"]]
+    assert titles[-2:] == ["published Rsum", "published t2i R@1"]
+    assert not any(column["first"] for column in table["columns"][-2:])
+    cells = next(row["cells"] for row in table["rows"] if row["name"] == "scan:t2i-lse")
+    assert cells[-2]["claims"] == [
+        {"value": 465.0, "words": "flickr30k, single, other features: bottom-up", "source": 1},
+        {"value": 470.5, "words": "flickr30k, ensemble, other features: bottom-up", "source": 1},
+    ]
+    assert cells[-2]["sort"] == 465
+    assert Parsed(html).words.count("a paper <2018>") == 1
+    assert not any("published" in column["title"] for column in table_of(made_page(stored.folder))["columns"])
+
+
+def test_the_table_knows_the_best_end_of_every_column(stored):
+    columns = {column["title"]: column for column in table_of(made_page(stored.folder))["columns"]}
+    assert columns["Rsum"]["better"] == "higher"
+    assert columns["t2i MedR"]["better"] == columns["ms per query"]["better"] == "lower"
+    assert columns["parameters"]["better"] == columns["method"]["better"] == ""
+    assert [title for title, column in columns.items() if column["first"]] == list(FIRST)
 
 
 def test_a_check_covers_figures_and_page(stored):
     outputs.write(stored.folder, collect(stored.folder))
     drawn = stored.folder / "figures"
-    assert sorted(path.name for path in stored.folder.iterdir() if path.suffix) == ["index.html", "plotly.min.js"]
+    assert {path.name for path in stored.folder.iterdir()} >= {"index.html", "page"}
+    assert {path.name for path in (stored.folder / "page").iterdir()} == set(scripts.files(charted=True))
     (drawn / "claims.svg").write_text("<svg/>")
     (drawn / "stages-2.svg").write_text("of other settings")
     (drawn / "stages-2.png").write_bytes((drawn / "stages.png").read_bytes())
@@ -248,7 +302,7 @@ def test_a_check_covers_figures_and_page(stored):
 
 def test_figures_and_pages_need_not_be_kept_and_no_png_is_compared(stored):
     outputs.write(stored.folder, collect(stored.folder))
-    for name in ("figures/ranks.png", "figures/ranks.svg", "index.html", "plotly.min.js"):
+    for name in ("figures/ranks.png", "figures/ranks.svg", "index.html", f"page/{scripts.CHART}"):
         (stored.folder / name).unlink()
     path = stored.folder / "figures" / "claims.png"
     with Image.open(path) as image:
@@ -292,7 +346,7 @@ def test_the_last_bits_of_a_few_records_make_nothing_stale(stored):
 @pytest.mark.parametrize("name", ["full-scenes", "full-flickr8k"])
 def test_the_last_bits_of_stored_numbers_make_nothing_stale(name, tmp_path):
     folder = tmp_path / name
-    for part in ("records", "ranks", "concepts", "costs", "reranks", "indexes"):
+    for part in ("records", "ranks", "concepts", "costs", "reranks", "indexes", "asked", "tuned"):
         if (REFERENCE / name / part).is_dir():
             shutil.copytree(REFERENCE / name / part, folder / part)
     outputs.write(folder, collect(folder))
@@ -307,23 +361,35 @@ def test_a_page_whose_chart_is_gone_leaves_no_script_behind(stored):
     outputs.write(stored.folder, collect(stored.folder))
     for path in (stored.folder / "costs").iterdir():
         path.unlink()
-    assert "plotly.min.js" in outputs.check(stored.folder).surplus
+    assert f"page/{scripts.CHART}" in outputs.check(stored.folder).surplus
+    (stored.folder / "plotly.min.js").write_text("what a page of version 0.2.0 loaded")
     outputs.write(stored.folder, collect(stored.folder))
+    assert not (stored.folder / "page" / scripts.CHART).exists()
     assert not (stored.folder / "plotly.min.js").exists()
+    assert (stored.folder / "page" / scripts.TABLE).exists()
 
 
-def test_reference_results_share_one_script(stored, monkeypatch):
-    monkeypatch.setattr(outputs, "SHARED", stored.folder.parent)
+def test_results_of_the_project_share_what_their_pages_load(stored, monkeypatch):
+    monkeypatch.setattr(outputs, "SHARED", stored.folder.parent.parent)
     made = outputs.write(stored.folder, collect(stored.folder))
-    assert set(made.page) == {"index.html", "../plotly.min.js"}
-    assert (stored.folder.parent / "plotly.min.js").read_bytes() == overview.script()
-    assert b'src="../plotly.min.js"' in made.page["index.html"]
+    loaded = scripts.files(charted=True)
+    assert set(made.page) == {"index.html", *(f"../../page/{name}" for name in loaded)}
+    for name, data in loaded.items():
+        assert (stored.folder.parent.parent / "page" / name).read_bytes() == data
+    assert f'src="../../page/{scripts.CHART}"'.encode() in made.page["index.html"]
     assert outputs.check(stored.folder) == NONE
+
+
+def test_the_page_links_what_was_retrieved_once_that_is_made(stored):
+    assert "Not made yet: <code>command --retrieved ROW,OTHER</code>" in made_page(stored.folder)
+    assert 'href="retrieved.html"' in made_page(stored.folder, retrieved=True)
+    (stored.folder / "retrieved.html").write_text("made")
+    assert b'href="retrieved.html"' in outputs.make(stored.folder, collect(stored.folder)).page["index.html"]
 
 
 def many(folder: Path, count: int) -> None:
     """Copies of stored records, one of each method, under new seeds."""
-    source = REFERENCE / "full-scenes"
+    source = REFERENCE / "full-scenes-1"  # of one rate for all rows: one table, whatever the seeds
     keys = list({record.label: record.key for record in Store(source).records()[::-1]}.values())  # the first is timed
     for number in range(count):
         key, copy = keys[number % len(keys)], f"{number:016x}"

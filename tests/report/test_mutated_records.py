@@ -22,6 +22,7 @@ from harness.report.outputs import texts
 from harness.report.read.groups import collect
 from harness.report.tables.comparison import left_out_lines
 from tests.report.conftest import MACHINE, Maker, filled
+from tests.report.tables.test_judged import judged
 
 EXAMPLES = int(os.environ.get("HARNESS_FUZZ_EXAMPLES", "200"))
 VALUES = st.recursive(
@@ -97,6 +98,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     history = [{"epoch": place, "dev_rsum": 50.0 + place, "seconds": 1.0} for place in range(2)]
     more = {"fp32": rounded, "operators": {"train": traced}, "history": history, "best_epoch": 1}
     make.store.save(replace(record, **more), ranks, concepts())
+    make.store.save_judged(own, judged(0))
     question = {"name": "margin", "question": "Which margin?", "base": first, "arms": [["0.1", own]]}
     make.store.save_asked(AskedRecord("0" * 16, "full", False, [first, own, last], [question], [{"settings.lr": 0.1}]))
     with pytest.MonkeyPatch.context() as patch:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.record import Store
 
@@ -39,6 +40,13 @@ def found_alone(door, *arguments: str) -> dict:
     return found
 
 
+def scalars(run: Path) -> dict[str, list[float]]:
+    """What TensorBoard draws of a run, read by TensorBoard's own reader: name -> values in order."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(str(run))
+    reader.Reload()
+    return {name: [point.value for point in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
+
+
 def test_jobs_side_by_side_find_what_they_find_in_turn(ray_door):
     arguments = ("--only", "chance,vsepp,vsepp+selfalign,ablations/gate", "--epochs", "3")
     shown = ray_door(*arguments, "--workers", "2", "--no-dashboard")
@@ -49,13 +57,16 @@ def test_jobs_side_by_side_find_what_they_find_in_turn(ray_door):
     assert ray_door.found() == found_alone(ray_door, *arguments)
     assert {record.provenance["machine"]["threads"] for record in ray_door.store.records()} == {1}
     curves = {
-        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
+        path.parent.name.rpartition("-")[2]: [json.loads(line) for line in path.read_text().splitlines()]
         for path in ray_door.store.folder.glob("trials/*/result.json")
     }
     record = ray_door.record("vsepp")
     seen = [(e["epoch"], e["dev_rsum"], e["loss_hinge"]) for e in curves[record.key] if "epoch" in e]
     assert seen[:3] == [(e["epoch"], e["dev_rsum"], e["losses"]["hinge"]) for e in record.history]
     assert len({report["pid"] for reports in curves.values() for report in reports}) <= 2  # workers are reused
+    drawn = scalars(ray_door.store.folder / "trials" / f"vsepp-seed-0-{record.key}")
+    assert drawn["ray/tune/dev_rsum"][:3] == pytest.approx([e["dev_rsum"] for e in record.history])
+    assert drawn["ray/tune/loss_hinge"][:3] == pytest.approx([e["losses"]["hinge"] for e in record.history])
     assert ray_door(*arguments, "--workers", "2", "--dry-run").count("cached") == 6
 
 
@@ -217,6 +228,44 @@ def test_the_dashboard_serves_the_trials_to_who_has_the_token(ray_door):
         assert answer(log)[0] in (401, 403)
         line = "vsepp seed 0: epoch 1/100000, dev Rsum"
         ray_door.until(lambda: line in answer(log, ray_door.token)[1], "line of the trial")
+        driver.send_signal(signal.SIGINT)
+        ray_door.end(driver, 130)
+
+
+def colours(path: Path) -> int:
+    """Of a picture: a blank page has one."""
+    with Image.open(path) as picture:
+        return len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
+
+
+def test_the_dashboard_shows_the_trials_by_name_to_eyes(ray_door, tmp_path):
+    """Chromium is asked for the token, then lists the job and, in its table of tasks, a line named as each trial."""
+    pytest.importorskip("playwright")
+    from tests.browsers import chromium
+
+    rows = ("vsepp", "vsepp+selfalign")
+    arguments = ("--only", ",".join(rows), "--epochs", "100000", "--workers", "2")
+    with chromium() as browser, ray_door.start(*arguments) as driver:
+        line = next(line for line in driver.stdout if line.startswith(("dashboard", "error")))
+        url = re.findall(r"http://127\.0\.0\.1:\d+", line)[0]
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(1000 * ray_door.patience)
+        page.goto(f"{url}/#/jobs")
+        page.get_by_label("Authentication Token", exact=True).fill(ray_door.token)
+        assert page.get_by_text("RUNNING").count() == 0  # nothing is told before
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_text("RUNNING").first.wait_for()
+        page.screenshot(path=tmp_path / "jobs.png")
+        assert "harness.run" in page.inner_text("body")
+        (job,) = json.loads(answer(f"{url}/api/jobs/", ray_door.token)[1])
+        page.goto(f"{url}/#/jobs/{job['job_id']}")
+        page.get_by_text("Task Table").click()
+        page.get_by_label("Name", exact=True).first.fill("seed 0")
+        for row in rows:
+            page.get_by_role("cell", name=f"{row} seed 0", exact=True).wait_for()
+        page.get_by_role("cell", name="vsepp seed 0", exact=True).scroll_into_view_if_needed()
+        page.screenshot(path=tmp_path / "tasks.png")
+        assert min(colours(tmp_path / name) for name in ("jobs.png", "tasks.png")) > 20
         driver.send_signal(signal.SIGINT)
         ray_door.end(driver, 130)
 

@@ -127,7 +127,7 @@ def test_a_job_that_breaks_is_recorded_and_raised(job, work, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_no_longer_fits_fails_its_job_and_earlier_records_stay(data_folder, tmp_path):
+def test_a_checkpoint_that_no_longer_fits_makes_no_failed_record_and_earlier_ones_stay(data_folder, tmp_path):
     """Files may not grow beyond what a record needs: as on a full disk, writing fails midway."""
     limit = 24 * 1024
     code = (
@@ -139,11 +139,11 @@ def test_a_checkpoint_that_no_longer_fits_fails_its_job_and_earlier_records_stay
     arguments = ["--suite", "smoke", "--data", str(data_folder), "--results", str(tmp_path), "--only", "chance,vsepp"]
     command = [sys.executable, "-c", code, *arguments, *options, "--set", "settings.dim=32", "--timing-rounds", "0"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    assert done.returncode == 2, done.stdout + done.stderr  # figures and the page do not fit either
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "File too large" in done.stderr
+    assert "checkpoints" in done.stderr  # the job goes on when there is room
     records = {record.label: record for record in Store(tmp_path / "smoke-zoo").records()}
-    assert (records["chance"].status, records["vsepp"].status) == ("ok", "failed")
-    assert records["vsepp"].error
+    assert {label: record.status for label, record in records.items()} == {"chance": "ok"}
     assert not list((tmp_path / "smoke-zoo").glob("**/.*.tmp"))
 
 

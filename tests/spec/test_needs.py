@@ -20,6 +20,21 @@ def test_rows_without_what_they_need_are_left_out_in_one_line_each():
     assert needs.served(asked, PLAIN | {"boxes"}) == (asked, [])
 
 
+def test_rows_of_the_scale_are_for_embedded_data_alone():
+    asked = suites.asked("full", Data(name="mine"), only=["oracle", "bag", "chance"], seeds=[0])
+    left, lines = needs.served(asked, PLAIN | {"boxes", "strings", "pixels"})
+    assert labels(left) == {"chance"}
+    assert lines == [
+        "Left out: bag needs bag, which mine does not have",
+        "Left out: oracle needs truth, which mine does not have",
+    ]
+
+
+def test_a_row_of_the_scale_has_one_run_whatever_the_seeds():
+    asked = suites.asked("full", Data(), only=["oracle", "chance"], seeds=[3, 5])
+    assert [(job.model.label, job.settings.seed) for job in asked.rows] == [("chance", 3), ("chance", 5), ("oracle", 0)]
+
+
 def test_an_option_may_spare_a_need():
     asked = suites.asked("full", Data(name="mine"), only=["gsmn"], seeds=[0], changes={"model.boxes": "grid"})
     assert needs.served(asked, PLAIN) == (asked, [])

@@ -78,7 +78,7 @@ def test_of_two_names_ours_wins_and_two_others_clash(tmp_path, monkeypatch):
         ("x = (", "module_bad", "of-others 1.0 brings no method 'bags': {0}: cannot be read as a method: "),
         ("RECIPE = 1", "module_bad", "of-others 1.0 brings no method 'bags': {0}: no method, for it does not say"),
         ("NEEDS = 3\nRECIPE = 1\nPAPER = ''\nFAMILY = 'independent'", "module_bad",
-         "of-others 1.0 brings no method 'bags': 'int' object is not iterable"),
+         "of-others 1.0 brings no method 'bags': {0}: NEEDS cannot be 3"),
         (INDEPENDENT, "module_gone", "of-others 1.0 brings no method 'bags': there is no file of module module_gone"),
     ],
 )  # fmt: skip
@@ -141,6 +141,11 @@ def test_a_package_brings_data_by_name(tmp_path, monkeypatch, capsys):
         ("mine", "x = (", "mine.py: cannot be read as a method"),
         ("mine", "RECIPE = 1\nPAPER = ''", "mine.py: no method, for it does not say FAMILY"),
         ("mine", "FAMILY = 'independent'", "mine.py: no method, for it does not say RECIPE and PAPER"),
+        ("mine", f"{INDEPENDENT}\nNEEDS = 3", "mine.py: NEEDS cannot be 3"),
+        ("mine", f"{INDEPENDENT}\nPAPER = 3", "mine.py: PAPER cannot be 3"),
+        ("mine", f"{INDEPENDENT}\nVARIANTS = ['a']", r"mine.py: VARIANTS cannot be \['a'\]"),
+        ("mine", f"{INDEPENDENT}\nVARIANTS = {{'a': 1}}", r"mine.py: VARIANTS cannot be \{'a': 1\}"),
+        ("mine", f"{INDEPENDENT}\nVARIANTS = {{[]: 1}}", "mine.py: cannot be read as a method"),
         ("vsrn", INDEPENDENT, "vsrn.py and selfalign-harness both bring a method 'vsrn': rename the file"),
     ],
 )

@@ -13,7 +13,9 @@ from harness.spec.names import fitted
 
 def test_every_file_is_a_method():
     files = {
-        p.stem for family in ("independent", "interactive") for p in (ROOT / "baselines" / family).glob("[!_]*.py")
+        p.stem
+        for family in ("independent", "interactive", "scale")
+        for p in (ROOT / "baselines" / family).glob("[!_]*.py")
     }
     assert set(registry.methods()) == files
 

@@ -21,11 +21,14 @@ from harness.report.read.described import described
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row
-from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms
+from harness.report.read.times import BATCHED, stage_ms
+from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import Settings
 
 OWN = ("provenance.finished", "provenance.members")  # times of day: never alike, and of no matter
+COMMIT = 10  # digits of a commit that are shown
 RECIPE = "recipe"
+KERNELS = "provenance.kernels.instruction_set"
 QUERIES = ("name", "fingerprint", "ranked", "test_images", "dev_images")  # fields of the data that fix the queries
 
 
@@ -125,7 +128,7 @@ def _time_ratio(a: Row, b: Row) -> tuple[float | None, str]:
     flats = [flatten({"machine": row.cost.machine, "sizes": row.cost.sizes}) for row in (a, b) if row.cost is not None]
     if told_by := differing(flats):
         return None, "; ".join(f"{name} {_shown(flats[0].get(name))}, {_shown(flats[1].get(name))}" for name in told_by)
-    own, base = (stage_ms(row.cost, QUERY_STAGES, "queries") for row in (b, a))
+    own, base = (stage_ms(row.cost, BATCHED, "queries") for row in (b, a))
     return (own / base if own and base else None), ""
 
 
@@ -133,8 +136,8 @@ LEGEND = (
     "Rsum is the mean over seeds (how many: A : B); the difference is B minus A with its 95% interval: over seeds and "
     "images at once where both ran the same seeds, corrected by Holm for all such rows; over seeds by Welch's t where "
     "both ran several others. Beyond noise: that interval leaves zero out. The same seed gives other numbers on "
-    "another processor: see what differs. Time: scoring and ranking a query, B over A, only where both ran on the same "
-    "machine with the same sizes."
+    "another processor or instruction set: see what differs. Time: scoring and ranking a query, B over A, only where "
+    "both ran on the same machine with the same sizes."
 )
 
 
@@ -170,6 +173,7 @@ def _notes(pair: Pair, found: Sequence[Change]) -> list[str]:
         known = {row.name for row in other.rows}
         if alone := [row.name for row in own.rows if row.name not in known]:
             notes.append(f"Only in {letter}: {', '.join(alone)}.")
+    notes += _rounding(pair)
     by_reason: dict[str, list[str]] = {}
     for change in found:
         if change.time_note:
@@ -177,6 +181,17 @@ def _notes(pair: Pair, found: Sequence[Change]) -> list[str]:
     notes += [f"No time ratio, A and B were not timed alike ({why}): {', '.join(n)}." for why, n in by_reason.items()]
     notes += [f"{letter}. {line}" for letter, group in (("A", pair.a), ("B", pair.b)) for line in left_out_lines(group)]
     return notes
+
+
+def _rounding(pair: Pair) -> list[str]:
+    """A line where the two are known to have been computed with other instructions: a reason for other numbers."""
+    a, b = (_values(group).get(KERNELS, set()) for group in (pair.a, pair.b))
+    if not a or not b or a == b:
+        return []
+    return [
+        f"A was computed with the instruction set {_values_shown(a)}, B with {_values_shown(b)}: sums are rounded "
+        "otherwise, training carries that on, and the same seed and code end at other numbers."
+    ]
 
 
 def _rsum(row: Row) -> str:
@@ -208,7 +223,7 @@ def _values(group: Group) -> dict[str, set[str]]:
         own = {"provenance": run.record.provenance, RECIPE: {run.job.model.label: run.job.model.recipes}}
         for name, value in flatten(own).items():
             if name not in OWN:
-                found.setdefault(name, set()).add(_shown(value))
+                found.setdefault(name, set()).add(_shown(value)[: COMMIT if name == "provenance.commit" else None])
     return found
 
 

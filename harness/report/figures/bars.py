@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from harness.report.figures.style import GREY, INK, LOOKS, OTHER, family_entries, frame, look, text_inches
+from harness.report.figures.style import (
+    GREY,
+    INK,
+    LOOKS,
+    OTHER,
+    PALE,
+    PALETTE,
+    family_entries,
+    frame,
+    look,
+    text_inches,
+)
 from harness.report.formats import ABSENT, interval, signed, significant
+
+SHADES = (PALETTE[4], PALETTE[5], PALE)  # of the parts of a bar, in order
 
 ForestRow = tuple[str, float, float | None, float | None]  # label, difference, low, high; None where not known
 
@@ -42,6 +56,51 @@ def stages(
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     families = [family for family in [*LOOKS, "chance"] if any(f == family for _, f, _ in rows)]
     _legend(figure, families)
+    return figure
+
+
+def divided(
+    rows: Sequence[tuple[str, str, Mapping[str, float]]], parts: Sequence[str], title: str, caption: str
+) -> Figure:
+    """One bar a row, as long as all others, cut into the shares of its parts; their sum beside it.
+
+    rows: name, family, part -> milliseconds, without those that are not known.  parts: in order.  Raises ValueError
+    where there is no row, or one whose parts are nothing.
+    """
+    if not rows or not all(sum(times.values()) > 0 for _, _, times in rows):
+        raise ValueError("no time to divide")
+    names = [name for name, _, _ in rows]
+    width, height = 7.2, max(1.3, 0.19 * len(rows) + 0.85)
+    figure, place = frame(title, caption, width, height, (0.2, 0.95, 0.42, 0.3))
+    place["left"] = (text_inches(figure, names, 8) + 0.25) / width
+    axes = figure.subplots(gridspec_kw=place)
+    for level, (_, family, times) in enumerate(rows):
+        whole, start = sum(times.values()), 0.0
+        for part in parts:
+            share = 100 * times.get(part, 0.0) / whole
+            axes.barh(level, share, left=start, height=0.66, color=SHADES[parts.index(part)], edgecolor="white", lw=0.5)
+            start += share
+        text = f"{significant(whole)} ms"
+        axes.text(1.02, level, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+        axes.plot(-1.5, level, marker=look(family).marker, color=look(family).colour, markersize=4, clip_on=False)
+    axes.set_xlim(-3, 100)
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("share of the time of one query, %")
+    families = [family for family in [*LOOKS, "chance"] if any(f == family for _, f, _ in rows)]
+    entries = [Patch(color=shade, label=part) for part, shade in zip(parts, SHADES, strict=False)]
+    axes.legend(
+        handles=[*entries, *family_entries(families)],
+        loc="lower left",
+        bbox_to_anchor=(-0.12, 1),
+        ncols=7,
+        fontsize=7,
+        handlelength=1,
+        columnspacing=1,
+        handletextpad=0.4,
+    )
     return figure
 
 

@@ -11,10 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from harness.report.figures.labels import label_points
-from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
+from harness.report.figures.labels import label_points, named
+from harness.report.figures.style import (
+    GREY,
+    LOOKS,
+    ends_with_data,
+    family_entries,
+    frame,
+    look,
+    plain_numbers,
+    text_inches,
+)
 
 MIB = 2**20
+HEIGHT = 4.2  # inches
 
 
 def gallery(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]], title: str, caption: str) -> Figure:
@@ -26,9 +36,8 @@ def gallery(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]], title:
     rows = [(name, family, sorted(points, key=lambda p: p["items"])) for name, family, points in rows if points]
     if not rows:
         raise ValueError("no gallery size to draw")
-    height = max(3.4, 0.17 * len(rows) + 1.5)
-    figure, place = frame(title, caption, 8.4, height, (0.65, 0.12, 0.5, 0.5))
-    panels = figure.subplots(1, 2, gridspec_kw={**place, "wspace": 0.24})
+    figure, place = frame(title, caption, 8.4, HEIGHT, (0.85, 0.12, 0.5, 0.5))
+    panels = figure.subplots(1, 2, gridspec_kw={**place, "wspace": 0.3})
     room = text_inches(figure, [name for name, _, _ in rows], 8) / 3.3
     for axes, values, label in (
         (panels[0], lambda p: p["p50_ms"], "ms per query, median (log scale)"),
@@ -70,14 +79,16 @@ def _panel(axes: Axes, rows: Sequence[tuple[str, str, list]], label: str, room: 
     span = max(max(sizes) / min(sizes), 10.0)
     share = min(0.6, room + 0.08)
     axes.set_xlim(min(sizes) / span**0.06, max(sizes) * span ** (share / (1 - share)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value) if value <= max(sizes) else ""))
+    ends_with_data(axes, min(sizes), max(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     plain_numbers(axes.yaxis)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    ends = [points[-1] for _, _, points in rows]
-    names = [name for name, _, _ in rows]
-    label_points(axes, [p["items"] for p, _ in ends], [value for _, value in ends], names, [False] * len(rows))
+    ends = [(family, points[-1][0]["items"], points[-1][1]) for _, family, points in rows]
+    told = named(ends, [False] * len(rows))
+    x, y = [ends[place][1] for place in told], [ends[place][2] for place in told]
+    label_points(axes, x, y, [rows[place][0] for place in told], [False] * len(told))
 
 
 def _line(axes: Axes, family: str, points: Sequence[tuple[int, float, bool]]) -> None:

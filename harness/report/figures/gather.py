@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.intervals import mean_sd, t_interval
-from harness.record import CostRecord, RerankRecord
+from harness.record import RerankRecord
 from harness.report.read.contrasts import Contrast
 from harness.report.read.described import data_line, described, settings_line, timing_line
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
-from harness.report.tables import reranking
+from harness.report.read.times import STAGES as QUERY_STAGES
+from harness.report.read.times import QueryTime, query_times, stage_ms, time_axis, timing_conflict, without_time
+from harness.report.tables import gap, reranking
 from harness.report.tables.ablations import by_question, named
 from harness.report.tables.claims import against_hosts
-from harness.report.tables.comparison import QUERY_STAGES, stage_ms, timing_conflict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,10 @@ MOST = 3  # groups of settings that get figures of their own; a sweep gets one f
 
 class Undrawn(Exception):
     """Why there is no such figure."""
+
+
+class Unasked(Exception):
+    """There is nothing that such a figure would be of, and nothing to say about it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def draw(groups: Sequence[Group]) -> Drawn:
             for kind, make in KINDS.items():
                 try:
                     pictures[f"{kind}{number}"] = make(group)
+                except Unasked:
+                    continue
                 except Undrawn as why:
                     reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
     return Drawn(pictures, _absent(reasons))
@@ -84,29 +91,26 @@ def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]
 
 def family(row: Row) -> str:
     """As the figures tell them apart."""
+    if row.is_pretrained:
+        return "pretrained"
     return "chance" if row.is_floor else SELFALIGN if row.model.selfalign is not None else row.family
 
 
 def points(group: Group) -> list[Point]:
-    """Every row that has both an Rsum and a time; none where times must not share an axis."""
+    """Every row that has both an Rsum and a time on the group's axis; none where times must not share an axis."""
     from harness.report.figures.scatter import Point
 
-    found = []
+    axis, found = time_axis(group.rows), []
     for row in group.rows:
-        ms = _query_ms(row)
-        if row.runs and ms and not row.is_floor and not timing_conflict(group.rows):
-            rsums = list(row.rsums.values())
-            found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums)))
+        if row.runs and row.name in axis.ms and not row.is_scale:
+            ms, rsums = axis.ms[row.name], list(row.rsums.values())
+            found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums), row.is_ensemble))
     return found
 
 
 def chance(group: Group) -> float | None:
     """Mean Rsum of the chance row."""
     return next((mean_sd(list(row.rsums.values()))[0] for row in group.rows if row.is_floor and row.runs), None)
-
-
-def _query_ms(row: Row) -> float | None:
-    return stage_ms(row.cost, QUERY_STAGES, "queries")
 
 
 def _accuracy_time(group: Group) -> Picture:
@@ -121,12 +125,40 @@ def _accuracy_time(group: Group) -> Picture:
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
-        _not_drawn([r for r in group.rows if not r.is_floor], {point.name for point in found}),
+        "Named besides: the highest and the lowest of each family.",
+        _not_drawn([r for r in group.rows if not r.is_scale], {point.name for point in found}),
+        _guessed(group),
+        without_time(group.rows),
         timing_line(group),
     ]
+    label = time_axis(group.rows).label
     return _picture(
-        group, "Accuracy against retrieval time", words, lambda t, c: accuracy_time(found, chance(group), t, c)
+        group, "Accuracy against retrieval time", words, lambda t, c: accuracy_time(found, chance(group), t, c, label)
     )
+
+
+def _guessed(group: Group) -> str:
+    names = [name for name, time in query_times(group.rows).items() if not time.measured]
+    return f"Time extrapolated from smaller galleries: {', '.join(names)}." if names else ""
+
+
+def _query_parts(group: Group) -> Picture:
+    from harness.report.figures.bars import divided
+
+    _refuse_untimed(group)
+    times = query_times(group.rows)
+    rows = [(row.name, family(row), times[row.name].parts) for row in group.rows if row.name in times]
+    if not rows:
+        raise Undrawn("no row was timed end to end")
+    words = [
+        "One caption alone: read and encoded, scored against the encoded images, the best put in order. "
+        "Shares of the medians of each part; right of them their sum.",
+        _not_drawn(group.rows, {name for name, _, _ in rows}),
+        _guessed(group),
+        without_time(group.rows),
+        timing_line(group),
+    ]
+    return _picture(group, "Where the time of one query goes", words, lambda t, c: divided(rows, QUERY_STAGES, t, c))
 
 
 def _stages(group: Group) -> Picture:
@@ -140,7 +172,7 @@ def _stages(group: Group) -> Picture:
     ]
     units = {title: unit for title, unit, _ in STAGES.values()}
     words = ["Each panel has a scale of its own.", _not_drawn(group.rows, {n for n, _, _ in rows}), timing_line(group)]
-    return _picture(group, "Time of every stage", words, lambda t, c: stages(rows, units, t, c))
+    return _picture(group, "Time of every stage in batches", words, lambda t, c: stages(rows, units, t, c))
 
 
 def _gallery(group: Group) -> Picture:
@@ -149,10 +181,13 @@ def _gallery(group: Group) -> Picture:
     conflict = timing_conflict(group.rows)
     if conflict:
         raise Undrawn(conflict.rstrip("."))
-    rows = [(row.name, family(row), sizes) for row in group.rows if (sizes := gallery_sizes(row.cost))]
+    sizes = {entry["items"] for row in group.rows if row.cost for entry in row.cost.galleries}
+    times = {size: query_times(group.rows, size) for size in sizes}
+    rows = [(row.name, family(row), points) for row in group.rows if (points := gallery_sizes(row, times))]
     if not rows:
-        raise Undrawn("no record holds times by gallery size")
+        raise Undrawn("no record holds end-to-end times by gallery size")
     words = [
+        "One caption end to end: read, encoded, scored and ranked, alone.",
         "Vertical bars: up to the 95th percentile; hollow and dashed: extrapolated.",
         _not_drawn(group.rows, {name for name, _, _ in rows}),
         timing_line(group).partition(";")[0] + ".",
@@ -160,9 +195,22 @@ def _gallery(group: Group) -> Picture:
     return _picture(group, "Time and memory as the gallery grows", words, lambda t, c: gallery(rows, t, c))
 
 
-def gallery_sizes(cost: CostRecord | None) -> list[Mapping[str, Any]]:
-    """What was recorded of growing galleries: items, p50_ms, p95_ms, p99_ms, measured, bytes.  Empty where nothing."""
-    return [] if cost is None else list(cost.galleries)
+def gallery_sizes(row: Row, times: Mapping[int, Mapping[str, QueryTime]]) -> list[Mapping[str, Any]]:
+    """What one query of a row takes end to end as galleries grow, and their bytes.  Empty where nothing was recorded.
+
+    times: items -> row -> time.
+    """
+    return [
+        {
+            "items": entry["items"],
+            "p50_ms": time.ms,
+            "p95_ms": time.p95_ms,
+            "measured": time.measured,
+            "bytes": entry.get("bytes"),
+        }
+        for entry in (row.cost.galleries if row.cost else ())
+        if (time := times[entry["items"]].get(row.name)) is not None
+    ]
 
 
 def _claims(group: Group) -> Picture:
@@ -190,6 +238,26 @@ def forest_rows(named: Sequence[tuple[str, Contrast]]) -> list[ForestRow]:
     return rows
 
 
+def _gap(group: Group) -> Picture:
+    from harness.report.figures.gap import Share, gap_time
+
+    found = gap.gaps(group)
+    if not found:
+        raise Unasked
+    _refuse_untimed(group)
+    shares = [
+        Share(each.name, each.student.name, family(each.row), each.ms, 100 * each.value, each.percent)
+        for each in found
+        if each.value is not None and each.ms
+    ]
+    if not shares:
+        raise Undrawn("no row that is taught has both ranks and times, and a teacher above it")
+    words = [gap.MEANING, _not_drawn([each.row for each in found], {each.row.name for each in found if each.ms})]
+    return _picture(
+        group, "How much of the gap to its teacher a row closes", words, lambda t, c: gap_time(shares, t, c)
+    )
+
+
 def _training(group: Group) -> Picture:
     from harness.report.figures.panels import curves
 
@@ -200,13 +268,35 @@ def _training(group: Group) -> Picture:
     ]
     if not any(value is not None for _, _, runs in rows for run in runs for value in run):
         raise Undrawn("no record holds a dev Rsum by epoch")
-    trained = [row for row in group.rows if not row.is_floor]
+    trained = [row for row in group.rows if not (row.is_scale or row.is_elsewhere)]
     words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
     return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
 
 
+def _tuning(group: Group) -> Picture:
+    from harness.report.figures.tuning import tuning_curves
+
+    rows = {row.model.label: (row.model.host, family(row), scores) for row in group.rows if (scores := _trials(row))}
+    if not rows:
+        raise Undrawn("no row has trials of its own")
+    words = [
+        "Expected best dev Rsum of n trials drawn from a row's own without replacement (Tang et al. 2020); a host and "
+        "its row with SelfAlign in one panel, steps outward left out."
+    ]
+    return _picture(group, "What tuning is worth", words, lambda t, c: tuning_curves(list(rows.values()), t, c))
+
+
+def _trials(row: Row) -> list[float]:
+    """Dev Rsum of a row's trials, without a step outward, which not every row has."""
+    if row.tuning.row is None:
+        return []
+    trials = row.tuning.row["trials"]
+    scores = [trial["dev_rsum"] for trial in trials[: len(trials) - row.tuning.row["outward"]]]
+    return [score for score in scores if score is not None]
+
+
 def _ranks(group: Group) -> Picture:
-    from harness.report.figures.panels import histograms
+    from harness.report.figures.panels import recalls
 
     rows: list[tuple[str, str, Mapping[str, np.ndarray]]] = []
     for row in (row for row in group.rows if row.runs):
@@ -215,7 +305,7 @@ def _ranks(group: Group) -> Picture:
     if not rows:
         raise Undrawn("no record has ranks")
     words = ["All seeds together; ties count against the model.", _not_drawn(group.rows, {name for name, _, _ in rows})]
-    return _picture(group, "Where the first right answer stands", words, lambda t, c: histograms(rows, t, c))
+    return _picture(group, "Recall among the first K answers", words, lambda t, c: recalls(rows, t, c))
 
 
 def _sweep(groups: Sequence[Group]) -> Picture:
@@ -284,10 +374,13 @@ def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
 KINDS: Mapping[str, Callable[[Group], Picture]] = {
     "accuracy-time": _accuracy_time,
     "claims": _claims,
+    "gap-closed": _gap,
+    "query": _query_parts,
     "stages": _stages,
     "gallery": _gallery,
     "rerank": _rerank,
     "training": _training,
+    "tuning": _tuning,
     "ranks": _ranks,
 }
 

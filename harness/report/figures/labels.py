@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 GAP = 9.0  # points from the rightmost marker of a column to its names
 SPACING = 1.18  # line height of names, in heights of a name
-PAPER = {"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+PAPER = {"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none", "alpha": 0.55}
 
 
 def label_points(
@@ -41,6 +41,19 @@ def label_points(
         for place, middle in zip(column, heights, strict=True):
             _put(axes, texts[place], points[place], (left, middle), scale)
     return texts
+
+
+def named(rows: Sequence[tuple[str, float, float]], also: Sequence[bool]) -> list[int]:
+    """Places of the points that get a name, so that names can be read: of each family the highest and the lowest, and
+    those that are asked for besides.
+
+    rows: family, x, y of each point.
+    """
+    found = {place for place, wanted in enumerate(also) if wanted}
+    for family in {family for family, _, _ in rows}:
+        own = [place for place, row in enumerate(rows) if row[0] == family]
+        found |= {max(own, key=lambda place: rows[place][2]), min(own, key=lambda place: rows[place][2])}
+    return sorted(found)
 
 
 def columns(x: np.ndarray, widths: Sequence[float], gap: float) -> list[list[int]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from harness.report.figures.style import GREY, PALE, frame, look
 
 ACROSS, PANEL = 4, (1.75, 1.3)  # panels in a row; inches of one
-EDGES = (1, 2, 6, 11, 51, 101)  # first rank of each bin, from 1; the last has no end
+MOST = 100  # answers a reader may look at
+KS = np.arange(1, MOST + 1)
 
 
 def curves(
@@ -36,7 +38,7 @@ def curves(
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
-    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("epoch", axis), below=0.46)
+    return grid([name for name, _, _ in rows], draw, scale, title, caption, ("epoch", axis), below=0.46)
 
 
 def _one_line(runs: Sequence[Sequence[float | None]]) -> tuple[list[float], list[float]]:
@@ -49,28 +51,27 @@ def _one_line(runs: Sequence[Sequence[float | None]]) -> tuple[list[float], list
     return x, y
 
 
-def histograms(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title: str, caption: str) -> Figure:
-    """One panel a method: percent of queries whose first right answer stands in each range of ranks.
+def recalls(rows: Sequence[tuple[str, str, Mapping[str, np.ndarray]]], title: str, caption: str) -> Figure:
+    """One panel a method: percent of queries with a right answer among the first K, for every K up to MOST.
 
     rows: name, family, direction ("i2t", "t2i") -> 0-based ranks of all queries, of any shape.
     """
-    fills = {"i2t": {"hatch": "", "alpha": 1.0}, "t2i": {"hatch": "////", "alpha": 0.55}}
 
     def draw(axes: Axes, place: int) -> None:
         _, family, ranks = rows[place]
-        colour = look(family).colour
-        for step, (way, fill) in enumerate(fills.items()):
-            at = np.arange(len(EDGES)) + 0.4 * step - 0.2
-            axes.bar(at, shares(ranks[way]), width=0.4, color=colour, edgecolor="white", linewidth=0, **fill)
-        axes.tick_params(axis="x", rotation=60, labelsize=6.5)
-        axes.grid(visible=False, axis="x")
+        for way, line in LINES.items():
+            axes.plot(KS, recall_by_k(ranks[way]), color=look(family).colour, linewidth=1.4, linestyle=line)
 
     def scale(axes: Axes) -> None:
-        axes.set_xticks(range(len(EDGES)), bin_names())
+        axes.set_xscale("log")
+        axes.set_xlim(1, MOST)
+        axes.set_ylim(0, 100)
+        axes.set_xticks([1, 5, 10, MOST], ["1", "5", "10", str(MOST)])
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
-    axis_names = ("rank of the first right answer", "% of queries")
-    figure = _grid([name for name, _, _ in rows], draw, scale, title, caption, axis_names, below=0.74)
-    handles = [Patch(facecolor=GREY, edgecolor="white", label=WAYS[way], **fill) for way, fill in fills.items()]
+    axis_names = ("K (log scale)", "recall@K, %")
+    figure = grid([name for name, _, _ in rows], draw, scale, title, caption, axis_names, below=0.46)
+    handles = [Line2D([], [], color=GREY, linestyle=line, label=WAYS[way]) for way, line in LINES.items()]
     above = (1, 1 - 0.05 / figure.get_figheight())
     figure.legend(handles=handles, loc="upper right", bbox_to_anchor=above, ncols=2, fontsize=8)
     return figure
@@ -97,28 +98,23 @@ def sweep(rows: Sequence[tuple[str, str, Sequence[float | None]]], title: str, c
     def scale(axes: Axes) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
 
-    return _grid([name for name, _, _ in rows], draw, scale, title, caption, ("settings", "Rsum"), below=0.46)
+    return grid([name for name, _, _ in rows], draw, scale, title, caption, ("settings", "Rsum"), below=0.46)
 
 
 WAYS = {"i2t": "image to text", "t2i": "text to image"}
 
 
-def shares(ranks: np.ndarray) -> np.ndarray:
-    """Percent of queries in each bin.  ranks: 0-based, at least one.  Returns (bins,), which add up to 100."""
-    places = np.searchsorted(EDGES, np.asarray(ranks).ravel() + 1, side="right") - 1
-    return 100 * np.bincount(places, minlength=len(EDGES)) / places.size
+LINES: Mapping[str, Any] = {"i2t": "-", "t2i": "--"}
 
 
-def bin_names() -> list[str]:
-    """`1`, `2–5`, ..., `101+`"""
-    ends = [*(edge - 1 for edge in EDGES[1:]), None]
-    return [
-        f"{first}+" if last is None else f"{first}" if first == last else f"{first}–{last}"
-        for first, last in zip(EDGES, ends, strict=True)
-    ]
+def recall_by_k(ranks: np.ndarray) -> np.ndarray:
+    """Percent of queries with a right answer among the first K, for K of KS.  ranks: 0-based, at least one.
+
+    Returns (MOST,), which never falls."""
+    return 100 * (np.asarray(ranks).ravel()[:, None] < KS).mean(0)
 
 
-def _grid(
+def grid(
     names: Sequence[str],
     draw: Callable[[Axes, int], None],
     scale: Callable[[Axes], None],

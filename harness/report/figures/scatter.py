@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.report.figures.labels import label_points
-from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers, text_inches
+from harness.report.figures.labels import label_points, named
+from harness.report.figures.style import (
+    ELSEWHERE,
+    GREY,
+    LOOKS,
+    ends_with_data,
+    family_entries,
+    frame,
+    look,
+    plain_numbers,
+    text_inches,
+)
 
 DASHES = (0, (4, 2))
+HEIGHT = 4.2  # inches
 
 
 @dataclass(frozen=True)
@@ -23,11 +34,16 @@ class Point:
     ms: float  # per query, more than 0
     rsum: float
     interval: tuple[float, float] | None = None  # of rsum, None where it is not known
+    ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The methods that no other beats: as fast and as accurate, and better in one of both.  From fast to slow."""
-    kept = [point for point in points if not any(_beats(other, point) for other in points)]
+    """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow.
+
+    Rows that were trained elsewhere are in none: how, and on what, is not known.
+    """
+    single = [point for point in points if not point.ensemble and point.family not in ELSEWHERE]
+    kept = [point for point in single if not any(_beats(other, point) for other in single)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 
 
@@ -35,13 +51,15 @@ def _beats(other: Point, point: Point) -> bool:
     return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
 
 
-def accuracy_time(points: Sequence[Point], chance: float | None, title: str, caption: str) -> Figure:
-    """Raises ValueError where there is no point."""
+def accuracy_time(
+    points: Sequence[Point], chance: float | None, title: str, caption: str, axis: str = "ms per query (log scale)"
+) -> Figure:
+    """axis: which time that is.  Raises ValueError where there is no point."""
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
-    height = max(3.6, 0.17 * len(points) + 1.6)
-    figure, place = frame(title, caption, 7.2, height, margins=(0.62, 0.15, 0.5, 0.28))
+    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best for point in points])
+    figure, place = frame(title, caption, 7.2, HEIGHT, margins=(0.62, 0.15, 0.5, 0.48))
     axes = figure.subplots(gridspec_kw=place)
     for family in dict.fromkeys([*LOOKS, *(p.family for p in points)]):
         for point in (p for p in points if p.family == family):
@@ -50,9 +68,9 @@ def accuracy_time(points: Sequence[Point], chance: float | None, title: str, cap
     lows = [p.interval[0] if p.interval else p.rsum for p in points]
     low, high = min([0.0, *lows]), max(tops)
     axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low or 1))
-    _time_axis(axes, [p.ms for p in points], text_inches(figure, [p.name for p in points], 8) / 6.4)
+    _time_axis(axes, [p.ms for p in points], text_inches(figure, [points[at].name for at in told], 8) / 6.4)
     axes.set_ylabel("Rsum (sum of six recalls, %)")
-    axes.set_xlabel("score + rank, ms per query (log scale)")
+    axes.set_xlabel(axis)
     axes.plot(
         [p.ms for p in best],
         [p.rsum for p in best],
@@ -68,17 +86,25 @@ def accuracy_time(points: Sequence[Point], chance: float | None, title: str, cap
     drawn = [family for family in LOOKS if any(p.family == family for p in points)]
     others = sorted({p.family for p in points} - set(LOOKS))
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
-    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, handletextpad=0.4)
-    in_front = [point in best for point in points]
-    label_points(axes, [p.ms for p in points], [p.rsum for p in points], [p.name for p in points], in_front)
+    if any(point.ensemble for point in points):
+        entries.append(_hollow_entry())
+    axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, handletextpad=0.4)
+    shown = [points[at] for at in told]
+    in_front = [point in best for point in shown]
+    label_points(axes, [p.ms for p in shown], [p.rsum for p in shown], [p.name for p in shown], in_front)
     return figure
+
+
+def _hollow_entry() -> Line2D:
+    """What a hollow mark is, for the legend."""
+    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="hollow: two models")
 
 
 def _draw(axes, point: Point) -> None:
     style = look(point.family)
     if point.interval:
         axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
-    hollow = point.name.endswith("*")  # several models together
+    hollow = point.ensemble
     axes.plot(
         point.ms,
         point.rsum,
@@ -98,4 +124,5 @@ def _time_axis(axes, times: Sequence[float], label_share: float) -> None:
     ratio = max(max(times) / min(times), 10.0)
     room = min(0.85, label_share + 0.06)
     axes.set_xlim(min(times) / ratio**0.06, max(times) * ratio ** (room / (1 - room)) * 1.05)
+    ends_with_data(axes, min(times), max(times))
     plain_numbers(axes.xaxis)

@@ -11,14 +11,16 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -34,10 +36,13 @@ class Look:
     hatch: str
 
 
+GIVEN, PRETRAINED = ELSEWHERE = "given", "pretrained"  # whatever their scores are made of: in no front
 LOOKS = {
     "independent": Look(PALETTE[0], "o", "circle", ""),
     "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
     "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
+    GIVEN: Look(PALETTE[4], "P", "cross", "..."),
+    PRETRAINED: Look(PALETTE[5], "v", "triangle-down", "oo"),
 }
 OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {
@@ -132,6 +137,14 @@ def plain_numbers(axis: Axis) -> None:
     """0.01 and 10 on a log axis that has its scale already, no powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def ends_with_data(axes: Axes, low: float, high: float) -> None:
+    """A log x axis that ends where the data end, whatever room names need right of it: its line, ticks and grid."""
+    axes.spines["bottom"].set_bounds(low, high)
+    first, last = ceil(log10(low) - 1e-9), floor(log10(high) + 1e-9)
+    axes.xaxis.set_major_locator(FixedLocator([10.0**order for order in range(first, last + 1)] or [low]))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def styled() -> AbstractContextManager[None]:

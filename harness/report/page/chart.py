@@ -9,31 +9,42 @@ from typing import Any
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
 from harness.report.formats import decimals, significant, steady
+from harness.report.read.times import TimeAxis
 
 
-def chart(points: Sequence[Point], told: Mapping[str, Mapping[str, str]], chance: float | None) -> dict[str, Any]:
-    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value."""
+def chart(
+    points: Sequence[Point],
+    told: Mapping[str, Mapping[str, str]],
+    chance: float | None,
+    rows: Mapping[str, Mapping[str, Any]],
+    axis: TimeAxis,
+) -> dict[str, Any]:
+    """{data, layout}.  told: name of a point -> what its hover says besides, label -> value; rows: name -> what the
+    page filters by; axis: which time.  Colours of text, grid and ground are the page's, which has a light and a dark
+    scheme."""
     one = decimals(1)
     families = [*LOOKS, *sorted({p.family for p in points} - set(LOOKS))]
-    data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front")]
+    data = [_line([(point.ms, point.rsum) for point in front(points)], "Pareto front of single models")]
     for family in families:
-        members = [point for point in points if point.family == family]
-        data += [_mark(point, told.get(point.name, {}), first=not place) for place, point in enumerate(members)]
+        members = sorted((p for p in points if p.family == family), key=lambda p: p.ensemble)  # the first in the legend
+        data += [
+            _mark(point, told.get(point.name, {}), rows[point.name], axis.name, first=not place)
+            for place, point in enumerate(members)
+        ]
     layout = {
         "margin": {"l": 55, "r": 15, "t": 10, "b": 50},
-        "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12, "color": "#222222"},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
+        "font": {"family": "system-ui, DejaVu Sans, sans-serif", "size": 12},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
-        "hoverlabel": {"align": "left", "bgcolor": "white"},
+        "hoverlabel": {"align": "left"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "xaxis": {
             "type": "log",
-            "title": {"text": "score + rank, ms per query (log scale)"},
-            "gridcolor": "#ebebeb",
+            "title": {"text": axis.label},
             "dtick": 1,
         },
-        "yaxis": {"title": {"text": "Rsum"}, "gridcolor": "#ebebeb", "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "Rsum"}, "rangemode": "tozero"},
     }
     if chance is not None:
         level = float(one(chance))
@@ -61,11 +72,11 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
     }
 
 
-def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
+def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: str, first: bool) -> dict[str, Any]:
     style = look(point.family)
     lines = [f"<b>{escape(point.name)}</b>", escape(point.family)]
     lines += [f"{escape(label)}: {escape(value)}" for label, value in told.items()]
-    lines.append(f"score+rank: {significant(point.ms)} ms/query")
+    lines.append(f"{time}: {significant(point.ms)} ms/query")
     mark: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
@@ -76,13 +87,13 @@ def _mark(point: Point, told: Mapping[str, str], first: bool) -> dict[str, Any]:
         "y": [_rounded(point.rsum)],
         "marker": {
             "color": style.colour,
-            "symbol": style.symbol + ("-open" if point.name.endswith("*") else ""),
+            "symbol": style.symbol + ("-open" if point.ensemble else ""),
             "size": 12,
-            "line": {"color": style.colour if point.name.endswith("*") else "white", "width": 1.5},
+            "line": {"color": style.colour if point.ensemble else "white", "width": 1.5},
         },
         "text": ["<br>".join(lines)],
         "hoverinfo": "text",
-        "meta": {"name": point.name, "family": point.family, "seeds": told.get("seeds", "0")},
+        "meta": {name: row[name] for name in ("name", "family", "kind", "aligned", "seeds")},
     }
     if point.interval is not None:
         low, high = point.interval

@@ -22,13 +22,13 @@ from harness.record import Ranks, RecordError, Store, write_atomically
 from harness.report.page import queries
 from harness.report.page.album import Album, Drawn, Empty, Stored, file_names
 from harness.report.page.concept_cards import Frame, concept_cards
+from harness.report.page.overview import RETRIEVED
 from harness.report.read.described import header_lines
 from harness.report.read.groups import Group, Row, collect
 from harness.report.read.runs import Run
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
 
-NAME = "retrieved.html"
 SHOWN = 5  # answers of a query
 COUNTS = {"t2i": 6, "i2t": 4}  # queries of a section
 WORDS = {"t2i": "captions that look for their picture", "i2t": "pictures that look for their captions"}
@@ -80,8 +80,8 @@ def write(folder: Path, pair: str, sources_: Sources, chosen: str = "") -> Path:
         "pictures": frame,
     }
     html = _environment().get_template("retrieved.html.j2").render(page)
-    write_atomically(folder / NAME, lambda file: file.write(html.encode()))
-    return folder / NAME
+    write_atomically(folder / RETRIEVED, lambda file: file.write(html.encode()))
+    return folder / RETRIEVED
 
 
 def find(groups: Sequence[Group], pair: str) -> tuple[Group, tuple[Method, Method], str]:
@@ -120,7 +120,12 @@ def split_of(group: Group, data: str) -> Split:
         raise DataError(f"captions of {stored['name']} are in no record: --data names the folder they lie in")
     opened = sources.find(data or stored["name"])
     if opened.fingerprint != stored["fingerprint"]:
-        raise DataError(f"{data or stored['name']} holds other data than those of the records (or a changed copy)")
+        if not data:
+            raise DataError(
+                f"these records are of another edition of {stored['name']} ({stored['fingerprint'][:8]}) than is made "
+                f"today ({opened.fingerprint[:8]}), so there are no captions and pictures to show"
+            )
+        raise DataError(f"{data} holds other data than those of the records (or a changed copy)")
     images = stored["dev_images"] if stored["ranked"] == "dev" else stored["test_images"]
     return opened.load(stored["ranked"]).first(images)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 from harness.record import PosedQuestion, Store
 from harness.report.read import inferred
 from harness.report.read.runs import Run
+from harness.report.read.tuning import PUBLISHED, Tuning, of_runs, values_of
+from harness.spec.job import Settings
+from harness.spec.tuning import BY_HAND
+from harness.tuned import TunedRecord, kept
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,15 @@ class Asked:
     posed: tuple[PosedQuestion, ...]
     arms_alone: frozenset[str]  # keys of runs that are arms and nothing else: no rows of a comparison
     published: bool  # rows have settings of their own, as they were published
+    tuning: Mapping[str, Tuning] = field(default_factory=dict)  # key of a run -> whose tuned settings it has
+    values: Mapping[str, TunedRecord] = field(default_factory=dict)  # that those are from, by key
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Names of settings that may differ from row to row."""
+        if self.published:
+            return frozenset(f.name for f in fields(Settings))
+        return frozenset(BY_HAND) if self.tuning else frozenset()
 
 
 def asked(store: Store, runs: Sequence[Run]) -> Asked:
@@ -27,10 +40,16 @@ def asked(store: Store, runs: Sequence[Run]) -> Asked:
     rows = {key for record in stored for key in record.rows} | {question.base for question in posed}
     older = [run for run in runs if run.record.key not in named | rows]
     old_posed, old_arms = inferred.posed(older)
+    published = any(record.published for record in stored) or (not stored and inferred.published(store.folder))
+    values = values_of(stored, kept(store.folder))
     return Asked(
         posed=(*posed, *old_posed),
         arms_alone=frozenset((named - rows) | old_arms),
-        published=any(record.published for record in stored) or (not stored and inferred.published(store.folder)),
+        published=published,
+        tuning=dict.fromkeys((run.record.key for run in runs), PUBLISHED)
+        if published
+        else of_runs(runs, stored, values),
+        values=values,
     )
 
 

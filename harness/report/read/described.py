@@ -11,6 +11,7 @@ from harness.data import sources
 from harness.report.formats import ABSENT
 from harness.report.read.groups import Group
 from harness.spec.job import Settings, idle
+from harness.spec.tuning import BY_HAND
 
 ALWAYS = ("epochs", "batch", "optimiser", "lr", "dim", "margin", "warmup_epochs", "precision")  # settings named
 
@@ -35,23 +36,41 @@ def header_lines(group: Group, folder: Path) -> tuple[str, ...]:
         lines.append(f"Only records with {described(group.differs)}.")
     if group.own_settings:
         lines.append("Published settings of each method, not identical: what differs is in the column `settings`.")
+    if of := group.data.get("trained_on"):
+        lines.append(f"Evaluated: nothing was trained here, the weights are of {of.partition(' ')[0]}.")
     if not sources.embedded(group.data["name"], group.data.get("own", False)):
         lines.append("Not comparable with published numbers unless features and splits are the published ones.")
     return tuple(lines)
 
 
+def evaluated_lines(group: Group) -> list[str]:
+    """Whose weights the rows have that were trained elsewhere, a line each."""
+    lines = []
+    for row in group.rows:
+        of = {
+            f"{run.record.evaluated['run']} {run.record.evaluated['key']}" for run in row.runs if run.record.evaluated
+        }
+        if of:
+            lines.append(f"{row.name}: evaluated with the weights of {', '.join(sorted(of))}")
+    return lines
+
+
 def settings_line(group: Group) -> str:
     """The settings that matter most, and all that are not the default, without those that others stand in for."""
     usual = asdict(Settings())
-    hidden = {"score_memory_mib", "seed"} | idle(group.settings)
+    tuned = set(BY_HAND) if group.is_tuned else set()
+    hidden = {"score_memory_mib", "seed"} | idle(group.settings) | tuned
     named = {
         name: value
         for name, value in group.settings.items()
         if name not in hidden and (name in ALWAYS or (name in usual and value != usual[name]))
     }
     images = group.data.get("train_images")
+    if not named:  # rows from files alone
+        return ""
     trained = f"trained on {images} images, " if images else ""
-    return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}."
+    by_row = "; rate, schedule and length of each row as tuned" if tuned else ""
+    return f"Settings: {trained}{', '.join(f'{name} {value}' for name, value in named.items())}{by_row}."
 
 
 def timing_line(group: Group) -> str:
@@ -59,7 +78,7 @@ def timing_line(group: Group) -> str:
     cost = next((row.cost for row in group.rows if row.cost), None)
     if cost is None:
         return ""
-    machine, samples = cost.machine, max((len(s) for s in cost.samples_s.values()), default=0)
+    machine = cost.machine
     told = [
         str(machine["device"]) if machine.get("device") else "",
         str(machine.get("precision", "")),
@@ -67,7 +86,7 @@ def timing_line(group: Group) -> str:
     ]
     where = ", ".join(part for part in told if part)
     return (
-        f"Times are medians of {samples} samples ({where}); "
+        f"Times are medians ({where}); "
         f"a query is scored against {cost.sizes.get('gallery', ABSENT)} encoded images, then ranked."
     )
 

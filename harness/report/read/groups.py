@@ -1,14 +1,14 @@
 """A results folder as comparable groups of rows: which records may stand in one table, and which in none.
 
-Records share a table only where their data and settings are equal but for the seed (in a folder of suite `paper`, whose
-rows have the settings they were published with, where their data are).  Runs of one model that differ in
-the seed alone make a row.  What failed, is stale or lacks its ranks is kept apart with the reason.
+Records share a table only where their data and settings are equal but for the seed; settings that were tuned, or in a
+folder of suite `paper` published, for each row may differ too.  Runs of one model that differ in the seed alone make a
+row.  What failed, is stale or lacks its ranks is kept apart with the reason.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from harness.report.read.asked import Asked, asked, by_key
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row, rows_of
 from harness.report.read.runs import Run, conditions, read, shared_settings
+from harness.spec.given import same_split
+from harness.tuned import TunedRecord
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,19 @@ class Group:
 
     data: Mapping[str, Any]
     settings: Mapping[str, Any]  # those that all rows share, without the seed
-    rows: tuple[Row, ...]  # chance, then independent hosts each followed by its SelfAlign row, then interactive
+    rows: tuple[Row, ...]  # chance, independent hosts each followed by its SelfAlign row, interactive, from files
     left_out: tuple[Run, ...]
     differs: Mapping[str, Any]  # the settings that tell this group from the others of its folder
     own_settings: bool = False  # every row as its paper has it: not one shared setting
+    tuning: tuple[TunedRecord, ...] = ()  # what the settings of its rows are from, where they were tuned
     arms: tuple[Row, ...] = ()  # rows that only answer an ablation, shown there and not in the comparison
     answers: tuple[Answer, ...] = ()  # whose base is a row of this group
     reranks: tuple[RerankRecord, ...] = ()  # pairs of runs of this group, in the order of its rows, by their names
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether any of its rows has settings from trials."""
+        return not self.own_settings and any(row.tuning.how != "untuned" for row in self.rows)
 
     @property
     def runs(self) -> list[Run]:
@@ -45,18 +53,30 @@ def collect(folder: Path) -> list[Group]:
     runs, store = read(folder), Store(folder)
     wanted = asked(store, runs)
     by_group: dict[str, list[Run]] = {}
-    for run in runs:
-        by_group.setdefault(json.dumps(conditions(run, wanted.published), sort_keys=True), []).append(run)
+    for run in (run for run in runs if not run.job.model.given):
+        by_group.setdefault(json.dumps(conditions(run, wanted.own), sort_keys=True), []).append(run)
+    _join(by_group, [run for run in runs if run.job.model.given], wanted.own)
     apart = _arms_apart(by_group, wanted)
-    flats = [flatten(conditions(members[0], wanted.published)) for members in by_group.values()]
+    flats = [flatten(conditions(members[0], wanted.own)) for members in by_group.values()]
     told_by = differing(flats)
     pairs, known = store.reranks(), by_key(runs)
     groups = [
-        _group(members, {name: flat.get(name) for name in told_by}, wanted.published)
+        _group(members, {name: flat.get(name) for name in told_by}, wanted)
         for members, flat in zip(by_group.values(), flats, strict=True)
     ]
     told = [_with_answers(_with_reranks(group, pairs), wanted, known, apart) for group in groups]
     return sorted(told, key=lambda group: [_order(value) for value in group.differs.values()])
+
+
+def _join(by_group: dict[str, list[Run]], given: Sequence[Run], own: Collection[str]) -> None:
+    """Rows from files have no settings: they stand in every group that ranks their queries, else by themselves."""
+    before = list(by_group.values())
+    for run in given:
+        groups = [members for members in before if same_split(members[0].job.data, run.job.data)]
+        for members in groups:
+            members.append(run)
+        if not groups:
+            by_group.setdefault(json.dumps(conditions(run, own), sort_keys=True), []).append(run)
 
 
 def _arms_apart(by_group: dict[str, list[Run]], wanted: Asked) -> list[Run]:
@@ -79,21 +99,27 @@ def _with_answers(group: Group, wanted: Asked, known: Mapping[str, Run], apart: 
     if not rows:
         return replace(group, answers=found)
     reached = {run.record.key for answer in found for row in answer.arms.values() for run in row.runs}
-    further = rows_of([run for run in apart if run.record.key in reached])
+    further = rows_of([run for run in apart if run.record.key in reached], tuning=wanted.tuning)
     return replace(group, rows=rows, arms=(*aside, *further), answers=found)
 
 
-def _group(runs: Sequence[Run], differs: Mapping[str, Any], own_settings: bool) -> Group:
+def _group(runs: Sequence[Run], differs: Mapping[str, Any], wanted: Asked) -> Group:
     runs = _without_twins(runs)
     _check_lengths([run for run in runs if not run.problem])
-    told_by = differing([shared_settings(run) for run in runs])  # nothing, but where rows have settings of their own
+    trained = [run for run in runs if not run.job.model.given] or runs
+    told_by = differing([shared_settings(run) for run in trained])  # nothing, but where rows have settings of their own
     return Group(
-        data=conditions(runs[0])["data"],
-        settings={name: value for name, value in shared_settings(runs[0]).items() if name not in told_by},
-        rows=tuple(rows_of(runs, told_by)),
+        data=conditions(trained[0])["data"],
+        settings={
+            name: value
+            for name, value in shared_settings(trained[0]).items()
+            if name not in told_by and not trained[0].job.model.given
+        },
+        rows=tuple(rows_of(runs, told_by, wanted.tuning)),
         left_out=tuple(run for run in runs if run.problem),
         differs=differs,
-        own_settings=own_settings,
+        own_settings=wanted.published,
+        tuning=tuple(wanted.values.values()) if any(run.record.key in wanted.tuning for run in runs) else (),
     )
 
 
@@ -110,10 +136,12 @@ def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
 
 
 def _without_twins(runs: Sequence[Run]) -> list[Run]:
-    """A job may be stored under today's key and under one from before a setting was added: only one may count."""
+    """Only one of several may count: a job under today's key and under one from before a setting was added, or weights
+    of a job that was trained anew."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda r: r.record.key != r.job.key):
-        twin = any(run.job == other.job and not other.problem for other in kept)
+        job = replace(run.job, weights="")
+        twin = any(job == replace(other.job, weights="") and not other.problem for other in kept)
         kept.append(replace(run, problem="stored a second time under another key") if twin and not run.problem else run)
     return sorted(kept, key=lambda r: (r.record.label, r.seed, r.record.key))
 

@@ -41,7 +41,7 @@ def posed(runs: Sequence[Run]) -> tuple[list[PosedQuestion], frozenset[str]]:
 
 def is_usual(model: Model) -> bool:
     """Whether every option is as the row of this label has it."""
-    return model.label in registry.labels() and model == registry.model(model.label)
+    return registry.is_row(model.label) and model == registry.model(model.label)
 
 
 def _place(question: Question, run: Run) -> tuple[int, str, int]:

@@ -32,6 +32,34 @@ def ensemble_note(rows: Sequence[Row]) -> str:
     return ENSEMBLE_NOTE if any(row.is_ensemble for row in rows) else ""
 
 
+def elsewhere_notes(rows: Sequence[Row]) -> list[str]:
+    """What is to be known of rows that were trained elsewhere."""
+    given = [GIVEN_NOTE] if any(row.is_given for row in rows) else []
+    return given + ([_pretrained_note(rows)] if any(row.is_pretrained for row in rows) else [])
+
+
+GIVEN_NOTE = (
+    "(given): embeddings or scores that were made elsewhere, by whatever training on whatever data; "
+    "their encoders did not run here, and they are in no ranking."
+)
+
+
+def _pretrained_note(rows: Sequence[Row]) -> str:
+    """What stands beside pretrained rows, and what their two stages looked at."""
+    lists = [
+        f"{row.name} looks closely at {found['k_i2t']} captions of an image and {found['k_t2i']} images of a caption, "
+        f"among which {found['i2t_ceiling']:.1f}% and {found['t2i_ceiling']:.1f}% have a right one"
+        for row in rows
+        for found in [row.runs[0].record.shortlist if row.runs else None]
+        if found
+    ]
+    return " ".join([PRETRAINED_NOTE, *(f"{line}." for line in lists)])
+
+
+PRETRAINED_NOTE = (
+    "Pretrained rows, after all others, were trained elsewhere, on the pairs of image and text that stand beside them "
+    "where somebody said; they are marked among themselves, and their parameters are those of the whole model."
+)
 ENSEMBLE_NOTE = (
     "* An ensemble: several trained models whose scores are averaged, at the cost of all of them. "
     "The best and the second best are marked among single runs and among ensembles apart."

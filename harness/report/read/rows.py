@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from harness.measure.estimates import even_owners
 from harness.record import CostRecord
 from harness.report.read.nested import differing, flatten
 from harness.report.read.runs import Run, shared_settings
+from harness.report.read.tuning import UNTUNED, Tuning
 from harness.spec import registry
+from harness.spec.given import FAMILY
 from harness.spec.job import Model
 
 
@@ -26,6 +28,7 @@ class Row:
     family: str
     runs: tuple[Run, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # its own, where rows do not share all settings
+    tuning: Tuning = UNTUNED  # whose settings it has
 
     @property
     def is_floor(self) -> bool:
@@ -33,9 +36,34 @@ class Row:
         return registry.floor(self.model.method)
 
     @property
+    def is_scale(self) -> bool:
+        """Whether it only shows what is little and what is much, the floor included: never ranked among the others."""
+        return self.is_floor or self.family == "scale"
+
+    @property
     def is_ensemble(self) -> bool:
         """Whether its scores are the mean of those of several models: never ranked among single ones."""
         return any(run.record.members for run in self.runs)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has the settings its own trials chose, or trains nothing: ranked among others of that kind."""
+        return self.tuning.settled or (bool(self.runs) and all(run.record.parameters == 0 for run in self.runs))
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it came as files (`harness.spec.given`): beside the others, never ranked as trained like them."""
+        return bool(self.model.given)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it stands on a model that nobody here trained: never ranked among those that start from nothing."""
+        return bool(self.model.pretrained)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was trained elsewhere, from files or a pretrained model: no claim is made of it."""
+        return self.is_given or self.is_pretrained
 
     @property
     def rsums(self) -> Mapping[int, float]:
@@ -65,22 +93,26 @@ def owners(runs: Sequence[Run]) -> np.ndarray | None:
     return None if captions % images else even_owners(images, captions)
 
 
-def rows_of(runs: Sequence[Run], told_by: Sequence[str] = ()) -> list[Row]:
+def rows_of(runs: Sequence[Run], told_by: Sequence[str] = (), tuning: Mapping[str, Tuning] | None = None) -> list[Row]:
     """Runs that share a table as its rows: chance, then independent hosts each followed by its SelfAlign row, then
-    interactive ones.  told_by: names of settings that are not shared."""
+    interactive ones, then those from files.
+
+    told_by: names of settings that are not shared.  tuning: key of a run -> whose settings it has.
+    """
     usable = [run for run in runs if not run.problem]
-    models = {json.dumps([asdict(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
+    models = {json.dumps([_written(run.job.model), shared_settings(run)], sort_keys=True): run for run in usable}
     shown = {run.job.model.label for run in usable}
     # a label of which nothing can be used keeps a line of dashes
     hollow = {run.job.model.label: run for run in runs if run.job.model.label not in shown}
     rows = [
         *(
             Row(
-                _name(run, list(models.values())),
+                _name(run, list(models.values()), tuning or {}),
                 run.job.model,
                 run.record.family,
                 _members(run, usable),
-                {name: shared_settings(run)[name] for name in told_by},
+                {} if run.job.model.given else {name: shared_settings(run).get(name) for name in told_by},
+                (tuning or {}).get(run.record.key, UNTUNED),
             )
             for run in models.values()
         ),
@@ -95,20 +127,32 @@ def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
     )
 
 
-def _name(run: Run, models: Sequence[Run]) -> str:
+def _name(run: Run, models: Sequence[Run], tuning: Mapping[str, Tuning]) -> str:
     """The label; where several rows of a group share it, with the options and settings in which they differ.
 
-    What an option or a setting usually is goes without saying.
+    What an option usually is goes without saying, and all of the one row whose settings its own trials chose.
     """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
-    flats = {id(other): flatten(asdict(other.job.model) | {"settings": shared_settings(other)}) for other in same}
+    if [id(other) for other in same if tuning.get(other.record.key, UNTUNED).how == "own"] == [id(run)]:
+        return label
+    flats = {id(other): flatten(_written(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]
-    usual = flatten(asdict(registry.model(label))) if label in registry.labels() else {}  # none of an ensemble
+    usual = flatten(_written(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
     names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
-    told_by = [(name.partition(".")[2] or name, own.get(name)) for name in names]
-    return label + (f" ({', '.join(f'{name}={value}' for name, value in told_by)})" if told_by else "")
+    told_by = [f"{name.partition('.')[2] or name}={own.get(name)}" for name in names]
+    if run.job.model.given:  # the mark of such rows, wherever a name stands
+        file = f"file={run.job.model.given[:8]}"
+        told_by = [FAMILY, *(file if word.startswith("given=") else word for word in told_by)]
+    return label + (f" ({', '.join(told_by)})" if told_by else "")
+
+
+def _written(model: Model) -> dict[str, Any]:
+    """Without whose weights it takes, which differ from seed to seed."""
+    return asdict(replace(model, taken={}))
 
 
 def _place(row: Row) -> tuple:
-    return (not row.is_floor, row.family != "independent", row.model.host, row.model.selfalign is not None, row.name)
+    of_family = (row.is_given, row.is_pretrained, row.family != "independent")
+    host = (row.model.host, row.model.selfalign is not None)
+    return (not row.is_floor, not row.is_scale, *of_family, *host, row.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import schema
 from harness.measure import metrics
-from harness.record import CostRecord, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Gallery, Ranks, Record, RecordError, Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
@@ -61,7 +61,7 @@ def read(folder: Path) -> list[Run]:
     if not folder.is_dir():
         raise RecordError(f"{folder} is not a folder")
     store = Store(folder)
-    runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("*.json"))]
+    runs = [_run(store, path.stem) for path in sorted((folder / "records").glob("[!.]*.json"))]
     if not runs:
         raise RecordError(f"{folder} holds no records (records/*.json)")
     runs = [replace(run, cost=ensemble_cost(run, runs)) if run.record.members else run for run in runs]
@@ -86,6 +86,8 @@ def _job(record: Record) -> Job:
     for part, cls in (("data", Data), ("model", Model), ("settings", Settings)):
         if why := schema.problem(cls, record.job[part]):
             raise ValueError(f"job.{part}.{why}")
+    if not isinstance(record.job.get("weights", ""), str):
+        raise ValueError("job.weights must be a str")
     job = Job.from_dict(record.job)
     if not record.members and record.label != job.model.label:
         raise ValueError(f"label must be that of its job, {job.model.label}, got {record.label}")
@@ -122,9 +124,13 @@ def _problem(record: Record, job: Job, ranks: Ranks | None) -> str:
     return "" if ranks is not None else "its ranks are missing"
 
 
-def conditions(run: Run, own_settings: bool = False) -> dict[str, dict[str, Any]]:
-    """Data and settings of a run, without what may differ between the rows of a table."""
-    return {"data": run.job.as_dict()["data"], "settings": {} if own_settings else shared_settings(run)}
+def conditions(run: Run, own: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """Data and settings of a run, without what may differ between the rows of a table.
+
+    own: names of settings that rows have for themselves.
+    """
+    settings = {name: value for name, value in shared_settings(run).items() if name not in own}
+    return {"data": run.job.as_dict()["data"], "settings": settings}
 
 
 def shared_settings(run: Run) -> dict[str, Any]:
@@ -159,7 +165,40 @@ def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
         samples_s=samples,
         index_bytes_per_image=sum(c.index_bytes_per_image for c in found),
         index_bytes_per_caption=sum(c.index_bytes_per_caption for c in found),
+        query_encode_ms=[sum(turn) for turn in zip(*(c.query_encode_ms for c in found), strict=False)],
+        galleries=[
+            _together(entries)
+            for entries in zip(*(c.galleries for c in found), strict=False)
+            if len({entry["items"] for entry in entries}) == 1
+        ],
+        law={},
     )
+
+
+def _together(entries: Sequence[Gallery]) -> Gallery:
+    """One query of all members, query by query where each was timed: all encode and search, their mean is ranked."""
+    first, stages = entries[0], [entry.get("stages_ms") for entry in entries]
+    found: Gallery = {
+        **first,
+        **{f"p{p}_ms": sum(entry[f"p{p}_ms"] for entry in entries) for p in (50, 95, 99)},  # type: ignore[typeddict-item]
+        "measured": all(entry["measured"] for entry in entries),
+        "note": "; ".join(dict.fromkeys(entry["note"] for entry in entries if entry["note"])),
+        "limit_ms": None,
+        "bytes": sum(entry.get("bytes") or 0 for entry in entries) or None,
+    }
+    if any(samples is None for samples in stages):
+        found.pop("stages_ms", None)
+        return found
+    known = [samples for samples in stages if samples is not None]
+    found["stages_ms"] = {
+        stage: list(first_ms)
+        if stage == "rank"
+        else [sum(query) for query in zip(*(samples[stage] for samples in known), strict=False)]
+        for stage, first_ms in known[0].items()
+    }
+    shortest = min(map(len, found["stages_ms"].values()), default=0)
+    found["stages_ms"] = {stage: samples[:shortest] for stage, samples in found["stages_ms"].items()}
+    return found
 
 
 def _cost_of_row(member: Run, runs: Sequence[Run]) -> CostRecord | None:

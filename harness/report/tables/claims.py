@@ -5,7 +5,7 @@ All hosts are tested together, and so are all SelfAlign rows beside one interact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,7 +15,8 @@ from harness.report.formats import ABSENT, Sheet, significant
 from harness.report.read.contrasts import DIFFERENCE, WORDS, Contrast, compared, detectable, untold
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
-from harness.report.tables.comparison import QUERY_STAGES, left_out_lines, stage_ms, timing_conflict
+from harness.report.read.times import query_times, search_times, timing_conflict, without_time
+from harness.report.tables.comparison import left_out_lines
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Claim:
 
     contrast: Contrast
     verdict: str
-    time_ratio: float | None  # score+rank per query, row over other
+    end_to_end: float | None  # time of a query from its caption on, row over other
+    search: float | None  # of search alone
 
     @property
     def row(self) -> Row:
@@ -37,29 +39,47 @@ class Claim:
 
 def claims(group: Group) -> list[Claim]:
     """Every SelfAlign row against its host, then against each interactive row; ensembles among themselves."""
-    timed = not timing_conflict(group.rows)
-    found = [(contrast, contrast.word) for contrast in against_hosts(group)]
-    for other in (row for row in group.rows if row.family == "interactive"):
+    ends, alone = _ends(group), search_times(group.rows)
+    found = [(contrast, host_verdict(contrast)) for contrast in against_hosts(group)]
+    for other in (row for row in group.rows if row.family == "interactive" and not row.is_elsewhere):
         rows = [row for row in _aligned(group) if row.is_ensemble == other.is_ensemble]
         contrasts = compared([(row, other) for row in rows], bound=-verdicts.MARGIN)
-        found += [(contrast, verdicts.reach(contrast.interval)) for contrast in contrasts]
+        found += [(one, _verdict(one, verdicts.reach(one.interval), UNTUNED_ROW)) for one in contrasts]
     place = {id(row): number for number, row in enumerate(group.rows)}
     return [
-        Claim(contrast, verdict, _time_ratio(contrast.row, contrast.other) if timed else None)
+        Claim(
+            contrast, verdict, _ratio(contrast.row, contrast.other, ends), _ratio(contrast.row, contrast.other, alone)
+        )
         for contrast, verdict in sorted(found, key=lambda pair: place[id(pair[0].row)])
     ]
 
 
+UNTUNED_HOST, UNTUNED_ROW = "untuned host", "untuned row"
+
+
+def host_verdict(contrast: Contrast) -> str:
+    """Of a SelfAlign row beside its host."""
+    return _verdict(contrast, contrast.word, UNTUNED_HOST)
+
+
+def _verdict(contrast: Contrast, word: str, untuned: str) -> str:
+    """Where nothing can be compared the word stands."""
+    return word if contrast.value is None else said(word, contrast.row, contrast.other, untuned)
+
+
+def said(word: str, row: Row, other: Row, untuned: str = UNTUNED_HOST) -> str:
+    """Nothing is said over a row that is not at its best, nor of one."""
+    return word if row.is_settled and other.is_settled else untuned
+
+
 def against_hosts(group: Group) -> list[Contrast]:
-    """Every SelfAlign row beside its host."""
-    return compared(
-        [
-            (row, host)
-            for row in _aligned(group)
-            for host in group.rows
-            if is_host(host, row) and host.is_ensemble == row.is_ensemble
-        ]
-    )
+    """Every SelfAlign row beside its host: a tuned one beside a tuned one, where there is."""
+    pairs = []
+    for row in _aligned(group):
+        hosts = [host for host in group.rows if is_host(host, row) and host.is_ensemble == row.is_ensemble]
+        alike = [host for host in hosts if host.is_settled == row.is_settled]
+        pairs += [(row, host) for host in alike or hosts]
+    return compared(pairs)
 
 
 def _aligned(group: Group) -> list[Row]:
@@ -69,12 +89,16 @@ def _aligned(group: Group) -> list[Row]:
 def is_host(host: Row, row: Row) -> bool:
     """Whether a row is what another one has SelfAlign on."""
     bare = host.model.selfalign is None and not host.model.control
-    return bare and host.model.label == row.model.host and host.model.options == row.model.options
+    same = all(getattr(host.model, name) == getattr(row.model, name) for name in ("host", "options", "modules"))
+    return bare and same
 
 
-def _time_ratio(row: Row, other: Row) -> float | None:
-    own, base = (stage_ms(r.cost, QUERY_STAGES, "queries") for r in (row, other))
-    return own / base if own and base else None
+def _ends(group: Group) -> dict[str, float]:
+    return {name: time.ms for name, time in query_times(group.rows).items()}
+
+
+def _ratio(row: Row, other: Row, ms: Mapping[str, float]) -> float | None:
+    return ms[row.name] / ms[other.name] if row.name in ms and ms.get(other.name) else None
 
 
 PLAIN = {
@@ -83,16 +107,21 @@ PLAIN = {
     "equivalent": "SelfAlign makes no difference to {host} that matters; Rsum {difference}, seeds compared: {seeds}.",
     "undecided": "Undecided: these records do not show whether SelfAlign helps {host}; Rsum {difference}, "
     "seeds compared: {seeds}.",
+    UNTUNED_HOST: "Untuned: {host} or its row with SelfAlign has had no trials of its own, so nothing can be said of "
+    "what SelfAlign adds; Rsum {difference}, seeds compared: {seeds}.",
 }
 REACHES = (
     "Reaches: not worse than the interactive row by "
     f"{verdicts.MARGIN:g} Rsum or more, by its whole interval; falls short: worse by more. Intervals are corrected "
     "by Holm for all hosts, and beside an interactive row for all SelfAlign rows that are tested against it, so that "
-    f"some better, worse, reaches or falls short of such a family is false in {verdicts.RATE:.0%} of cases at most."
+    f"some better, worse, reaches or falls short of such a family is false in {verdicts.RATE:.0%} of cases at most. "
+    "Untuned host or row: one of the two has not had the trials of suite tune, which would change the difference."
 )
 TIME = (
-    "Time per query: scoring and ranking, SelfAlign row over the other. Every verdict is for these data and settings."
+    "Times are those of the SelfAlign row over the other's: end to end, one caption read, encoded, scored and ranked "
+    "alone; search alone, without encoding it{batches}. Every verdict is for these data and settings."
 )
+BATCHES = " (in batches: no row has an end-to-end time)"
 
 
 def claims_sheet(group: Group) -> Sheet:
@@ -102,10 +131,11 @@ def claims_sheet(group: Group) -> Sheet:
     text = pd.DataFrame([_text(claim) for claim in found], columns=pd.Index(TEXT_COLUMNS), dtype=str)
     notes = [
         *plain_words(group, contrasts),
+        *time_words(found),
         detectable([(pair.other.name, pair) for pair in contrasts if is_host(pair.other, pair.row)]),
-        *([f"{DIFFERENCE} {WORDS}", REACHES, TIME] if found else []),
+        *([f"{DIFFERENCE} {WORDS}", REACHES, TIME.format(batches="" if _ends(group) else BATCHES)] if found else []),
         untold(contrasts),
-        timing_conflict(group.rows),
+        timing_conflict(group.rows) or without_time(group.rows),
         *left_out_lines(group),
     ]
     return Sheet("Does SelfAlign help?", text, flat, notes=tuple(note for note in notes if note), names=2)
@@ -120,25 +150,55 @@ def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
     for row in rows:
         pairs = [pair for pair in contrasts if pair.row is row and is_host(pair.other, row)]
         sentences += [
-            PLAIN[pair.word].format(host=pair.other.name, difference=pair.shown, seeds=_seeds(pair)) for pair in pairs
+            PLAIN[host_verdict(pair)].format(host=pair.other.name, difference=pair.shown, seeds=_seeds(pair))
+            for pair in pairs
         ]
         if not pairs:
             sentences.append(f"Open: {row.name} has no row of its host to compare with.")
     return sentences
 
 
-TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict", "time per query")
-FLAT_COLUMNS = ("row", "against", "seeds", "rsum_difference", "low", "high", "p_above_zero", "verdict", "time_ratio")
+def time_words(found: Sequence[Claim]) -> list[str]:
+    """One sentence for each SelfAlign row: its time beside its host's and beside the fastest interactive row's."""
+    sentences = []
+    for row in {id(claim.row): claim.row for claim in found}.values():
+        own = [claim for claim in found if claim.row is row and claim.search is not None]
+        host = next((claim for claim in own if is_host(claim.other, row)), None)
+        rivals = [claim for claim in own if claim.other.family == "interactive"]
+        rival = max(rivals, key=lambda claim: claim.end_to_end or claim.search or 0.0, default=None)
+        told = []
+        if host is not None:
+            told.append(_said(host.end_to_end, host.search, f"the time of {host.other.name}"))
+        if rival is not None:
+            end_to_end, search = (ratio and 1 / ratio for ratio in (rival.end_to_end, rival.search))
+            told.append(_said(end_to_end, search, f"as fast as {rival.other.name}, the fastest interactive row,"))
+        if told:
+            sentences.append(f"A query of {row.name}: {'; '.join(told)}.")
+    return sentences
+
+
+def _said(end_to_end: float | None, search: float | None, than: str) -> str:
+    """`1.2× the time of vsepp end to end, 2.0× in search alone`"""
+    alone = f"{significant(search or 0.0)}×"
+    if end_to_end is None:
+        return f"{alone} {than} in search alone"
+    return f"{significant(end_to_end)}× {than} end to end, {alone} in search alone"
+
+
+TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict")
+TEXT_COLUMNS += ("time end to end", "search alone")
+FLAT_COLUMNS = ("row", "against", "seeds", "rsum_difference", "low", "high", "p_above_zero", "verdict")
+FLAT_COLUMNS += ("end_to_end_ratio", "search_ratio")
 
 
 def _text(claim: Claim) -> tuple[str, ...]:
-    ratio = ABSENT if claim.time_ratio is None else f"{significant(claim.time_ratio)}×"
-    return (*_names(claim), claim.contrast.shown, claim.contrast.probability, claim.verdict, ratio)
+    ratios = ((ABSENT if ratio is None else f"{significant(ratio)}×") for ratio in (claim.end_to_end, claim.search))
+    return (*_names(claim), claim.contrast.shown, claim.contrast.probability, claim.verdict, *ratios)
 
 
 def _flat(claim: Claim) -> tuple[str, ...]:
-    ratio = ABSENT if claim.time_ratio is None else significant(claim.time_ratio)
-    return (*_names(claim), *claim.contrast.cells, claim.contrast.probability, claim.verdict, ratio)
+    ratios = (ABSENT if ratio is None else significant(ratio) for ratio in (claim.end_to_end, claim.search))
+    return (*_names(claim), *claim.contrast.cells, claim.contrast.probability, claim.verdict, *ratios)
 
 
 def _names(claim: Claim) -> tuple[str, str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -15,18 +14,28 @@ import pandas as pd
 
 from harness.measure.intervals import Interval, mean_sd, t_interval
 from harness.measure.metrics import RECALL_AT
-from harness.record import CostRecord
-from harness.report.formats import ABSENT, Sheet, decimals, interval, significant, whole
+from harness.report.formats import ABOUT, ABSENT, Sheet, decimals, interval, significant, stored, whole
 from harness.report.read import of_others
+from harness.report.read.described import evaluated_lines
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing, flatten
 from harness.report.read.of_others import Metric
-from harness.report.read.protocols import PROTOCOLS, ensemble_note, folds, protocol
+from harness.report.read.protocols import PROTOCOLS, elsewhere_notes, ensemble_note, folds, protocol
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
+from harness.report.read.times import (
+    BATCHED,
+    batch_rate,
+    query_times,
+    stage_ms,
+    timing_conflict,
+    timing_note,
+    without_time,
+)
+from harness.report.tables import effort
+from harness.report.tables.published_order import order_note
 
 Estimate = tuple[float, float | None]  # mean and standard deviation over seeds, None where there is but one value
-QUERY_STAGES = ("score", "rank")  # what a query waits for once both sides are encoded
 
 
 @dataclass(frozen=True)
@@ -40,20 +49,25 @@ class Column:
     seeded: bool = True  # a mean over seeds, not a figure of the row
     values: Callable[[Row], list[float]] | None = None  # of each seed, where their 95% interval is to be shown
     own_interval: bool = False  # in a column of the table itself, not in the CSV alone
+    guessed: Callable[[Row], bool] = lambda _: False  # whether the figure of a row is extrapolated, and marked so
 
 
 def comparison(group: Group) -> Sheet:
     """Accuracy over the whole gallery beside time, memory and parameters, one line a row."""
-    conflict = timing_conflict(group.rows)
     by_others, broken = of_others.metrics(group.rows)
     accuracy = [*accuracy_columns(_accuracy), *_group_columns(group.rows), *map(_column, by_others)]
-    columns = [*accuracy, *_cost_columns(timed=not conflict)]
+    columns = [*accuracy, *_cost_columns(group.rows), *_pretraining_columns(group.rows)]
     notes = [
         LEGEND,
         *broken,
         ensemble_note(group.rows),
-        conflict or _timing_note(group.rows),
+        *elsewhere_notes(group.rows),
+        *effort.notes(group),
+        timing_conflict(group.rows) or timing_note(group.rows),
+        without_time(group.rows),
         arms_note(group),
+        *evaluated_lines(group),
+        order_note(group),
         *left_out_lines(group),
     ]
     name = protocol(group)
@@ -64,25 +78,29 @@ def comparison(group: Group) -> Sheet:
 def summary(group: Group) -> Sheet:
     """The few columns of the comparison that answer: how accurate, how sure, how fast, how large."""
     whole_sheet = comparison(group)
+    shown = [name for name in SUMMARY if name in whole_sheet.text]
     return replace(
         whole_sheet,
         title="Summary",
-        text=whole_sheet.text[list(SUMMARY)],
-        flat=whole_sheet.flat[list(SUMMARY)],
-        notes=tuple(note for note in (arms_note(group), *left_out_lines(group)) if note),
+        text=whole_sheet.text[shown],
+        flat=whole_sheet.flat[shown],
+        notes=tuple(note for note in (*effort.notes(group)[-1:], arms_note(group), *left_out_lines(group)) if note),
     )
 
 
+END_TO_END = "end-to-end ms/query"
+RATE = "queries/s in batches"
 SUMMARY = (
     "method",
     "family",
     "seeds",
+    "tuning",
     "Rsum",
     "i2t R@1",
     "t2i R@1",
-    "score+rank ms/query",
+    END_TO_END,
+    RATE,
     "encode ms/image",
-    "encode ms/caption",
     "index bytes/image",
 )
 
@@ -91,7 +109,8 @@ def fold_comparison(group: Group) -> Sheet | None:
     """Accuracy averaged over folds of the gallery (COCO 1K); None where no record has folds."""
     if folds(group) is None:
         return None
-    notes = [LEGEND, ensemble_note(group.rows), *left_out_lines(group)]
+    beside = (ensemble_note(group.rows), *elsewhere_notes(group.rows))
+    notes = [LEGEND, *beside, *effort.notes(group), *left_out_lines(group)]
     title = f"Comparison, {protocol(group, folded=True)}"
     return _sheet(title, group, accuracy_columns(_fold_accuracy), [note for note in notes if note])
 
@@ -110,7 +129,7 @@ def sweep(groups: Sequence[Group]) -> Sheet | None:
     for group, rsums in zip(groups, by_group, strict=True):
         mean = float(np.mean([rsums[name] for name in shared])) if shared else None
         cells = {name: _plain(rsums.get(name), decimals(1)) for name in names} | {MEAN: _plain(mean, decimals(1))}
-        lines.append({name: _shown(value) for name, value in group.differs.items()} | cells)
+        lines.append({name: stored(value) for name, value in group.differs.items()} | cells)
     text = pd.DataFrame(lines, dtype=str)
     means = [float(line[MEAN]) if line[MEAN] != ABSENT else -np.inf for line in lines]
     marks = {(int(np.argmax(means)), MEAN): "best"} if shared else {}
@@ -123,14 +142,14 @@ MEAN = "mean"
 
 def conditions(group: Group) -> Sheet:
     """Settings, data and provenance that all records of a group share, as stored."""
-    shared, _ = _stored(group)
-    text = pd.DataFrame({"what": list(shared), "value": [_shown(value) for value in shared.values()]}, dtype=str)
+    shared, _ = _records(group)
+    text = pd.DataFrame({"what": list(shared), "value": [stored(value) for value in shared.values()]}, dtype=str)
     return Sheet("Shared by all records", text, text, names=2)
 
 
 def provenance(group: Group) -> Sheet:
     """What differs from record to record: key, outcome, when and from what it was made."""
-    _, own = _stored(group)
+    _, own = _records(group)
     text = pd.DataFrame(own, dtype=str)
     return Sheet("Record by record", text, text, names=text.shape[1])
 
@@ -189,7 +208,19 @@ def _column(metric: Metric) -> Column:
     return Column(metric.name, of, significant, metric.better)
 
 
-def _cost_columns(timed: bool) -> list[Column]:
+def _cost_columns(rows: Sequence[Row]) -> list[Column]:
+    """The time of a query first, as its user waits for it; then in batches, and stage by stage."""
+    ends, timed = query_times(rows), not timing_conflict(rows)
+
+    def end_to_end(row: Row) -> Estimate | None:
+        return _figure(ends[row.name].ms if row.name in ends else None)
+
+    def guessed(row: Row) -> bool:
+        return row.name in ends and not ends[row.name].measured
+
+    def rate(row: Row) -> Estimate | None:
+        return _figure(batch_rate(row.cost) if timed else None)
+
     def time(title: str, stages: Sequence[str], per: str) -> Column:
         def figure(row: Row) -> Estimate | None:
             return _figure(stage_ms(row.cost, stages, per) if timed else None)
@@ -200,50 +231,37 @@ def _cost_columns(timed: bool) -> list[Column]:
         return _figure(row.cost and row.cost.index_bytes_per_image)
 
     def parameters(row: Row) -> Estimate | None:
-        return _figure(row.runs[0].record.parameters if row.runs else None)
+        record = row.runs[0].record if row.runs else None
+        frozen = record.pretraining["parameters"] if record and record.pretraining else 0
+        return _figure(None if record is None or record.parameters is None else record.parameters + frozen)
 
     return [
+        Column(END_TO_END, end_to_end, significant, "lower", seeded=False, guessed=guessed),
+        Column(RATE, rate, significant, "higher", seeded=False),
         time("encode ms/image", ["encode_images"], "images"),
         time("encode ms/caption", ["encode_texts"], "captions"),
-        time("score+rank ms/query", QUERY_STAGES, "queries"),
+        time("score+rank ms/query", BATCHED, "queries"),
         Column("index bytes/image", index_bytes, whole, "lower", seeded=False),
         Column("parameters", parameters, whole, seeded=False),
     ]
 
 
+def _pretraining_columns(rows: Sequence[Row]) -> list[Column]:
+    """On how many pairs of image and text a row was trained before it came here, where any row was."""
+    if not any(row.is_pretrained for row in rows):
+        return []
+
+    def pairs(row: Row) -> Estimate | None:
+        if not row.is_pretrained:
+            return None if row.is_floor or row.model.origin else (0, None)  # a plugin's nobody knows
+        told = next((run.record.pretraining for run in row.runs if run.record.pretraining), None)
+        return _figure(told and told["pairs"])
+
+    return [Column("pre-training pairs", pairs, whole, seeded=False)]
+
+
 def _figure(value: float | None) -> Estimate | None:
     return None if value is None else (value, None)
-
-
-def stage_ms(cost: CostRecord | None, stages: Sequence[str], per: str) -> float | None:
-    """Milliseconds per item: median samples of the stages, added up, over the items of one.  None where absent."""
-    if cost is None or not cost.sizes.get(per) or not all(cost.samples_s.get(stage) for stage in stages):
-        return None
-    return 1000 * sum(float(np.median(cost.samples_s[stage])) for stage in stages) / cost.sizes[per]
-
-
-def timing_conflict(rows: Sequence[Row]) -> str:
-    """Why the times of these rows must not share a column; "" where they may."""
-    timed = [(row.name, flatten({**row.cost.machine, "sizes": row.cost.sizes})) for row in rows if row.cost]
-    parts = []
-    for name in differing([flat for _, flat in timed]):
-        by_value: dict[str, list[str]] = {}
-        for row, flat in timed:
-            by_value.setdefault(_shown(flat.get(name)), []).append(row)
-        parts.append(f"{name} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items()))
-    return f"Times are left out, rows were not timed alike: {'; '.join(parts)}." if parts else ""
-
-
-def _timing_note(rows: Sequence[Row]) -> str:
-    cost = next((row.cost for row in rows if row.cost), None)
-    if cost is None:
-        return "Nothing was timed."
-    samples = sorted({len(s) for row in rows if row.cost for s in row.cost.samples_s.values()})
-    machine = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(cost.machine.items()))
-    return (
-        f"Times are medians of {' to '.join(map(str, samples[:: max(1, len(samples) - 1)]))} samples ({machine}); "
-        f"a query is scored against {cost.sizes.get('gallery', ABSENT)} images that are encoded already, then ranked."
-    )
 
 
 def arms_note(group: Group) -> str:
@@ -264,14 +282,18 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
     }
     if group.own_settings:
         names["settings"] = [_own_settings(row) for row in group.rows]
+    names |= effort.columns(group)
     estimates = {column.title: [column.of(row) for row in group.rows] for column in columns}
     text: dict[str, list[str]] = {}
     for column in columns:
-        text[column.title] = [_text(estimate, column.show) for estimate in estimates[column.title]]
+        text[column.title] = [
+            (ABOUT if column.guessed(row) else "") + _text(estimate, column.show)
+            for row, estimate in zip(group.rows, estimates[column.title], strict=True)
+        ]
         if column.own_interval:
             text[f"{column.title} 95%"] = [interval(_interval(column, row)) for row in group.rows]
     flat: dict[str, list[str]] = {
-        name: [_shown(value)] * len(group.rows) for name, value in group.differs.items()
+        name: [stored(value)] * len(group.rows) for name, value in group.differs.items()
     } | names
     for column in columns:
         means, sds = zip(*(estimate or (None, None) for estimate in estimates[column.title]), strict=True)
@@ -287,8 +309,9 @@ def _sheet(title: str, group: Group, columns: Sequence[Column], notes: Sequence[
         text=pd.DataFrame(names | text, dtype=str),
         flat=pd.DataFrame(flat, dtype=str),
         notes=tuple(notes),
-        marks=_marks(group.rows, columns, estimates),
+        marks=best_marks(group.rows, columns, estimates),
         names=len(names),
+        better={column.title: column.better for column in columns if column.better},
     )
 
 
@@ -300,7 +323,9 @@ def _own_settings(row: Row) -> str:
     """`lr 0.0002; epochs 30` of the settings in which rows differ."""
     if row.is_ensemble:
         return "as its members"
-    return "; ".join(f"{name} {_shown(value)}" for name, value in row.settings.items()) or ABSENT
+    if row.is_given:
+        return ABSENT
+    return "; ".join(f"{name} {stored(value)}" for name, value in row.settings.items()) or ABSENT
 
 
 def _text(estimate: Estimate | None, show: Callable[[float], str]) -> str:
@@ -315,19 +340,20 @@ def _plain(value: float | None, show: Callable[[float], str]) -> str:
     return ABSENT if value is None else show(value).replace(",", "")
 
 
-def _marks(
+def best_marks(
     rows: Sequence[Row], columns: Sequence[Column], estimates: Mapping[str, Sequence[Estimate | None]]
 ) -> dict[tuple[int, str], str]:
     """Best and second best of a column as shown: what reads the same is marked the same, and nothing where all do.
 
-    Single runs and ensembles are never in one ranking.
+    Single runs and ensembles are never in one ranking, nor is the accuracy of tuned rows and of untuned ones;
+    pretrained rows have one of their own, rows from files none.
     """
     marks = {}
-    for column, ensembles in product(columns, (False, True)):
+    for column, ranking in ((column, kind) for column in columns for kind in {_ranking(row, column) for row in rows}):
         found = {
             place: float(_plain(estimate[0], column.show))
             for place, (row, estimate) in enumerate(zip(rows, estimates[column.title], strict=True))
-            if estimate is not None and not row.is_floor and row.is_ensemble == ensembles
+            if estimate is not None and not (row.is_scale or row.is_given) and _ranking(row, column) == ranking
         }
         ordered = sorted(set(found.values()), reverse=column.better == "higher")
         if column.better is None or len(ordered) < 2:
@@ -337,7 +363,12 @@ def _marks(
     return marks
 
 
-def _stored(group: Group) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _ranking(row: Row, column: Column) -> tuple[bool, ...]:
+    """In which ranking of a column a row is."""
+    return row.is_ensemble, row.is_pretrained, row.is_settled or not column.seeded
+
+
+def _records(group: Group) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """What all records of a group say alike, and one line a record of what they do not."""
     runs = sorted([*group.runs, *group.left_out], key=lambda run: (run.record.label, run.seed, run.record.key))
     flats = [flatten({"data": run.record.data, "provenance": run.record.provenance}) for run in runs]
@@ -346,7 +377,7 @@ def _stored(group: Group) -> tuple[dict[str, Any], list[dict[str, str]]]:
         name: value for name, value in sorted(flats[0].items()) if name not in told_by
     }
     own = [
-        _identity(run) | {name: _shown(flat.get(name)) for name in told_by}
+        _identity(run) | {name: stored(flat.get(name)) for name in told_by}
         for run, flat in zip(runs, flats, strict=True)
     ]
     return shared, own
@@ -360,12 +391,5 @@ def _identity(run: Run) -> dict[str, str]:
         "key": run.record.key,
         "outcome": run.problem or "ok",
         "best epoch": ABSENT if best is None else f"{best + 1} of {len(run.record.history)}",
-        "tied queries": _shown(run.record.tied_queries),
+        "tied queries": stored(run.record.tied_queries),
     }
-
-
-def _shown(value: Any) -> str:
-    """A stored value as text; absent is not zero."""
-    if isinstance(value, list | tuple):
-        return "; ".join(map(str, value)) or "none"
-    return ABSENT if value is None or value == "" else str(value)

@@ -64,7 +64,7 @@ def _by_method(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that the same published lines are about, in the order of the table; every SelfAlign row is one method."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if not row.is_floor:
+        if not (row.is_scale or row.is_elsewhere):
             method = registry.SELFALIGN if row.model.selfalign is not None else row.model.method
             found.setdefault(method, []).append(row)
     return list(found.values())

@@ -14,7 +14,8 @@ from harness.measure.estimates import difference
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import owners
-from harness.report.tables.comparison import comparison, left_out_lines
+from harness.report.read.times import without_time
+from harness.report.tables.comparison import END_TO_END, RATE, comparison, left_out_lines
 
 COLUMNS = {  # heading -> column of the comparison
     "method": "method",
@@ -22,9 +23,9 @@ COLUMNS = {  # heading -> column of the comparison
     "Rsum": "Rsum",
     "i2t\nR@1\n%": "i2t R@1",
     "t2i\nR@1\n%": "t2i R@1",
-    "query\nms": "score+rank ms/query",
+    "one\nquery\nms": END_TO_END,
+    "in\nbatches\n/s": RATE,
     "encode\nimage\nms": "encode ms/image",
-    "encode\ncaption\nms": "encode ms/caption",
 }
 BEYOND = 0.975  # share of draws of images in which the best row must be above chance
 STYLES = {"best": "bold", "second": "underline"}
@@ -39,11 +40,11 @@ def console_table(folder: Path) -> Table:
 
 
 def _table(group: Group) -> Table:
-    """Best first, ensembles below single models; standard deviations beside Rsum alone."""
+    """Best first, ensembles and rows trained elsewhere below single models; standard deviations beside Rsum alone."""
     sheet = comparison(group)
     parts = (group.data["name"], group.data["ranked"], described(group.differs).replace("`", ""))
     title = Text(", ".join(part for part in parts if part))
-    below = [*left_out_lines(group), *_chance_line(group)]
+    below = [line for line in (*left_out_lines(group), *_chance_line(group), without_time(group.rows)) if line]
     caption = Text("\n".join(below), style="yellow") if below else None
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -67,11 +68,11 @@ def _table(group: Group) -> Table:
 
 
 def _best_first(group: Group) -> list[int]:
-    """Places of the rows by mean Rsum, those without one last; ensembles, which are no single models, below."""
+    """Places of the rows by mean Rsum, those without one last; ensembles and then rows trained elsewhere below."""
 
-    def rank(place: int) -> tuple[bool, float]:
+    def rank(place: int) -> tuple[int, float]:
         row = group.rows[place]
-        return row.is_ensemble, -fmean(row.rsums.values()) if row.runs else inf
+        return row.is_ensemble + 2 * row.is_elsewhere, -fmean(row.rsums.values()) if row.runs else inf
 
     return sorted(range(len(group.rows)), key=rank)
 
@@ -82,7 +83,7 @@ def _chance_line(group: Group) -> list[str]:
     One seed of each: chance draws its own, whatever those of the others are.
     """
     chance = next((row for row in group.rows if row.is_floor and row.runs), None)
-    others = [row for row in group.rows if row.runs and not row.is_floor]
+    others = [row for row in group.rows if row.runs and not (row.is_scale or row.is_elsewhere)]
     if chance is None or not others:
         return []
     best = max(others, key=lambda row: fmean(row.rsums.values()))

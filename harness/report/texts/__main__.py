@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from jinja2 import Environment, StrictUndefined, TemplateError
 
-from harness import ROOT
+from harness import ROOT, doors
 from harness.commands import HELP
 from harness.record import RecordError, write_atomically
 from harness.report.texts import answer
@@ -29,7 +29,7 @@ SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SAYINGS = (answer.best, answer.answer, answer.took, answer.photographs)
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = doors.Door()
 
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
@@ -37,16 +37,13 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a text is stale.")] = False,
 ) -> None:
     plugins.choose(installed=False)  # the texts are of the built-in rows, whatever is installed here
-    try:
+    with doors.refusals():
         made = texts(ROOT, Facts())
         stale = [name for name, text in made.items() if _stored(ROOT / name) != text]
         for name in stale:
             if not check:
                 write_atomically(ROOT / name, lambda file, text=made[name]: file.write(text.encode()))
             typer.echo(f"{'stale' if check else 'written'}: {name}")
-    except (RecordError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     if check and stale:
         raise typer.Exit(1)
 

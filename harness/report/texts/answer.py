@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from math import floor, log10
 
+import numpy as np
 import pandas as pd
 
 from harness.measure.intervals import mean_sd
-from harness.report.formats import ABSENT, Sheet, decimals, markdown
+from harness.report.formats import ABSENT, Sheet, decimals, markdown, signed
 from harness.report.read.rows import Row
-from harness.report.texts.facts import GALLERY, WORDS, Facts, listed, mean_rsum, query_ms, shown_ms
+from harness.report.read.times import GALLERY, QueryTime, shown_ms
+from harness.report.tables.headline import mean_rsum
+from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
+
+PLATEAU = 3  # dev Rsum that a row at its plateau may still gain by twice the length
 
 
 def best(facts: Facts, folder: str, each: int = 5) -> str:
     """The best rows of each family, each method and each host with SelfAlign once, best first; a Markdown table."""
     chosen = []
     for family in ("independent", "interactive"):
-        by_model: dict[tuple[str, bool], Row] = {}
+        by_model: dict[tuple[str, bool, tuple[str, ...]], Row] = {}
         for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
-            by_model.setdefault((row.model.method, row.model.selfalign is not None), row)
+            model = row.model
+            by_model.setdefault((model.method, model.selfalign is not None, tuple(model.modules)), row)
         chosen += list(by_model.values())[:each]
-    cells = [_cells(row) for row in sorted(chosen, key=mean_rsum, reverse=True)]
+    times = facts.times(folder, GALLERY)
+    cells = [_cells(row, times.get(row.name)) for row in sorted(chosen, key=mean_rsum, reverse=True)]
     table = pd.DataFrame(cells, dtype=str)
     return markdown(Sheet("", table, table, names=2)).partition("\n\n")[2]
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Row, time: QueryTime | None) -> dict[str, str]:
     def over_seeds(metric: str) -> str:
         mean, sd = mean_sd([run.accuracy[metric] for run in row.runs])
         return " ± ".join(decimals(1)(value) for value in (mean, sd) if value is not None)
 
-    time = query_ms(row.cost)
     return {
         "method": row.name,
         "family": row.family,
@@ -53,8 +59,8 @@ def leaders(facts: Facts, folder: str) -> str:
     """The best row of every order of magnitude of query time."""
     best_of: dict[int, Row] = {}
     for row in facts.rows(folder):
-        if (found := query_ms(row.cost)) is not None:
-            order = floor(log10(found[0]))
+        if (found := facts.times(folder, GALLERY).get(row.name)) is not None:
+            order = floor(log10(found.ms))
             best_of[order] = max(best_of.get(order, row), row, key=mean_rsum)
     told = [
         f"`{row.name}` ({facts.rsum(folder, row.name)} in {facts.query_ms(folder, row.name)} ms) "
@@ -91,24 +97,46 @@ def unseen(facts: Facts, folder: str) -> str:
 
 
 def half_trained(facts: Facts, folder: str) -> str:
-    """How many runs end while they still improve."""
-    ended, trained = facts.rising(folder)
+    """What twice the length would add; where nobody tried, how many runs end while they still improve."""
+    rows, untuned = facts.rows(folder), _untuned(facts, folder)
+    rates = f"{len(untuned)} of the {len(rows)} rows have had no trials of their own"
+    if len(untuned) in (0, len(rows)):
+        rates = (
+            "all rows share one learning rate, for which they were not asked equally often"
+            if untuned
+            else "the rate and the warm-up of each row are the best of its own trials, no other setting is"
+        )
+    return f"**What is not settled**: {_length(facts, folder)}; {rates}."
+
+
+def _length(facts: Facts, folder: str) -> str:
+    more = facts.doubled(folder)
+    if not more:
+        ended, trained = facts.rising(folder)
+        return f"{ended} of {trained} runs end at their best dev epoch, so longer training may change their order"
+    typical, most = float(np.median(list(more.values()))), max(more, key=more.__getitem__)
+    short = [name for name, gained in more.items() if gained > PLATEAU]
     return (
-        f"**What is not settled**: {ended} of {trained} runs end at their best dev epoch, so longer training may "
-        "change their order; all rows share one learning rate, for which they were not asked equally often."
+        f"one run of twice the length adds {signed(typical)} dev Rsum to a row (median of {len(more)}), at most "
+        f"{signed(more[most])} to `{most}` and more than {PLATEAU} to {len(short)} of them; longer training may change "
+        "their order"
     )
+
+
+def _untuned(facts: Facts, folder: str) -> list[Row]:
+    return [row for row in facts.rows(folder) if not row.is_settled]
 
 
 def not_run(facts: Facts, folder: str) -> str:
     """Rows that are not there, and rows of a single seed."""
     rows = facts.rows(folder)
     here = {row.name for row in rows}
-    missing = [f"`{label}`" for label in registry.labels() if label not in here and label != "chance"]
-    single = sum(len(row.runs) == 1 for row in rows)
-    return (
-        f"**What was not run**: rows that are missing: {listed(missing)}; more than one seed of {single} of the "
-        f"{len(rows)} rows, which therefore have no interval over seeds; a search of its own settings for any row."
-    )
+    missing = [f"`{label}`" for label in registry.labels() if label not in here and not registry.scale(label)]
+    single, untuned = sum(len(row.runs) == 1 for row in rows), len(_untuned(facts, folder))
+    search = f"a search of its own settings for {'any row' if untuned == len(rows) else f'{untuned} of them'}"
+    seeds = f"more than one seed of {single} of the {len(rows)} rows, which therefore have no interval over seeds"
+    told = [f"rows that are missing: {listed(missing)}", *([seeds] if single else []), *([search] if untuned else [])]
+    return f"**What was not run**: {'; '.join(told)}."
 
 
 def took(facts: Facts, folder: str) -> str:

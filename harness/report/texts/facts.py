@@ -18,23 +18,27 @@ import numpy as np
 from harness import ROOT
 from harness.measure import estimates
 from harness.measure.estimates import Estimate
-from harness.measure.intervals import Interval, mean_sd
-from harness.measure.verdicts import Word, corrected, detectable, word
-from harness.record import CostRecord, RecordError
-from harness.report.formats import decimals, interval, signed, significant, whole
+from harness.measure.intervals import Interval
+from harness.measure.verdicts import corrected, detectable, word
+from harness.record import RecordError
+from harness.report.formats import decimals, interval, signed, significant
 from harness.report.read.groups import Group, collect
 from harness.report.read.rows import Row
-from harness.report.tables import ablations, reranking
-from harness.report.tables.claims import is_host
+from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
+from harness.report.tables import ablations, gap, reranking
+from harness.report.tables.claims import UNTUNED_HOST, is_host, said
+from harness.report.tables.headline import mean_rsum
+from harness.report.tables.sharing import sharing_sheet
+from harness.report.tables.tuning import adds
 
 NORMAL = 1.96  # standard errors to either end of a 95% interval
-GALLERY = 1_000  # images, where a text names no size
 T = TypeVar("T")
 WORDS = {
     "better": "better",
     "worse": "worse",
     "equivalent": "no difference that matters",
     "undecided": "undecided",
+    UNTUNED_HOST: "no claim: untuned",
 }
 
 
@@ -46,7 +50,7 @@ class Gain:
     row: Row
     estimate: Estimate  # of Rsum, over the seeds both ran and over images
     interval: Interval | None  # 95%, corrected by Holm for the hosts of the folder
-    word: Word
+    word: str  # a key of `WORDS`
 
     @property
     def unseen(self) -> float | None:
@@ -63,6 +67,10 @@ class Facts:
     def __init__(self, results: Path = ROOT / "results") -> None:
         self.results = results
         self.group: Callable[[str], Group] = cache(self._group)
+        # folder, images -> row -> one query end to end
+        self.times: Callable[[str, int], Mapping[str, QueryTime]] = cache(
+            lambda folder, items: query_times(self.group(folder).rows, items)
+        )
         self.gains: Callable[[str], tuple[Gain, ...]] = cache(self._gains)
         self._trials: Callable[[str], list[dict[str, Any]]] = cache(self._read_trials)
 
@@ -73,16 +81,20 @@ class Facts:
         return groups[0]
 
     def rows(self, folder: str, family: str = "", host: str = "") -> list[Row]:
-        """Rows with runs, single models alone, chance aside; of one family, or those of one host."""
+        """Rows with runs, single models trained here alone, chance aside; of one family, or those of one host."""
         return [
             row
             for row in self.group(folder).rows
-            if row.runs and not row.is_floor and not row.is_ensemble
+            if row.runs and not (row.is_scale or row.is_ensemble or row.is_elsewhere)
             if family in ("", row.family) and host in ("", row.model.host)
         ]
 
     def row(self, folder: str, name: str) -> Row:
         return _only(folder, name, [row for row in self.group(folder).rows if row.name == name and row.runs])
+
+    def best_with_selfalign(self, folder: str) -> str:
+        """The row with SelfAlign of the highest Rsum."""
+        return max((row for row in self.rows(folder) if row.model.selfalign is not None), key=mean_rsum).name
 
     def setting(self, folder: str, name: str) -> Any:
         """`epochs`, or `train_images` of the data."""
@@ -92,6 +104,24 @@ class Facts:
     def count(self, folder: str, split: str, what: str = "images") -> str:
         """How many images or captions a split has, `2,000`."""
         return f"{self.rows(folder)[0].runs[0].record.data[split][what]:,}"
+
+    def same_jobs(self, folder: str, other: str) -> list[tuple[str, int, str, str]]:
+        """Name, seed and Rsum in either folder of the runs that both hold, which differ by where they were computed."""
+        here = {run.record.key: (row, run) for row in self.rows(folder) for run in row.runs}
+        there = [run for row in self.rows(other) for run in row.runs if run.record.key in here]
+        if not there:
+            raise RecordError(f"{folder} and {other} have no run in common")
+        digits = decimals(1)
+        return [
+            (row.name, run.seed, digits(run.accuracy["rsum"]), digits(again.accuracy["rsum"]))
+            for again in there
+            for row, run in [here[again.record.key]]
+        ]
+
+    def kernels(self, folder: str) -> str:
+        """Instruction sets of the kernels that the runs of a folder were computed with, `AVX512`."""
+        records = [run.record for row in self.rows(folder) for run in row.runs]
+        return listed(sorted({str(record.provenance["kernels"]["instruction_set"]) for record in records}))
 
     def rsum(self, folder: str, name: str, digits: int = 0) -> str:
         """Mean over seeds."""
@@ -107,6 +137,18 @@ class Facts:
         runs = [run.record for row in self.rows(folder) for run in row.runs]
         trained = [record for record in runs if record.history]
         return sum(record.best_epoch == len(record.history) - 1 for record in trained), len(trained)
+
+    def doubled(self, folder: str) -> dict[str, float]:
+        """Row -> dev Rsum that one run of twice the length adds, of rows that had trials."""
+        told = {row.name: row.tuning.row for row in self.rows(folder)}
+        return {name: more for name, trials in told.items() if trials and (more := adds(trials)) is not None}
+
+    def sharing(self, folder: str) -> str:
+        """What one rate and warm-up for all rows would cost them, as a sentence."""
+        sheet = sharing_sheet(_only(folder, "tuned settings", self.group(folder).tuning))
+        if sheet is None:
+            raise RecordError(f"{folder}: nothing is shared by fewer than two rows with trials")
+        return sheet.notes[0]
 
     def minutes(self, folder: str) -> tuple[float, int, str]:
         """What the runs of a folder took by their own clocks, those of ablations included, how many there are, and the
@@ -132,7 +174,7 @@ class Facts:
         found = [_difference(row, host) for host, row in pairs]
         bounds = corrected(found)
         return tuple(
-            Gain(host, row, estimate, known, word(known))
+            Gain(host, row, estimate, known, said(word(known), row, host))
             for (host, row), estimate, known in zip(pairs, found, bounds, strict=True)
         )
 
@@ -141,14 +183,29 @@ class Facts:
         return _only(folder, host, [gain for gain in self.gains(folder) if gain.host.name == host])
 
     def hosts(self, folder: str, *words: str) -> str:
-        """The hosts to which SelfAlign is `better`, `worse`, `equivalent` or `undecided`, `vsepp and vsrn`."""
+        """The hosts of which one of these `WORDS` is said (`better`, `untuned host`), `vsepp and vsrn`."""
         return listed([gain.host.name for gain in self.gains(folder) if gain.word in words])
+
+    def bases(self, folder: str, question: str) -> list[str]:
+        """Rows that an ablation was asked of."""
+        return [ablation.base.name for ablation in ablations.by_question([self.group(folder)]).get(question, [])]
+
+    def arms(self, folder: str, question: str, base: str) -> list[str]:
+        """Names of an ablation's arms of a base, in the order of its question."""
+        found = ablations.by_question([self.group(folder)]).get(question, [])
+        return _only(
+            folder, f"{question}: {base}", [list(ablation.arms) for ablation in found if ablation.base.name == base]
+        )
 
     def arm(self, folder: str, question: str, base: str, arm: str) -> str:
         """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6] ○`."""
         found = ablations.by_question([self.group(folder)]).get(question, [])
         arms = [ablation.arms[arm] for ablation in found if ablation.base.name == base and arm in ablation.arms]
         return _only(folder, f"{question}: {base}, {arm}", arms).shown
+
+    def taken_over(self, folder: str) -> list[str]:
+        """Which share of the gap to a teacher each row with a module beside SelfAlign closes; none without such."""
+        return gap.taken_over(self.group(folder))
 
     def told_apart(self, folder: str, name: str) -> dict[str, str]:
         """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over images."""
@@ -164,23 +221,23 @@ class Facts:
         """One caption, encoded and searched among so many images; ≈ where that was extrapolated."""
         return shown_ms(self.query(folder, self.row(folder, name), items))
 
-    def query(self, folder: str, row: Row, items: int = GALLERY) -> tuple[float, bool]:
-        """Milliseconds, and whether they were measured."""
-        found = query_ms(row.cost, items)
+    def query(self, folder: str, row: Row, items: int = GALLERY) -> QueryTime:
+        found = self.times(folder, items).get(row.name)
         if found is None:
             raise RecordError(f"{folder}: no single query of {row.name} among {items} images was timed")
         return found
 
     def query_span(self, folder: str, rows: Sequence[Row], items: int = GALLERY) -> str:
         """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over."""
-        times = [found for row in rows if (found := query_ms(row.cost, items))]
+        known = self.times(folder, items)
+        times = sorted((known[row.name] for row in rows if row.name in known), key=lambda time: time.ms)
         if not times:
             raise RecordError(f"{folder}: none of these rows was timed")
-        return f"{shown_ms(min(times))} to {shown_ms(max(times))}"
+        return f"{shown_ms(times[0])} to {shown_ms(times[-1])}"
 
     def unmeasured(self, folder: str, other: str) -> str:
         """Rows of another folder of which this one has no time, `a and b`."""
-        timed = {row.name for row in self.rows(folder) if query_ms(row.cost)}
+        timed = self.times(folder, GALLERY)
         return listed([row.name for row in self.rows(other) if row.name not in timed])
 
     def rerank(self, folder: str, retriever: str, reranker: str, k: int) -> tuple[str, str]:
@@ -217,26 +274,6 @@ class Facts:
             return json.loads(path.read_text(encoding="utf-8"))["trials"]
         except (OSError, ValueError, KeyError) as error:
             raise RecordError(f"{path.name} cannot be read: {error}") from None
-
-
-def mean_rsum(row: Row) -> float:
-    return mean_sd(list(row.rsums.values()))[0]
-
-
-def query_ms(cost: CostRecord | None, items: int = GALLERY) -> tuple[float, bool] | None:
-    """Median ms of one caption, encoded and searched among `items` images, and whether it was measured; None where
-    there is no such figure."""
-    entry = next((g for g in cost.galleries if g["items"] == items), None) if cost else None
-    if cost is None or entry is None or not cost.query_encode_ms:
-        return None
-    return float(np.median(cost.query_encode_ms)) + entry["p50_ms"], entry["measured"]
-
-
-def shown_ms(found: tuple[float, bool]) -> str:
-    """Two figures, `0.91`, `1,200`; ≈ before what was not measured."""
-    ms, measured = found
-    rounded = float(f"{ms:.2g}")
-    return ("" if measured else "≈") + (whole(rounded) if rounded >= 100 else significant(ms, 2))
 
 
 def listed(names: Sequence[str]) -> str:

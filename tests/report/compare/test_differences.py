@@ -202,3 +202,23 @@ def test_bad_folders_are_one_line(two, tmp_path):
 def test_it_answers_without_torch():
     code = "import sys, harness.compare; sys.exit(' '.join({'torch', 'ray', 'transformers'} & set(sys.modules)) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def of_kernels(two, which: str, instruction_set: str | None) -> None:
+    make = getattr(two, which)
+    kernels = {} if instruction_set is None else {"kernels": {"instruction_set": instruction_set}}
+    make.add(make.job("vsepp"), make.ranks(HIT, [0, 0, 4, 9, 10]), provenance=kernels)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [("AVX2", "DEFAULT", True), ("AVX2", "AVX2", False), (None, "AVX2", False), (None, None, False)],
+)
+def test_another_instruction_set_is_a_reason_for_other_numbers(two, a, b, told):
+    """Records of before it was stored do not tell, and nothing is guessed of them."""
+    of_kernels(two, "a", a)
+    of_kernels(two, "b", b)
+    side_by_side, differs = sheets(collect(two.a.folder), collect(two.b.folder), ("a", "b"))
+    line = "A was computed with the instruction set AVX2, B with DEFAULT: sums are rounded otherwise"
+    assert any(note.startswith(line) for note in side_by_side.notes) is told
+    assert ("provenance.kernels.instruction_set" in differs.text["what"].tolist()) is (a != b)

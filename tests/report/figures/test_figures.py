@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from harness.report.figures import style
-from harness.report.figures.bars import forest, stages
+from harness.report.figures.bars import divided, forest, stages
 from harness.report.figures.gallery import gallery, short
-from harness.report.figures.labels import columns, spread_apart
-from harness.report.figures.panels import bin_names, curves, histograms, shares, sweep
+from harness.report.figures.labels import columns, named, spread_apart
+from harness.report.figures.panels import KS, curves, recall_by_k, recalls, sweep
 from harness.report.figures.scatter import Point, accuracy_time, front
 
 FAMILIES = tuple(style.LOOKS)
@@ -89,9 +89,12 @@ def test_no_two_names_overlap_and_all_lie_within_the_figure(count):
     points = made_points(count)
     figure = accuracy_time(points, 7.3, "Accuracy against time", "caption")
     renderer = FigureCanvasAgg(figure).get_renderer()
-    names = {point.name for point in points}
+    best = front(points)
+    places = named([(p.family, p.ms, p.rsum) for p in points], [point in best for point in points])
+    names = {points[place].name for place in places}
     boxes = [t.get_window_extent(renderer) for t in figure.axes[0].texts if t.get_text() in names]
-    assert len(boxes) == count
+    assert len(boxes) == len(names)
+    assert {point.name for point in best} <= names
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
     whole = figure.bbox
@@ -102,7 +105,7 @@ def test_families_differ_in_marker_and_in_colour_and_ensembles_are_hollow():
     looks = [*style.LOOKS.values(), style.OTHER]
     for part in ("colour", "marker", "symbol", "hatch"):
         assert len({getattr(look, part) for look in looks}) == len(looks)
-    points = [Point("scan", "interactive", 1, 100), Point("scan*", "interactive", 2, 120)]
+    points = [Point("scan", "interactive", 1, 100), Point("scan*", "interactive", 2, 120, ensemble=True)]
     figure = accuracy_time(points, None, "t", "c")
     faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "s"]
     assert faces == [style.LOOKS["interactive"].colour, "white"]
@@ -144,7 +147,7 @@ def test_names_of_any_letters_are_drawn_as_they_are(name):
     assert title is not None
     assert title.text == name
     style.picture(forest([(name, 1.0, 0.5, 1.5)], name, name), name, name)
-    style.picture(histograms([(name, "interactive", {"i2t": np.array([0]), "t2i": np.array([0])})], name, name), "", "")
+    style.picture(recalls([(name, "interactive", {"i2t": np.array([0]), "t2i": np.array([0])})], name, name), "", "")
 
 
 def test_long_captions_stay_within_the_figure():
@@ -170,10 +173,54 @@ def test_a_forest_says_its_numbers_and_fills_what_leaves_zero_out():
         forest([("off", 5.0, 1.0, 2.0)], "t", "c")
 
 
-def test_shares_by_hand():
-    assert bin_names() == ["1", "2–5", "6–10", "11–50", "51–100", "101+"]
-    ranks = np.array([[0, 1, 4, 5], [9, 10, 99, 100]])
-    assert shares(ranks).tolist() == [12.5, 25, 25, 12.5, 12.5, 12.5]
+def test_recall_at_every_k_by_hand():
+    found = dict(zip(KS.tolist(), recall_by_k(np.array([[0, 1, 4, 5], [9, 10, 99, 100]])).tolist(), strict=True))
+    assert [found[k] for k in (1, 2, 4, 5, 10, 11, 99, 100)] == [12.5, 25, 25, 37.5, 62.5, 75, 75, 87.5]
+
+
+def test_recall_curves_tell_both_directions_apart_without_colour():
+    ranks = {"i2t": np.array([0, 3]), "t2i": np.array([0, 200])}
+    axes = recalls([("a", "interactive", ranks)], "t", "c").axes[0]
+    solid, dashed = axes.lines
+    assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+    assert np.asarray(solid.get_ydata())[[0, 3]].tolist() == [50, 100]
+    assert set(np.asarray(dashed.get_ydata()).tolist()) == {50.0}
+
+
+def test_the_front_and_the_ends_of_each_family_are_named():
+    rows = [("a", 1.0, 5.0), ("a", 2.0, 7.0), ("a", 3.0, 6.0), ("b", 1.0, 1.0)]
+    assert named(rows, [False] * 4) == [0, 1, 3]
+    assert named(rows, [False, False, True, False]) == [0, 1, 2, 3]
+
+
+def test_a_time_axis_ends_where_the_data_end():
+    axes = accuracy_time(
+        [Point("a_long_name", "interactive", 2, 9), Point("b", "interactive", 50, 8)], None, "t", "c"
+    ).axes[0]
+    assert axes.spines["bottom"].get_bounds() == (2, 50)
+    assert axes.xaxis.get_ticklocs().tolist() == [10]
+    assert axes.get_xlim()[1] > 50  # room for a name
+
+
+def test_the_names_of_axes_lie_within_the_figure():
+    points = [
+        {"items": 10**k, "p50_ms": 10.0**k, "p95_ms": 2 * 10.0**k, "measured": True, "bytes": 10**k} for k in (3, 6)
+    ]
+    figure = gallery([("a", "interactive", points)], "t", "c")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes:
+        for box in (axes.yaxis.get_tightbbox(renderer), axes.xaxis.get_tightbbox(renderer)):
+            assert box is not None
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1
+
+
+def test_a_hollow_mark_is_explained_where_there_is_one():
+    points = [Point("scan", "interactive", 1, 100), Point("scan*", "interactive", 2, 120, ensemble=True)]
+    legend = accuracy_time(points, None, "t", "c").axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["interactive", "Pareto front", "hollow: two models"]
+    assert front(points) == points[:1]  # ensembles are no single models
 
 
 def test_bars_say_what_was_not_timed():
@@ -181,6 +228,17 @@ def test_bars_say_what_was_not_timed():
     axes = stages(rows, {"score": "ms per query"}, "t", "c").axes[0]
     assert [text.get_text() for text in axes.texts] == ["2.00", "—"]
     assert [bar.get_width() for bar in axes.patches] == [2.0, 0]
+
+
+def test_bars_of_one_length_show_the_parts_of_a_query_however_short_it_is():
+    rows = [("a", "independent", {"encode": 0.3, "search": 0.1}), ("b", "interactive", {"encode": 10.0, "rank": 30.0})]
+    axes = divided(rows, ("encode", "search", "rank"), "t", "c").axes[0]
+    assert [round(bar.get_width(), 6) for bar in axes.patches] == [75, 25, 0, 25, 0, 75]
+    assert [round(bar.get_x(), 6) for bar in axes.patches] == [0, 75, 100, 0, 25, 25]
+    assert [text.get_text() for text in axes.texts] == ["0.400 ms", "40.0 ms"]
+    for nothing in ([], [("a", "independent", {})]):
+        with pytest.raises(ValueError, match="no time to divide"):
+            divided(nothing, ("encode",), "t", "c")
 
 
 def test_the_runs_of_a_method_are_one_line_with_gaps_between_them_and_where_an_epoch_has_no_value():

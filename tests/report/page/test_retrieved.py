@@ -408,3 +408,13 @@ def test_the_page_needs_no_torch(folder):
     arguments = ["--retrieved", f"{HOST},{OWN}", str(folder)]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_another_edition_of_embedded_data_is_not_answered_with_the_pictures_of_todays(make):
+    for label in (HOST, OWN):
+        make.add(make.job(label, data={"fingerprint": "abcdef0123", "test_images": IMAGES}), perfect(IMAGES, 5))
+    done = call("--retrieved", f"{HOST},{OWN}", make.store.folder)
+    assert done.exit_code == 2
+    assert "these records are of another edition of scenes (abcdef01) than is made today" in " ".join(
+        done.stderr.split()
+    )

@@ -35,8 +35,8 @@ def test_a_line_for_every_search_and_a_note_for_what_is_missing(stored):
     texts = outputs.texts(stored.folder, collect(stored.folder))
     assert texts["approximate-search.csv"].splitlines() == [
         "method,items,index,setting,recall,ms/query,queries,build s,bytes/item",
-        "vsepp,1000,exact,—,1.000,0.250,3,0,256",
-        "vsepp,1000,faiss hnsw,—,—,—,—,—,—",
+        "vsepp,1000,exact,,1.000,0.250,3,0,256",
+        "vsepp,1000,faiss hnsw,,,,,,",
     ]
     shown = texts["approximate-search.md"]
     assert "- vsepp, 1,000 items, faiss hnsw: time: not built after 60 s." in shown

@@ -50,13 +50,14 @@ def test_rows_come_by_time_and_what_was_extrapolated_is_marked(stored):
     with_queries(stored, "vsepp", [MEASURED, MEASURED | {"items": 1_000_000, "p50_ms": 90.0, "limit_ms": 60.0}])
     texts = outputs.texts(stored.folder, collect(stored.folder))
     lines = texts["single-query.csv"].splitlines()
-    header = "method,family,encode ms,1K ms,1M ms,largest measured,its p95 ms,its p99 ms,queries/s,times the limit,"
-    assert lines[0] == header + "MFLOP/image,MFLOP/caption,MFLOP/pair,peak MiB,extrapolated"
-    assert lines[1] == "vsepp,independent,2.00,0.500,90.0,1M,0.600,0.700,11.1,1.50,2.00,—,—,—,—"
-    assert lines[2] == "scan:t2i-lse,interactive,2.00,0.500,500,1K,0.600,0.700,2000,1.25,2.00,—,—,—,1M"
+    header = "method,family,encode ms,search ms,rank ms,1K ms,1M ms,largest measured,its p95 ms,its p99 ms,queries/s,"
+    header += '"search, times the limit",build ms per 1K images,MFLOP/image,MFLOP/caption,MFLOP/pair,peak MiB,'
+    assert lines[0] == header + "search 1K ms,search 1M ms,extrapolated"
+    assert lines[1] == "vsepp,independent,2.00,90.0,,2.50,92.0,1M,2.60,2.70,10.9,1.50,,2.00,,,,0.500,90.0,"
+    assert lines[2] == "scan:t2i-lse,interactive,2.00,0.500,,2.50,502,1K,2.60,2.70,400,1.25,,2.00,,,,0.500,500,1M"
     shown = texts["single-query.md"]
-    assert "≈500" in shown
-    assert "≈90.0" not in shown
+    assert "≈502" in shown
+    assert "≈92.0" not in shown
     assert "- scan:t2i-lse: time: too long; the law deviates by up to 25% from what it was fitted to." in shown
 
 

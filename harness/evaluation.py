@@ -1,0 +1,118 @@
+"""`harness.run --evaluate FOLDER`: weights that a run kept, scored on other data, of which a test split is enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from harness import doors, report, results
+from harness.choices import How, What, Where
+from harness.console import RunView, job_line, run_view
+from harness.data import sources
+from harness.data.split import DataError
+from harness.options import on_command_line
+from harness.record import Record, RecordError, Store
+from harness.schedule import dispatch
+from harness.spec import suites
+from harness.spec.asked import Asked
+from harness.spec.job import MOST_SEED, Job, SpecError
+
+if TYPE_CHECKING:
+    from harness.learn.stored import Trained
+
+SUITE = "evaluated"  # of the results folder: evaluated-<data>
+TAKEN = {  # options that mean something where nothing is trained
+    *("evaluate", "data", "only", "seeds", "set", "plugin", "no_plugins"),
+    *("device", "threads", "score_memory", "results", "force", "dry_run"),
+}
+
+
+def check(context: typer.Context) -> None:
+    """Raises SpecError for an option that is about training."""
+    if wrong := [name for name in context.params if name not in TAKEN and on_command_line(context, name)]:
+        raise SpecError(f"--evaluate trains nothing: leave --{wrong[0].replace('_', '-')} out")
+
+
+def text_model(settings: Sequence[str]) -> str:
+    """Where the text model of the weights lies, the one setting that may be told; "" = nowhere.  Raises SpecError."""
+    found = ""
+    for setting in settings:
+        path, _, found = setting.partition("=")
+        if path != "settings.text_model" or not found:
+            raise SpecError(f"--evaluate takes settings as the weights were trained with: leave --set {setting} out")
+    return found
+
+
+def chosen(folder: Path, only: str, seeds: str) -> list[Record]:
+    """Records of a results folder whose weights are asked for.  Raises SpecError where there is none."""
+    if not folder.is_dir():
+        raise SpecError(f"--evaluate {folder}: no such results folder")
+    trained = [r for r in Store(folder).records() if r.status == "ok" and not r.members and r.evaluated is None]
+    labels = list(dict.fromkeys(record.label for record in trained))
+    if not labels:
+        raise SpecError(f"--evaluate {folder}: it holds no records of trained rows")
+    rows = suites.select(doors.words(only, "only") or ["*"], labels)
+    wanted = doors.whole_numbers(seeds, "seeds", "0,1,2", 0, MOST_SEED)
+    found = [r for r in trained if r.label in rows and (not wanted or r.job["settings"]["seed"] in wanted)]
+    if not found:
+        raise SpecError(f"--seeds {seeds}: {', '.join(rows)} was not trained with any of them")
+    return found
+
+
+def evaluate(
+    context: typer.Context, folder: Path, what: What, how: How, where: Where, out: Console, *, force: bool, dry: bool
+) -> int:
+    """Evaluates the rows asked for, one after the other, and reports.  Returns how many could not be.
+
+    Raises SpecError, DataError, RecordError and OSError; also where none could be.
+    """
+    check(context)
+    text, records = text_model(how.set), chosen(folder, what.only, what.seeds)
+    data, offers = sources.described(what.data)
+    store = Store(where.results / f"{SUITE}-{data.name}")
+    if dry:
+        for record in records:
+            seed = record.job["settings"]["seed"]
+            out.print(f"to evaluate  {record.label} seed {seed} on {data.name}", highlight=False, soft_wrap=True)
+        return 0
+    from harness.learn.stored import load  # torch takes seconds to import; what cannot be is told at once
+    from harness.phases.evaluate import evaluated_job
+
+    place = {"device": where.device, "threads": where.threads or dispatch.available_cpus()}
+    done, lines = [], []
+    with results.exclusive(store.folder):
+        with run_view(out, len(records)) as view:
+            for record in records:
+                try:
+                    trained = load(folder, record.key, text_model=text, score_memory_mib=where.score_memory, **place)
+                    job = evaluated_job(trained, data, offers)
+                    _one(trained, job, store, force, view)
+                    done.append(job)
+                except (SpecError, DataError, RecordError) as error:
+                    lines.append(str(error))
+        if not done:
+            raise SpecError(lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""))
+        store.save_asked(Asked(SUITE, False, tuple(done), ()).record())
+        for line in lines:
+            out.print(f"left out  {doors.printable(line)}", highlight=False, soft_wrap=True, markup=False)
+        results.show(store.folder, out)
+    return len(lines)
+
+
+def _one(trained: Trained, job: Job, store: Store, force: bool, view: RunView) -> None:
+    """Says what comes of one row, which is evaluated unless it is recorded."""
+    from harness.phases.evaluate import execute
+
+    if not force and store.finished(job.key) is not None:
+        view.finish(f"cached  {job.name}", job.name)
+        return
+    started = time.perf_counter()
+    record = execute(trained, job, store, view.start(job.name))
+    seconds = time.perf_counter() - started
+    of = f"; weights of {trained.run}, trained on {trained.job.data.name}"
+    view.finish(job_line(job, record, report.rsum(store, record), seconds) + of, job.name)

@@ -1,0 +1,53 @@
+"""Whose tuned settings a row has, as the run stored it: its own trials', its base's, or nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.record import AskedRecord
+from harness.report.read.runs import Run
+from harness.tuned import TunedRecord, TunedRow
+
+How = Literal["own", "base", "by hand", "untuned", "published"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Of one row."""
+
+    how: How
+    row: TunedRow | None = None  # its trials, where they are of this very row
+
+    @property
+    def settled(self) -> bool:
+        """Whether the row is at its best as far as is known, so that it may be ranked among others that are."""
+        return self.how in ("own", "base", "published")
+
+
+UNTUNED, PUBLISHED = Tuning("untuned"), Tuning("published")
+
+
+def of_runs(runs: Sequence[Run], stored: Sequence[AskedRecord], values: Mapping[str, TunedRecord]) -> dict[str, Tuning]:
+    """Key of a run -> whose settings it has; nothing of those that are untuned.
+
+    values: by key, as kept in the folder.  An ensemble is what all its members are.
+    """
+    found: dict[str, Tuning] = {}
+    for record in stored:
+        for key, source in record.tuning.items():
+            value = values.get(source["value"])
+            trials = value.rows.get(source["row"]) if value is not None and source["how"] == "own" else None
+            if key not in found or not found[key].settled:
+                found[key] = Tuning(source["how"], trials)
+    for run in runs:
+        if run.record.members and all(key in found and found[key].settled for key in run.record.members):
+            found[run.record.key] = Tuning("own")
+    return found
+
+
+def values_of(stored: Sequence[AskedRecord], values: Mapping[str, TunedRecord]) -> dict[str, TunedRecord]:
+    """The values that the stored requests name, as far as they are kept."""
+    keys = {source["value"] for record in stored for source in record.tuning.values()}
+    return {key: value for key, value in values.items() if key in keys}

@@ -1,0 +1,70 @@
+"""Tuned settings at the door: which stored ones a run reads, what it says of them, and the command that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import ROOT, tuned
+from harness.phases.tune import Trials
+from harness.record import Store
+from harness.schedule import tune
+from harness.schedule.division import Place
+from harness.spec import registry
+from harness.spec.asked import Asked
+from harness.spec.job import Data
+from harness.spec.tuning import unfit
+from harness.tuned import TunedRecord
+
+FOLDER = "tuned"  # within that of the results, and in the repository's
+
+
+def stored(results: Path, data: Data) -> tuple[Path, TunedRecord] | None:
+    """What is known of these data: of this results folder, else of the repository.  Raises RecordError."""
+    folders = list(dict.fromkeys(folder.resolve() for folder in (results / FOLDER, ROOT / "results" / FOLDER)))
+    return tuned.find(folders, data.name, data.fingerprint, data.own)
+
+
+def lines(asked: Asked, found: tuple[Path, TunedRecord] | None) -> Iterator[str]:
+    """Where the rows' settings are from, and which rows have the defaults instead."""
+    rows = {job.model.label: job for job in asked.rows if not registry.floor(job.model.method)}
+    without = [label for label, job in rows.items() if job.key not in asked.tuning]
+    if found is None:
+        yield f"untuned    no row has tuned settings on {asked.jobs[0].data.name}: --suite tune chooses them"
+        return
+    path, value = found
+    name = "/".join(path.parts[-2:])
+    if rows and len(without) == len(rows):
+        why = unfit(value, next(iter(rows.values()))) or "other rows, recipes or length"
+        yield f"untuned    {name} says nothing of these rows: {why}"
+        return
+    yield f"tuned      {len(rows) - len(without)} of {len(rows)} rows have the settings of {name} ({value.key})"
+    if without:
+        yield f"untuned    {', '.join(without)}"
+
+
+def keep(asked: Asked, found: tuple[Path, TunedRecord] | None, folder: Path) -> None:
+    """A copy of the value beside the records that rest on it."""
+    if found is not None and asked.tuning:
+        tuned.keep(folder, found[1])
+
+
+def tune_rows(
+    asked: Asked, store: Store, results: Path, place: Place | None, out: Console, *, force: bool, dry: bool
+) -> int:
+    """Suite `tune`, or with `dry` its estimate alone.  Returns how many rows could not be tuned."""
+    from harness.report.tables.tuning import terminal  # pandas takes a second to import
+
+    path, trials = tune.value_path(results / FOLDER, asked.jobs[0]), Trials.of(asked, store, force)
+    tune.check(trials, path)
+    trials = tune.measured(trials, place, out)
+    if dry or not trials.rows:
+        return 0
+    outcome = tune.run(trials, path, place, out)
+    out.print(terminal(outcome.value))
+    for label in outcome.untuned:
+        out.print(f"not tuned: {label}, a trial failed or none has a score; the same command tries again", markup=False)
+    out.print(f"tuned settings: {path} ({len(outcome.value.rows)} rows of this run)", highlight=False, soft_wrap=True)
+    return len(outcome.untuned)

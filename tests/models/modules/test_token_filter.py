@@ -1,0 +1,70 @@
+"""The token filter: which regions stay, on every family, and what it costs nothing to keep."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import contract
+from harness.learn.build import build
+from harness.spec import registry
+from harness.spec.job import SpecError
+from models.modules.token_filter import Options, kept, unlikeness
+
+LABELS = ("vsepp+token-filter", "camera+token-filter", "scan:t2i-lse+token-filter", "gsmn+token-filter")
+
+
+def made(label, **options):
+    return build(registry.model(label, module_options={"token-filter": options}), contract.INPUTS, 0).eval()
+
+
+def test_the_most_important_real_regions_stay_in_order():
+    mask = torch.tensor([[True, True, True, True, False], [True, False, False, False, False]])
+    importance = torch.tensor([[0.1, 0.9, 0.2, 0.8, 7.0], [0.0, 5.0, 5.0, 5.0, 5.0]])
+    places = kept(importance, mask, 2)
+    assert places[0].tolist() == [1, 3]
+    assert mask.gather(1, places).sum(1).tolist() == [2, 1]  # an image with fewer keeps all it has
+    assert kept(importance, mask, 9).shape == (2, 5)
+
+
+def test_regions_unlike_the_mean_are_important():
+    fragments = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [9.0, 9.0]]])
+    found = unlikeness(fragments, torch.tensor([[True, True, True, False]]))
+    assert found[0, :3].argmax() == 2
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("importance", ["learned", "similarity", "random"])
+def test_a_filter_keeps_so_many_regions_for_whatever_reads_them(label, importance):
+    model = made(label, keep=3, importance=importance)
+    images = model.encode_images(contract.pairs(label).images)
+    assert images.mask.shape == (5, 3)
+    assert model.family == registry.parse(label)[0].family
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("importance", ["similarity", "random"])
+def test_one_that_keeps_all_is_the_host_bit_for_bit(label, importance):
+    host = label.partition("+")[0]
+    model = made(label, keep=contract.REGIONS, importance=importance)
+    assert torch.equal(
+        contract.scores(model, contract.pairs(host)), contract.scores(contract.built(host), contract.pairs(host))
+    )
+
+
+def test_a_learned_importance_learns():
+    model = made("vsepp+token-filter", keep=3).train()
+    contract.total(contract.losses(model, contract.pairs("vsepp"))).backward()
+    assert model.score.weight.grad.any()
+
+
+def test_lessons_beside_a_filter_are_given():
+    assert "efa" in contract.losses(contract.built("vsepp+efa+token-filter").train(), contract.pairs("vsepp"))
+
+
+def test_what_cannot_be_is_refused():
+    for wrong in ({"keep": 0}, {"importance": "guessed"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Options(**wrong)
+    with pytest.raises(SpecError, match="token-filter cannot be put on chance"):
+        registry.parse("chance+token-filter")
