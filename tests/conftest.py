@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 IMAGES = {"train": 13, "dev": 5, "test": 7}
 REGIONS, DIM = 3, 11  # of every image; the last region is padding in some
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One for all tests of a process: playwright starts no second one beside it."""
+    pytest.importorskip("playwright")
+    from tests.browsers import chromium
+
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize
 from harness import ROOT
 from harness.report import write
 from harness.spec.job import Job
-from tests.browsers import chromium
 
 REFERENCE = ROOT / "results" / "reference" / "full-scenes-1"  # one rate for all rows: one table
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 def _shown(record: dict) -> bool:

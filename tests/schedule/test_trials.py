@@ -238,14 +238,11 @@ def colours(path: Path) -> int:
         return len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
 
 
-def test_the_dashboard_shows_the_trials_by_name_to_eyes(ray_door, tmp_path):
+def test_the_dashboard_shows_the_trials_by_name_to_eyes(ray_door, tmp_path, browser):
     """Chromium is asked for the token, then lists the job and, in its table of tasks, a line named as each trial."""
-    pytest.importorskip("playwright")
-    from tests.browsers import chromium
-
     rows = ("vsepp", "vsepp+selfalign")
     arguments = ("--only", ",".join(rows), "--epochs", "100000", "--workers", "2")
-    with chromium() as browser, ray_door.start(*arguments) as driver:
+    with ray_door.start(*arguments) as driver:
         line = next(line for line in driver.stdout if line.startswith(("dashboard", "error")))
         url = re.findall(r"http://127\.0\.0\.1:\d+", line)[0]
         page = browser.new_page(viewport={"width": 1400, "height": 900})

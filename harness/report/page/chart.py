@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.report.figures.scatter import Point, front
 from harness.report.figures.style import GREY, LOOKS, look
-from harness.report.formats import decimals, significant, steady
+from harness.report.formats import decimals, significant, six_figures
 from harness.report.read.times import TimeAxis
 
 
@@ -65,8 +65,8 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> dict[str, Any]:
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": [_rounded(x) for x, _ in points],
-        "y": [_rounded(y) for _, y in points],
+        "x": [six_figures(x) for x, _ in points],
+        "y": [six_figures(y) for _, y in points],
         "line": {"color": GREY, "width": 1.5, "dash": "dash", "shape": "hv"},
         "hoverinfo": "skip",
     }
@@ -83,8 +83,8 @@ def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: s
         "name": point.family,
         "legendgroup": point.family,
         "showlegend": first,
-        "x": [_rounded(point.ms)],
-        "y": [_rounded(point.rsum)],
+        "x": [six_figures(point.ms)],
+        "y": [six_figures(point.rsum)],
         "marker": {
             "color": style.colour,
             "symbol": style.symbol + ("-open" if point.ensemble else ""),
@@ -100,15 +100,10 @@ def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: s
         mark["error_y"] = {
             "type": "data",
             "symmetric": False,
-            "array": [_rounded(high - point.rsum)],
-            "arrayminus": [_rounded(point.rsum - low)],
+            "array": [six_figures(high - point.rsum)],
+            "arrayminus": [six_figures(point.rsum - low)],
             "color": style.colour,
             "thickness": 1.3,
             "width": 3,
         }
     return mark
-
-
-def _rounded(value: float) -> float:
-    """To six digits: the same text on every machine."""
-    return float(f"{steady(value):.6g}")

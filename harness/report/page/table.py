@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.formats import ABSENT, Sheet, significant, steady
+from harness.report.formats import ABSENT, Sheet, significant, six_figures
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
@@ -125,9 +125,9 @@ def _own(row: Row | None, title: str, times: Mapping[str, QueryTime]) -> dict[st
     """A cell of a column that is the page's alone.  times: of single queries, by the name of the row."""
     text, sort = ABSENT, None
     if row is not None and title == INDEX and (mib := index_mib(row.cost)) is not None:
-        text, sort = significant(mib), steady(mib)
+        text, sort = significant(mib), six_figures(mib)
     if row is not None and title == TIME and row.name in times:
-        text, sort = shown_ms(times[row.name]), steady(times[row.name].ms)
+        text, sort = shown_ms(times[row.name]), six_figures(times[row.name].ms)
     return {"text": text, "sort": sort, "look": ""}
 
 

@@ -143,9 +143,9 @@ def took(facts: Facts, folder: str) -> str:
     """How long the runs of a folder took, as they say themselves."""
     minutes, runs, threads = facts.minutes(folder)
     return (
-        f"The {runs} runs of `{folder}` took {decimals(0)(minutes)} minutes to train, encode and score, on {threads} "
-        f"CPU thread{'s' * (threads != '1')} each, about {decimals(0)(minutes / 2)} on two idle cores; timing and "
-        "installation come on top.\n"
+        f"The {runs} runs of the reference, `{folder}`, took {decimals(0)(minutes)} minutes to train, encode and "
+        f"score, on {threads} CPU thread{'s' * (threads != '1')} each, about {decimals(0)(minutes / 2)} on two idle "
+        "cores; timing and installation come on top.\n"
     )
 
 
