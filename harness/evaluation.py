@@ -52,7 +52,7 @@ def chosen(folder: Path, only: str, seeds: str) -> list[Record]:
     """Records of a results folder whose weights are asked for.  Raises SpecError where there is none."""
     if not folder.is_dir():
         raise SpecError(f"--evaluate {folder}: no such results folder")
-    trained = [r for r in Store(folder).records() if r.status == "ok" and not r.members and r.evaluated is None]
+    trained = [record for record in Store(folder).rows() if record.evaluated is None]
     labels = list(dict.fromkeys(record.label for record in trained))
     if not labels:
         raise SpecError(f"--evaluate {folder}: it holds no records of trained rows")

@@ -21,6 +21,7 @@ from harness.commands import HELP
 from harness.record import Record, Store
 from harness.spec.job import MOST_SEED, Job, SpecError
 from harness.spec.names import nearest
+from harness.spec.runs import run_of
 
 app = doors.Door()
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -28,7 +29,7 @@ out = Console(highlight=False, soft_wrap=True, markup=False)
 
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
-    row: Annotated[str, typer.Argument(help="Label of the row, such as vsepp+selfalign.")],
+    row: Annotated[str, typer.Argument(help="Label of the row, such as vsepp+selfalign, or key of its record.")],
     folder: Annotated[Path, typer.Argument(help="A results folder with weights.")],
     to: Annotated[Path | None, typer.Option("--out", help="Where the files go; exports/ROW-SEED by default.")] = None,
     data: Annotated[str, typer.Option(help="The folder its features lie in, unless the data are embedded.")] = "",
@@ -67,17 +68,13 @@ def _record(store: Store, row: str, seed: int | None) -> Record:
     """The run one asked for.  Raises SpecError where there is none that trained weights."""
     if not store.folder.is_dir():
         raise SpecError(f"{store.folder}: no such results folder")
-    trained = [r for r in store.records() if r.status == "ok" and not r.members and not r.job["model"].get("given")]
+    trained = [record for record in store.rows() if not record.job["model"].get("given")]
     labels = list(dict.fromkeys(record.label for record in trained))
     if not labels:
         raise SpecError(f"{store.folder} holds no records of trained rows")
-    if row not in labels:
+    if row not in (*labels, *(record.key for record in trained)):
         raise SpecError(f"{store.folder.name} has no trained row {doors.quoted(row)}{nearest(row, labels)}")
-    runs = {record.job["settings"]["seed"]: record for record in reversed(trained) if record.label == row}
-    chosen = min(runs) if seed is None else seed
-    if chosen not in runs:
-        raise SpecError(f"{row} has no seed {seed}; there are {', '.join(map(str, sorted(runs)))}")
-    return runs[chosen]
+    return run_of(trained, row, seed)
 
 
 if __name__ == "__main__":

@@ -530,6 +530,18 @@ class Store:
         found = [record for key in keys if (record := self.record(key)) is not None]
         return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
 
+    def rows(self) -> list[Record]:
+        """Single models that ended well, ordered by label and seed.
+
+        Arms of questions share the labels of rows: they are left out where a row of their label is here.
+        """
+        stored = self.asked()
+        wanted = {key for asked in stored for key in (*asked.rows, *(question.base for question in asked.posed))}
+        arms = {key for asked in stored for question in asked.posed for _, key in question.arms} - wanted
+        found = [record for record in self.records() if record.status == "ok" and not record.members]
+        plain = {record.label for record in found if record.key not in arms}
+        return [record for record in found if record.key not in arms or record.label not in plain]
+
     def save(self, record: Record, ranks: Ranks | None = None, concepts: Concepts | None = None) -> None:
         """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
         self.cost_path(record.key).unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from harness.run import choose_models
 from harness.spec import needs, pretrained, registry, suites
 from harness.spec.job import Job, SpecError
 from harness.spec.override import checked_settings
+from harness.spec.runs import run_of
 
 if TYPE_CHECKING:
     from harness.searching import Found, Searcher
@@ -102,12 +103,12 @@ def _stored(told: str, data: str, place: dict[str, Any]) -> tuple[Job, Store]:
             f"{told}: neither RESULTS:ROW with a results folder, nor a folder with a {pretrained.CONFIG}, "
             "nor owner/name of a model on the hub"
         )
-    records = [record for record in store.records() if record.status == "ok" and not record.members]
+    records = store.rows()
     known = list(dict.fromkeys(record.label for record in records))
-    if label not in known:
+    if label not in (*known, *(record.key for record in records)):
         suites.select([label], known)
         raise SpecError(f"{folder}: no row {label!r}; it has {', '.join(known)}")
-    job = Job.from_dict(next(record.job for record in records if record.label == label))
+    job = Job.from_dict(run_of(records, label).job)
     if not registry.current(job.model):
         raise SpecError(f"{label} is stale: its recipe or its source has changed since, run it again")
     if not data and not sources.embedded(job.data.name, job.data.own):

@@ -57,7 +57,7 @@ def main(
 
 def _rows(store: Store, only: str) -> list[Job]:
     """The first well-ended job of every independent row one asked for.  Raises SpecError where there is none."""
-    records = [record for record in store.records() if record.status == "ok"]
+    records = store.rows()
     known = list(dict.fromkeys(record.label for record in records))
     if not known:
         raise SpecError(f"{store.folder} holds no records of trained rows")

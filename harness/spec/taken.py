@@ -91,7 +91,9 @@ def weights_hash(store: Store, key: str) -> str:
 def _found(job: Job, path: str, row: str, store: Store) -> Taken:
     label, _, key = row.partition("@")
     records = [record for record in store.records() if record.label == label and record.key.startswith(key)]
-    fitting = [record for record in records if not _unfit(job, record, store)]
+    rows = {record.key for record in store.rows()}  # arms of questions share their labels
+    able = [record for record in records if not _unfit(job, record, store)]
+    fitting = [record for record in able if record.key in rows] or able
     whose = f"{path} takes the weights of {row}"
     if not fitting:
         why = "; ".join(dict.fromkeys(_unfit(job, record, store) for record in records)) or "it was not run there"

@@ -142,9 +142,19 @@ def plain_numbers(axis: Axis) -> None:
 def ends_with_data(axes: Axes, low: float, high: float) -> None:
     """A log x axis that ends where the data end, whatever room names need right of it: its line, ticks and grid."""
     axes.spines["bottom"].set_bounds(low, high)
-    first, last = ceil(log10(low) - 1e-9), floor(log10(high) + 1e-9)
-    axes.xaxis.set_major_locator(FixedLocator([10.0**order for order in range(first, last + 1)] or [low]))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(low, high) or [low]))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten from low to high, with twice and five times those where they are fewer than three."""
+    orders, found = range(floor(log10(low)), ceil(log10(high)) + 1), []
+    for steps in ((1.0,), (1.0, 2.0, 5.0)):
+        values = [float(f"{step}e{order}") for order in orders for step in steps]
+        found = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+        if len(found) > 2:
+            break
+    return found
 
 
 def styled() -> AbstractContextManager[None]:

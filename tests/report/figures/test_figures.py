@@ -18,6 +18,7 @@ from harness.report.figures.gallery import gallery, short
 from harness.report.figures.labels import columns, named, spread_apart
 from harness.report.figures.panels import KS, curves, recall_by_k, recalls, sweep
 from harness.report.figures.scatter import Point, accuracy_time, front
+from harness.report.figures.style import log_ticks
 
 FAMILIES = tuple(style.LOOKS)
 
@@ -198,7 +199,7 @@ def test_a_time_axis_ends_where_the_data_end():
         [Point("a_long_name", "interactive", 2, 9), Point("b", "interactive", 50, 8)], None, "t", "c"
     ).axes[0]
     assert axes.spines["bottom"].get_bounds() == (2, 50)
-    assert axes.xaxis.get_ticklocs().tolist() == [10]
+    assert axes.xaxis.get_ticklocs().tolist() == [2, 5, 10, 20, 50]
     assert axes.get_xlim()[1] > 50  # room for a name
 
 
@@ -283,3 +284,17 @@ def test_memory_that_is_not_known_is_said_to_be():
     figure = gallery([("scan", "interactive", sizes(True, False, stored=None))], "t", "c")
     assert [text.get_text() for text in figure.axes[1].texts] == ["not recorded"]
     style.picture(figure, "t", "c")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.2, 9, [0.2, 0.5, 1, 2, 5]),
+        (0.9, 1100, [1, 10, 100, 1000]),
+        (1, 100, [1, 10, 100]),
+        (3, 4, []),
+        (1e-3, 1e-3, [1e-3]),
+    ],
+)
+def test_a_log_axis_of_few_powers_has_twice_and_five_times_those_as_well(low, high, ticks):
+    assert log_ticks(low, high) == ticks
