@@ -14,8 +14,8 @@ from typing import Any
 
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings, SpecError
-from harness.spec.names import nearest
 from harness.spec.override import override
+from harness.spec.row_options import row_options
 
 FAMILY = "given"  # of its record: beside the others, never ranked among them
 KINDS = ("embeddings", "scores", "lists")
@@ -53,20 +53,9 @@ def parsed(text: str) -> Request:
         )
     if name in registry.methods():
         raise SpecError(f"--row {name}: a method has that name, give the row another")
-    files: list[Path] = []
-    options: dict[str, str] = {}
-    for part in rest.split(","):
-        option, told, value = part.partition("=")
-        if not told:
-            files.append(Path(part))
-            continue
-        if option not in OPTIONS:
-            raise SpecError(f"--row {name} has no option {option!a:.40}{nearest(option, OPTIONS)}")
-        if option in options:
-            raise SpecError(f"--row {name}: {option} is given twice")
-        if option in CHOICES and value not in CHOICES[option]:
-            raise SpecError(f"--row {name}: {option} must be one of {', '.join(CHOICES[option])}, got {value!a:.40}")
-        options[option] = value
+    parts = rest.split(",")
+    files = [Path(part) for part in parts if "=" not in part]
+    options = row_options(name, (part for part in parts if "=" in part), OPTIONS, CHOICES)
     if not 1 <= len(files) <= MOST_FILES or not all(file.name for file in files):
         raise SpecError(f"--row {name} takes one or two files, got {len(files)}")
     return Request(name, tuple(files), options)

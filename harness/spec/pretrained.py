@@ -17,6 +17,7 @@ from typing import Any
 from harness import contents
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
+from harness.spec.row_options import row_options
 
 CONFIG = "config.json"
 RECIPE = 1  # raised when the behaviour of all such rows changes; older records are stale
@@ -108,17 +109,7 @@ def parsed(text: str) -> Request:
             f"--row takes NAME=MODEL[,OPTION=VALUE], NAME of letters, digits, '.', '_', '-', got {text!a:.80}"
         )
     model, *told = rest.split(",")
-    options: dict[str, str] = {}
-    for part in told:
-        option, equals, value = part.partition("=")
-        if not equals or option not in OPTIONS:
-            raise SpecError(f"--row {name} has no option {option!a:.40}{nearest(option, OPTIONS)}")
-        if option in options:
-            raise SpecError(f"--row {name}: {option} is given twice")
-        if option in CHOICES and value not in CHOICES[option]:
-            raise SpecError(f"--row {name}: {option} must be one of {', '.join(CHOICES[option])}, got {value!a:.40}")
-        options[option] = value
-    return Request(name, model, options)
+    return Request(name, model, row_options(name, told, OPTIONS, CHOICES))
 
 
 def pretrained(request: Request, folder: Path, taken: Collection[str], device: str) -> Pretrained:
