@@ -24,9 +24,7 @@ out = Console(highlight=False, soft_wrap=True, markup=False)
 @app.command(help=(__doc__ or "").partition("\n")[0], context_settings=HELP)
 def main(
     name: Annotated[str, typer.Argument(help="A method, or one of its rows; --list of harness.run shows them.")],
-    plugin: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
-    ] = None,
+    plugin: doors.Plugins = None,
     no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():

@@ -27,6 +27,9 @@ LONGEST = 60  # characters of a refused value that are shown
 LONGEST_LINE = 400  # characters of what a library says of an option
 UsageError: Any = typer.BadParameter.__mro__[1]  # click's, which lies elsewhere in every version of typer
 
+Plugins = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
+]
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Look at nothing that installed packages bring.")]
 
 

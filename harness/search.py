@@ -57,13 +57,12 @@ def main(
     show: Annotated[bool, typer.Option("--show/--no-show", help="Open the page in a browser.")] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
-    plugin: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A file with a method of your own; repeatable.")
-    ] = None,
+    plugin: doors.Plugins = None,
     no_plugins: doors.NoPlugins = False,
 ) -> None:
     with doors.refusals():
         doors.check_names(row=row, query=query, data=data, device=device, gallery=str(gallery or ""), page=str(page))
+        doors.check_names(plugin="".join(plugin or ()))
         if not query.strip():
             raise SpecError("the query is empty")
         doors.choose_plugins(plugin or (), none_installed=no_plugins)
