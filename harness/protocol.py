@@ -168,7 +168,7 @@ class Inputs:
     token_states: Callable[[], nn.Module] | None = (
         None  # a pretrained text model's (tokens, mask) -> (B, L, width); has `.width`
     )
-    words: tuple[str, ...] = field(default=(), repr=False)  # spelling of each number, where the vocabulary is of words
+    words: tuple[str, ...] = field(default=(), repr=False)  # spelling of each number; ##piece begins no word
     # (M, L) integers: the training captions as token numbers, 0 where padded; for models that learn word statistics
     caption_tokens: Tensor | None = field(default=None, repr=False, compare=False)
 

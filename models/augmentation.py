@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.protocol import Inputs, TextBatch
+from models.encoders import WordVectors
 
 MASKED, REPLACED = 0.5, 0.1  # share of the touched words that become the mask word, another word; the rest is removed
 
@@ -34,20 +35,42 @@ def altered(texts: TextBatch, probability: float, vocabulary: int, mask_word: in
     fate = torch.rand(shape, device=device)
     any_word = torch.randint_like(texts.tokens, 1, vocabulary)  # 0 is padding
     if spare_ends:
-        places = torch.arange(shape[1], device=device)
-        touched = touched & (places > 0) & (places < texts.lengths[:, None] - 1)
+        touched = touched & _inner(texts)
     masked, removed = touched & (fate < MASKED), touched & (fate >= MASKED + REPLACED)
     tokens = texts.tokens.masked_fill(masked, mask_word)
     tokens = torch.where(touched & ~masked & ~removed, any_word, tokens)
-    kept = never_empty(texts.mask & ~removed, texts.mask)
-    order = (~kept).byte().argsort(dim=1, stable=True)
-    mask = kept.gather(1, order)
+    order, mask = _first(never_empty(texts.mask & ~removed, texts.mask))
     return TextBatch(tokens.gather(1, order) * mask, mask)
 
 
-def thinned_words(texts: TextBatch, probability: float, mask_word: int, inputs: Inputs) -> TextBatch:
-    """`altered` for the words of these inputs: the first and last token of a pretrained text model are spared."""
-    return altered(texts, probability, inputs.vocabulary, mask_word, spare_ends=inputs.token_states is not None)
+def _inner(texts: TextBatch) -> Tensor:
+    """All words but the first and the last.  (B, L) bool."""
+    places = torch.arange(texts.mask.shape[1], device=texts.mask.device)
+    return (places > 0) & (places < texts.lengths[:, None] - 1)
+
+
+def _first(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The order that brings what is kept to the front, and the mask it then has.  (B, L) bool -> (B, L) each."""
+    order = (~kept).byte().argsort(dim=1, stable=True)
+    return order, kept.gather(1, order)
+
+
+def read_thinned(
+    words: WordVectors, texts: TextBatch, probability: float, mask_word: int, inputs: Inputs
+) -> tuple[Tensor, TextBatch]:
+    """Word vectors (B, L, E) of captions in which words are touched with this probability, and these captions.
+
+    Words are `altered` before they are looked up.  A frozen text model reads whole captions, once for all epochs; of
+    its states those touched are dropped, as regions are.  The first and last token of a text model are spared.
+    """
+    pretrained = inputs.token_states is not None
+    if not words.frozen:
+        texts = altered(texts, probability, inputs.vocabulary, mask_word, spare_ends=pretrained)
+        return words(texts), texts
+    touched = _inner(texts) & (torch.rand(texts.mask.shape, device=texts.mask.device) < probability)
+    order, mask = _first(texts.mask & ~touched)
+    vectors = words(texts).take_along_dim(order[..., None], 1) * mask[..., None]
+    return vectors, TextBatch(texts.tokens.gather(1, order) * mask, mask)
 
 
 def check_mask_word(mask_word: int, inputs: Inputs) -> None:

@@ -59,6 +59,11 @@ class WordVectors(nn.Module):
             self.source = inputs.token_states()
             self.width = int(self.source.width)  # type: ignore[arg-type]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the vectors never learn, so that those of a caption can be kept."""
+        return not any(weight.requires_grad for weight in self.source.parameters())
+
     def forward(self, texts: TextBatch) -> Tensor:
         """B captions of L words -> (B, L, E)."""
         if isinstance(self.source, nn.Embedding):

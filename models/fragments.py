@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from harness.protocol import Encoded, ImageBatch, Inputs, TextBatch
 from models.attention import gram, without_padding
 from models.encoders import BiGRU, RegionProjection, WordVectors, l2
@@ -23,7 +25,11 @@ class FragmentModel(Interactive):
         return Encoded(contextual=l2(self.regions(images.fragments)), mask=images.mask)
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
-        return Encoded(contextual=l2(self.gru(self.words(texts), texts.mask)), mask=texts.mask)
+        return self.read(self.words(texts), texts.mask)
+
+    def read(self, words: Tensor, mask: Tensor) -> Encoded:
+        """Captions from their word vectors.  words: (B, L, E), mask: (B, L)."""
+        return Encoded(contextual=l2(self.gru(words, mask)), mask=mask)
 
     @property
     def attends_to_regions(self) -> bool:

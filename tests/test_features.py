@@ -389,6 +389,21 @@ def test_cells_are_stored_row_by_row(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out" / "dev_boxes.npy")[0, bright].tolist() == [20, 0, 40, 10]
 
 
+def test_a_coarser_grid_holds_the_means_of_its_cells(tmp_path: Path, pictures: Path, captions: Path, vit: Path) -> None:
+    for grid in (0, 2):
+        told = ("--backbone", vit, "--size", 64, "--grid", grid)
+        assert door(captions, pictures, tmp_path / f"g{grid}", *told)[0] == 0
+    whole, coarse = stored(tmp_path / "g0", "dev"), stored(tmp_path / "g2", "dev")
+    quarters = whole.astype(np.float32).reshape(len(whole), 2, 2, 2, 2, 12).mean((2, 4)).reshape(len(whole), 4, 12)
+    np.testing.assert_allclose(coarse.astype(np.float32), quarters, atol=3e-3)
+    assert stored(tmp_path / "g2", "dev", "boxes").shape[1] == 4
+
+
+def test_a_grid_finer_than_the_backbone_gives_is_refused() -> None:
+    with pytest.raises(DataError, match="--grid 3 is finer than the 2 x 2 cells that quarters gives"):
+        backbones.coarser(grey_backbone(), 3)
+
+
 def test_features_beyond_float16_are_refused(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(DataError, match=r"p0\.png gives features beyond float16"):
         features.extract(

@@ -92,14 +92,15 @@ def captions_with(tokens: Tensor, vocabulary: int) -> Tensor:
 
 
 def chosen_concepts(words: Sequence[str], counts: Tensor, most: int) -> Tensor:
-    """Tokens of the words in most captions, without specials (`<unk>`) and function words; ties go to the lower token.
+    """Tokens of the words in most captions, without function words and what is no word (`<unk>`, `[SEP]`, a
+    full stop, a piece that begins none); ties go to the lower token.
 
     words: spelling of each token; counts: (vocabulary,) -> (C,) int64, C <= most.
     """
     candidates = [
         token
         for token, (word, count) in enumerate(zip(words, counts.tolist(), strict=True))
-        if count and word not in STOP_WORDS and not word.startswith("<")
+        if count and word not in STOP_WORDS and word[:1].isalnum()
     ]
     return torch.tensor(sorted(candidates, key=lambda token: -int(counts[token]))[:most], dtype=torch.int64)
 
@@ -145,7 +146,7 @@ class Concepts(nn.Module):
         if inputs.caption_tokens is None or not inputs.words:
             raise ValueError(
                 "CVSE chooses its concepts among the words of the training captions: its inputs need `caption_tokens` "
-                "and `words`, which a vocabulary of word pieces does not have"
+                "and `words`"
             )
         counts = captions_with(inputs.caption_tokens, inputs.vocabulary)
         tokens = chosen_concepts(inputs.words, counts, options.concepts)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
-from models.augmentation import check_mask_word, thinned, thinned_words
+from models.augmentation import check_mask_word, read_thinned, thinned
 from models.encoders import BiGRU, RegionProjection, WordVectors, unit
 from models.gpo import GPO
 from models.norm import MaskedBatchNorm
@@ -95,15 +95,18 @@ class VSEInfinity(Independent):
         return Encoded(embedding=unit(pooled), fragments=regions, contextual=regions, mask=mask)
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
-        if self._augments:
-            texts = thinned_words(texts, self.options.size_augmentation, self.options.mask_word, self.inputs)
-        words = self.words(texts)  # (B, L, E)
+        words, texts = self._read(texts)  # (B, L, E)
         projected = None if self.projection is None else self.projection(words)  # (B, L, d)
         states = words if projected is None else projected
         if self.gru is not None:
             states = self.gru(states, texts.mask)
         pooled = self.text_pooling(states, texts.mask)
         return Encoded(embedding=unit(pooled), fragments=projected, contextual=states, mask=texts.mask)
+
+    def _read(self, texts: TextBatch) -> tuple[Tensor, TextBatch]:
+        if not self._augments:
+            return self.words(texts), texts
+        return read_thinned(self.words, texts, self.options.size_augmentation, self.options.mask_word, self.inputs)
 
     @property
     def _augments(self) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
 from models.attention import AGGREGATIONS, aggregated, cross_attention, products, without_padding
-from models.augmentation import check_mask_word, thinned, thinned_words
+from models.augmentation import check_mask_word, read_thinned, thinned
 from models.encoders import l2
 from models.fragments import FragmentModel
 from models.options import above_zero, at_least, between, one_of
@@ -113,9 +113,11 @@ class CHAN(FragmentModel):
         return Encoded(contextual=l2(regions), mask=mask)
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
-        if self._augments:
-            texts = thinned_words(texts, self.options.size_augmentation, self.options.mask_word, self.inputs)
-        return super().encode_texts(texts)
+        if not self._augments:
+            return super().encode_texts(texts)
+        told = self.options.size_augmentation, self.options.mask_word, self.inputs
+        words, texts = read_thinned(self.words, texts, *told)
+        return self.read(words, texts.mask)
 
     @property
     def attends_to_regions(self) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -132,6 +133,22 @@ def load_backbone(name: str, size: int, device: str) -> Backbone:
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"backbone {name} gives no grid at --size {size}: {_first_line(error)}") from error
     return Backbone(Path(name).name if Path(name).is_dir() else name, size, (height, width), dim, cells)
+
+
+def coarser(backbone: Backbone, side: int) -> Backbone:
+    """The same with a grid of `side` x `side` cells, each the mean of those it covers (adaptive where they do not fit).
+
+    Fewer fragments train faster than a smaller picture would, and see as much.  Raises DataError for a finer grid.
+    """
+    if side > min(backbone.grid):
+        height, width = backbone.grid
+        raise DataError(f"--grid {side} is finer than the {height} x {width} cells that {backbone.name} gives")
+
+    def cells(pictures: Sequence[Image.Image]) -> Tensor:
+        whole = backbone.cells(pictures).float().permute(0, 3, 1, 2)
+        return F.adaptive_avg_pool2d(whole, side).permute(0, 2, 3, 1)
+
+    return replace(backbone, grid=(side, side), cells=cells)
 
 
 def reduced(backbone: Backbone, components: Components) -> Backbone:

@@ -113,11 +113,16 @@ def keeping(model: Any) -> Iterator[None]:
 
     Not while anything is timed: reading what is kept takes no time to speak of.
     """
-    able = [module for module in model.modules() if hasattr(module, "keeps")]
-    for module in able:
+    found = able(model)
+    for module in found:
         module.keeps = True
     try:
         yield
     finally:
-        for module in able:
+        for module in found:
             module.keeps = False
+
+
+def able(model: Any) -> list[Any]:
+    """The modules of a model that can keep what they compute."""
+    return [module for module in model.modules() if hasattr(module, "keeps")]

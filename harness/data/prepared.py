@@ -58,7 +58,7 @@ class Prepared:
     dev: Side
     ranked: Side  # the split whose ranks are reported
     vocabulary_size: int
-    words: tuple[str, ...] = ()  # spelling of each token number; none for word pieces
+    words: tuple[str, ...] = ()  # spelling of each token number
 
     def inputs(self, settings: Settings) -> Inputs:
         return inputs(
@@ -155,8 +155,7 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
         )
     if trained.tokens.wordless == len(train.captions):
         raise DataError(f"data {data.name}: none of its training captions holds a word")
-    words = (*SPECIALS, *tokenizer.known) if isinstance(tokenizer, Vocabulary) else ()
-    return Prepared(trained, side(dev), side(ranked), tokenizer.size, words)
+    return Prepared(trained, side(dev), side(ranked), tokenizer.size, tokenizer.spelled)
 
 
 def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:

@@ -8,6 +8,8 @@ whatever row reads it, and kept on disk by content.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from harness.data.split import DataError
 from harness.spec import text_models
 
 LEAST_POSITIONS = 3  # [CLS], a piece, [SEP]
+BEGINS = ("\u0120", "\u2581")  # the marks of a piece that begins a word, of byte-level BPE and of SentencePiece
 OFFSET_POSITIONS = (
     "roberta",
     "xlm-roberta",
@@ -36,6 +39,15 @@ def positions(config: PreTrainedConfig) -> int | None:
     if count is None or config.model_type not in OFFSET_POSITIONS:
         return count
     return count - 1 - (config.pad_token_id or 0)
+
+
+def spelled(pieces: Sequence[str], special: Collection[str]) -> tuple[str, ...]:
+    """`Gdog` or `_dog` (with the marks of `BEGINS`) -> dog, `ing` -> ##ing; BERT's own and special ones as they are."""
+    if not any(piece.startswith(BEGINS) for piece in pieces):
+        return tuple(pieces)
+    return tuple(
+        piece if piece in special else piece[1:] if piece.startswith(BEGINS) else f"##{piece}" for piece in pieces
+    )
 
 
 class WordPieces:
@@ -54,6 +66,12 @@ class WordPieces:
     @property
     def size(self) -> int:
         return len(self._tokenizer)
+
+    @cached_property
+    def spelled(self) -> tuple[str, ...]:
+        """Pieces as BERT writes them, whichever mark the model has for the beginning of a word."""
+        pieces = self._tokenizer.convert_ids_to_tokens(range(self.size))
+        return spelled(pieces, set(self._tokenizer.all_special_tokens))
 
     def encode(self, caption: str) -> list[int]:
         """[CLS] pieces [SEP]"""

@@ -52,6 +52,11 @@ class Tokenizer(Protocol):
         """The most tokens of a caption that its model can read; None where there is no limit."""
         ...
 
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """How each number is written; a piece that does not begin a word is `##piece`."""
+        ...
+
     def encode(self, caption: str) -> list[int]: ...
 
 
@@ -78,6 +83,10 @@ class Vocabulary:
     @property
     def size(self) -> int:
         return len(SPECIALS) + len(self.known)
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        return (*SPECIALS, *self.known)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

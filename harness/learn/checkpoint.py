@@ -53,7 +53,7 @@ class Checkpoints:
     def save_vocabulary(self, words: Sequence[str], captions: np.ndarray) -> None:
         """What the weights are about to read; a megabyte or so for 100,000 captions.  Raises Unwritable.
 
-        words: spelling of each token number; none of a text model.  captions: (M, L) training captions as numbers.
+        words: spelling of each token number.  captions: (M, L) training captions as numbers.
         """
         letters = np.frombuffer("\n".join(words).encode(), np.uint8)
         numbers = captions.astype(np.min_scalar_type(int(captions.max(initial=0))))

@@ -31,7 +31,7 @@ class Trained:
     run: str  # name of the results folder
     model: Retriever  # in evaluation mode
     tokenizer: Tokenizer
-    words: tuple[str, ...]  # spelling of each token number; none of a text model
+    words: tuple[str, ...]  # spelling of each token number
     image_dim: int  # width of the fragments it reads
     regions: int  # most fragments of an image
     weights: str  # hash of weights and vocabulary, 32 hex digits
@@ -77,6 +77,8 @@ def load(folder: Path, key: str, *, text_model: str = "", **place: Any) -> Train
     try:
         weights = checkpoints.digest
         words, captions = checkpoints.load_vocabulary()
+        tokenizer = tokenizer_of(words, job.settings.text_model)
+        words = tokenizer.spelled  # older vocabularies hold none of a text model
         image_dim, regions, vocabulary = _sizes(record)
         read = inputs(
             job.settings, image_dim=image_dim, regions=regions, vocabulary=vocabulary, words=words, captions=captions
@@ -85,7 +87,6 @@ def load(folder: Path, key: str, *, text_model: str = "", **place: Any) -> Train
         checkpoints.load_best(model)
     except CheckpointError as error:
         raise SpecError(f"{job.name} cannot be loaded: {error} (--force trains it anew)") from None
-    tokenizer = tokenizer_of(words, job.settings.text_model)
     return Trained(job, folder.resolve().name, model.eval(), tokenizer, words, image_dim, regions, weights)
 
 

@@ -31,7 +31,7 @@ TOP = 5  # words and regions of a prototype
 def assigned(model: Retriever, side: Side, words: Sequence[str], settings: Settings) -> Concepts | None:
     """The assignments over a split, None for a model without a concept level.
 
-    words: the spelling of each token number; none where tokens are word pieces, which then go by their number.
+    words: the spelling of each token number.
     """
     level = getattr(model, "concept", None)
     if level is None:
@@ -167,5 +167,5 @@ def _moved_left(values: Tensor, mask: Tensor, padding: int) -> np.ndarray:
 
 def _spelled(tokens: np.ndarray, words: Sequence[str]) -> np.ndarray:
     """Token numbers as text, "" for -1."""
-    text = [["" if token < 0 else words[token] if words else f"#{token}" for token in row] for row in tokens.tolist()]
+    text = [["" if token < 0 else words[token] for token in row] for row in tokens.tolist()]
     return np.array(text, dtype=np.str_).reshape(tokens.shape)

@@ -78,8 +78,10 @@ class Trials:
                 f"{label}: {len(lengths)} runs of {sum(lengths)} updates in all, {1000 * pace.update_s:.0f} ms an "
                 f"update, {pace.look_s:.1f} s a look at dev: {duration(seconds)}"
             )
+        once = max(pace.once_s for pace in paces.values())
+        states = [f"states of the text model, once for all rows: {duration(once)}"] if once >= 1 else []
         side_by_side = f", {duration(whole / workers)} with {workers} at a time" if workers > 1 else ""
-        return [*lines, f"all rows: {duration(whole)}{side_by_side}; steps outward, a trial each, come on top"]
+        return [*lines, *states, f"all rows: {duration(whole)}{side_by_side}; steps outward, a trial each, come on top"]
 
     def to_run(self, jobs: Sequence[Job]) -> list[Job]:
         return [job for job in jobs if self.force or self.known(job) is None]

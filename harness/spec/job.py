@@ -282,12 +282,16 @@ def _portable(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"text_model": text_model_identity(told)} if told else values
 
 
+READING = 2  # changes when what methods make of the states of a text model does
+
+
 def text_model_identity(name: str) -> str:
     """One in a folder goes by its name and what it holds: where it lies means nothing elsewhere."""
     model = Path(text_models.located(name))
     if model.name and model.is_dir():
         shown = name if name in text_models.PACKAGED else model.resolve().name
-        return f"{shown}@{contents.digest(model)[:16]}"
+        held = hashlib.sha256(f"{contents.digest(model)} {READING}".encode()).hexdigest()
+        return f"{shown}@{held[:16]}"
     return model.name if model.is_absolute() else name
 
 

@@ -93,6 +93,11 @@ def test_concepts_are_the_most_frequent_words_that_mean_something():
     assert [WORDS[token] for token in chosen_concepts(WORDS, counts, 2)] == found[:2]
 
 
+def test_pieces_that_begin_no_word_and_marks_are_no_concepts():
+    words = ("[PAD]", "[CLS]", ".", "##es", "fox", "the", "9")
+    assert chosen_concepts(words, torch.tensor([9, 9, 9, 9, 1, 9, 2]), 300).tolist() == [6, 4]
+
+
 def test_function_words_are_no_concepts():
     assert {"a", "the", "with", "is", "two", "and"} <= STOP_WORDS
     assert not STOP_WORDS & {"dog", "man", "red", "standing", "small", "left", "right", "metal"}
@@ -320,7 +325,7 @@ def test_the_harness_hands_over_training_captions_and_spellings():
 
 @pytest.mark.parametrize("missing", [{"words": ()}, {"caption_tokens": None}])
 def test_inputs_without_word_statistics_are_refused(missing):
-    with pytest.raises(ValueError, match="its inputs need `caption_tokens` and `words`, which a vocabulary of word"):
+    with pytest.raises(ValueError, match="its inputs need `caption_tokens` and `words`"):
         build(replace(INPUTS, **missing), SMALL)
 
 

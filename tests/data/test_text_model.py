@@ -11,9 +11,9 @@ import torch
 from transformers import BertConfig, RobertaConfig, RobertaModel
 
 from harness.data.kept import keeping
-from harness.data.prepared import prepare
+from harness.data.prepared import prepare, update_batches
 from harness.data.split import DataError
-from harness.data.text_model import TokenStates, WordPieces, positions
+from harness.data.text_model import BEGINS, TokenStates, WordPieces, positions, spelled
 from harness.data.vocabulary import tokens
 from harness.learn.build import build
 from harness.learn.trainer import trained_parameters
@@ -53,6 +53,13 @@ def test_captions_become_word_pieces_between_their_marks(text_model):
         "[UNK]",
         "[SEP]",
     ]
+
+
+def test_pieces_are_spelled_as_bert_writes_them(text_model):
+    assert WordPieces(text_model).spelled == tuple(PIECES)
+    for mark in BEGINS:
+        found = spelled(["<s>", f"{mark}dog", "s", ".", mark], ["<s>"])
+        assert found == ("<s>", "dog", "##s", "##.", "")
 
 
 def test_positions_of_a_roberta_begin_after_its_padding():
@@ -149,7 +156,7 @@ def job_of(folder: Path, label: str, text_model: str, train: bool) -> Job:
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["frozen", "fine-tuned"])
-@pytest.mark.parametrize("label", ["vsepp+selfalign", "scan:t2i-lse"])
+@pytest.mark.parametrize("label", ["vsepp+selfalign", "scan:t2i-lse", "cvse", "vse_infty", "chan"])
 def test_a_text_model_reads_for_a_method(label, train, data_folder, text_model):
     job = job_of(data_folder, label, text_model, train)
     data = prepare(job.data, job.settings)
@@ -166,7 +173,7 @@ def test_a_text_model_reads_for_a_method(label, train, data_folder, text_model):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["frozen", "fine-tuned"])
-@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse"])
+@pytest.mark.parametrize("label", ["vsepp", "scan:t2i-lse", "cvse"])
 def test_a_run_with_a_text_model_can_be_gone_on_with(label, train, data_folder, text_model, tmp_path):
     job = job_of(data_folder, label, text_model, train)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
@@ -211,6 +218,19 @@ def test_states_of_a_frozen_model_are_computed_once_per_caption(text_model, own_
         torch.testing.assert_close(again(tokens[:1, :4], mask[:1, :4]), fresh[:1, :4])
     with pytest.raises(pytest.fail.Exception):  # not while it is timed
         again(tokens, mask)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_augmented_captions_are_read_once_for_all_epochs(text_model, data_folder):
+    job = job_of(data_folder, "vse_infty", text_model, train=False)
+    data = prepare(job.data, job.settings)
+    model = build(job.model, data.inputs(job.settings), 0).train()
+    alone = next(m for m in model.modules() if isinstance(m, TokenStates))
+    for _ in "ab":
+        with keeping(model):
+            for batch in update_batches(data.train, 13, 0, 0, 3, model.needs):
+                assert model.encode_texts(batch.texts).mask.sum() < batch.texts.mask.sum()
+        alone.model.forward = lambda **_: pytest.fail("computes what is kept")
 
 
 def test_states_of_a_model_that_is_trained_are_not_kept(text_model, own_cache):

@@ -142,12 +142,6 @@ def test_few_images_leave_places_empty():
     assert len(found.captions) == 4
 
 
-def test_word_pieces_go_by_their_number():
-    found = assigned(model_of("vsepp+selfalign"), side(2), (), SETTINGS)
-    assert found is not None
-    assert found.words[0, 0] == f"#{len(SPECIALS) + KNOWN.index(side(2).split.captions[0].split()[0])}"
-
-
 def test_only_a_concept_level_has_assignments():
     data = side(2)
     assert assigned(model_of("vsepp"), data, SPELLED, SETTINGS) is None

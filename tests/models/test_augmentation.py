@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from harness.protocol import Inputs, TextBatch
-from models.augmentation import altered, check_mask_word, never_empty, thinned, thinned_words
+from models.augmentation import altered, check_mask_word, never_empty, read_thinned, thinned
+from models.encoders import WordVectors
 
 
 def many(rows=4001, length=7):
@@ -66,18 +67,52 @@ def test_the_ends_of_a_pretrained_text_model_are_spared():
     assert torch.equal(out.tokens[rows, out.lengths - 1], texts.tokens[rows, texts.lengths - 1])
 
 
-@pytest.mark.parametrize("pretrained", [False, True])
-def test_inputs_say_whether_the_ends_are_spared(pretrained):
-    inputs = Inputs(
-        image_dim=3, regions=2, vocabulary=17, dim=5, token_states=torch.nn.Identity if pretrained else None
-    )
+class States(torch.nn.Module):
+    """A text model whose state of a word is its number and the number of words that were read with it."""
+
+    width = 2
+
+    def __init__(self, learns):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()), requires_grad=learns)
+
+    def forward(self, tokens, mask):
+        together = mask.sum(1, keepdim=True).expand_as(tokens)
+        return self.weight * torch.stack([tokens, together], 2).float()
+
+
+def reader(states=None):
+    inputs = Inputs(image_dim=3, regions=2, vocabulary=17, dim=5, word_dim=2, token_states=states)
+    return WordVectors(inputs), inputs
+
+
+@pytest.mark.parametrize("states", [None, lambda: States(learns=True)])
+def test_words_that_learn_are_altered_before_they_are_read_and_a_text_model_keeps_the_ends(states):
+    words, inputs = reader(states)
     torch.manual_seed(0)
-    expected = altered(many(), 1.0, vocabulary=17, mask_word=3, spare_ends=pretrained)
+    expected = altered(many(), 1.0, vocabulary=17, mask_word=3, spare_ends=states is not None)
     torch.manual_seed(0)
-    found = thinned_words(many(), 1.0, 3, inputs)
+    vectors, found = read_thinned(words, many(), 1.0, 3, inputs)
     assert torch.equal(found.tokens, expected.tokens)
     assert torch.equal(found.mask, expected.mask)
-    assert (found.tokens[:, 0] == 4).all() == pretrained
+    assert torch.equal(vectors, words(expected))
+    assert (found.tokens[:, 0] == 4).all() == (states is not None)
+
+
+def test_a_frozen_text_model_reads_whole_captions_and_loses_states():
+    words, inputs = reader(lambda: States(learns=False))
+    texts = TextBatch(many().tokens, torch.arange(7) < torch.randint(1, 8, (4001, 1)))
+    texts = TextBatch(texts.tokens * texts.mask, texts.mask)
+    torch.manual_seed(0)
+    vectors, found = read_thinned(words, texts, 0.2, 3, inputs)
+    for row in range(101):
+        left, whole = found.tokens[row, found.mask[row]].tolist(), texts.tokens[row, texts.mask[row]].tolist()
+        assert left == [token for token in whole if token in left]  # in their order
+        assert {left[0], left[-1]} == {whole[0], whole[-1]}
+        assert vectors[row, : len(left)].tolist() == [[token, len(whole)] for token in left]
+        assert not vectors[row, len(left) :].any()
+    inner = (texts.lengths - 2).clamp(min=0).sum()
+    assert float((texts.lengths - found.lengths).sum() / inner) == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_mask_word_is_a_word():

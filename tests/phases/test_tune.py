@@ -90,6 +90,11 @@ def test_the_estimate_adds_up_what_is_left(trials):
     # three runs of 20 updates and one of 40, ten looks each
     assert lines[0] == "vsepp: 4 runs of 100 updates in all, 2000 ms an update, 1.0 s a look at dev: 4 min"
     assert lines[-1].startswith("all rows: 8 min, 4 min with 2 at a time")
+    states = trials.estimate({"vsepp": Pace(2.0, 1.0, once_s=90.0), "vsepp+selfalign": Pace(2.0, 1.0)}, workers=1)
+    assert states[-2:] == [
+        "states of the text model, once for all rows: 90 s",
+        "all rows: 8 min; steps outward, a trial each, come on top",
+    ]
     through(trials, lambda _: 9.0)
     assert trials.left("vsepp") == []
 
