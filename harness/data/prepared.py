@@ -145,6 +145,8 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
     for name, split in (("dev", dev), (data.ranked, ranked)):
         if split.images.dim != train.images.dim:
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
+    if data.ranked != "train":
+        check_apart(train.images.ids, ranked.images.ids, data.ranked)
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
     side = partial(as_side, tokenizer=tokenizer, max_words=max_words)
     trained = side(train)
@@ -156,6 +158,21 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
     if trained.tokens.wordless == len(train.captions):
         raise DataError(f"data {data.name}: none of its training captions holds a word")
     return Prepared(trained, side(dev), side(ranked), tokenizer.size, tokenizer.spelled)
+
+
+def check_apart(train: Sequence[str], ranked: Sequence[str], name: str) -> None:
+    """Raises DataError where images of the ranked split are among those trained on.
+
+    Ids that count from 0 in either split name no image beyond it.
+    """
+    both = set(train) & set(ranked)
+    if not both or all(set(ids) == set(map(str, range(len(ids)))) for ids in (train, ranked)):
+        return
+    first = next(image for image in ranked if image in both)
+    raise DataError(
+        f"{len(both)} of the {len(ranked)} images of {name} are in train too, {first!r} is one: what is ranked must "
+        "not have been trained on (data.ranked=train ranks train itself)"
+    )
 
 
 def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:

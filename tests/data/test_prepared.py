@@ -17,6 +17,7 @@ from harness.data.drawing import draw
 from harness.data.prepared import (
     Prepared,
     Side,
+    check_apart,
     image_batch,
     pair_batches,
     prepare,
@@ -29,6 +30,24 @@ from harness.data.vocabulary import UNKNOWN
 from harness.spec.job import Data, Settings
 
 SETTINGS = Settings(min_count=1)
+
+
+@pytest.mark.parametrize(
+    ("train", "ranked", "said"),
+    [
+        (["a", "b"], ["c", "d"], ""),
+        (["0", "1", "2"], ["0", "1"], ""),  # numbered anew in each split
+        (["0", "1", "2"], ["1"], "1 of the 1 images of test are in train too, '1' is one: "),
+        (["a", "b"], ["c", "b", "a"], "2 of the 3 images of test are in train too, 'b' is one: "),
+    ],
+)
+def test_images_trained_on_are_not_ranked(train, ranked, said):
+    if not said:
+        check_apart(train, ranked, "test")
+        return
+    with pytest.raises(DataError) as refused:
+        check_apart(train, ranked, "test")
+    assert str(refused.value).startswith(said)
 
 
 def prepared(folder: Path, settings: Settings = SETTINGS, **data) -> Prepared:

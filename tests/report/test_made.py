@@ -345,7 +345,7 @@ def test_the_last_bits_of_a_few_records_make_nothing_stale(stored):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full-scenes", "full-flickr8k"])
+@pytest.mark.parametrize("name", ["full-scenes", "full-flickr8k-1"])
 def test_the_last_bits_of_stored_numbers_make_nothing_stale(name, tmp_path):
     folder = tmp_path / name
     for part in ("records", "ranks", "concepts", "costs", "reranks", "indexes", "asked", "tuned"):

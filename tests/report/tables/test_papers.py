@@ -41,7 +41,7 @@ def test_nine_columns_with_the_best_marked(stored):
     assert len(blocks) == 3  # chance, independent, interactive
 
 
-@pytest.mark.parametrize("name", ["full-scenes", "full-flickr8k"])
+@pytest.mark.parametrize("name", ["full-scenes", "full-flickr8k-1"])
 def test_it_fits_a_column_of_a_paper(name, tmp_path):
     """A column of CVPR is 3.28 inches wide."""
     latex = shutil.which("pdflatex")
