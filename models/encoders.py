@@ -7,7 +7,6 @@ Nothing here has unit length but the embedding of `CaptionReader`: a method says
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -27,9 +26,8 @@ def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
 
 def unit(x: Tensor) -> Tensor:
     """`x / max(|x|, 1e-12)` over the last axis.  Same shape as x; a zero vector stays zero, without gradient."""
-    if torch.is_grad_enabled():
-        x = x.masked_fill((x == 0).all(-1, keepdim=True), 0.0)
-    return F.normalize(x, dim=-1)
+    length = x.norm(dim=-1, keepdim=True)
+    return x / length.clamp(min=1e-12).masked_fill(length == 0, float("inf"))
 
 
 class RegionProjection(nn.Module):

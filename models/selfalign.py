@@ -36,6 +36,7 @@ NAME = "SelfAlign"
 TEACHERS = ("argmax", "attention")
 DIRECTIONS = ("both", "text-to-image", "image-to-text")
 GATES = ("learned", "zero", "one", "mean")
+SPAN = 42.0  # of logits: e^-84 is still a float32, as products of two factors may be; unit vectors at eps 0.05 span 40
 OWN = -10.0  # what stands in for a query's own fragments among its negatives, after the division by the temperature
 
 
@@ -76,28 +77,42 @@ class Options:
 # Concept level
 
 
+@torch.no_grad()
 def sinkhorn(scores: Tensor, iterations: int, eps: float) -> Tensor:
     """Soft clusters of about equal size (Sinkhorn-Knopp, as in SwAV, Caron et al. 2020).
 
-    scores: (M, K), M fragments against K prototypes -> (M, K) assignments, rows sum to 1.  In logarithms, where no
-    eps can overflow; the constants 1/K and 1/M that rows and columns are scaled to cancel in the end.
+    scores: (M, K), M fragments against K prototypes -> (M, K) assignments, rows sum to 1, without gradient.  A factor
+    per prototype and one per fragment scale the exponentials, which are computed once.  Where logits lie further apart
+    than `SPAN`, all is done in logarithms, where no eps can overflow.
     """
     logits = scores / eps
+    lowest, highest = logits.aminmax()
+    if not iterations or highest - lowest > SPAN:
+        for _ in range(iterations):
+            logits = logits.log_softmax(0).log_softmax(1)
+        return logits.softmax(1)
+    plan = logits.sub_(highest).exp_()
+    fragments, prototypes = plan.shape
+    of_prototypes, of_fragments = plan.new_ones(prototypes), plan.new_ones(fragments)
     for _ in range(iterations):
-        logits = logits.log_softmax(0).log_softmax(1)  # equal prototypes, then equal fragments
-    return logits.softmax(1)
+        of_prototypes = fragments / prototypes / (of_fragments @ plan)  # equal prototypes, then equal fragments
+        of_fragments = 1 / (plan @ of_prototypes)
+    return plan.mul_(of_prototypes).mul_(of_fragments[:, None])
 
 
-def word_targets(similarity: Tensor, assignments: Tensor, teacher: str, temperature: float) -> Tensor:
-    """The cluster assignment each word should have, by the regions of its own image.
+def word_targets(
+    similarity: Tensor, word_mask: Tensor, assignments: Tensor, teacher: str, temperature: float
+) -> Tensor:
+    """The cluster assignment each real word should have, by the regions of its own image.
 
-    similarity: (B, L, R) words x regions, -inf at padded regions; assignments: (B, R, K).  The teacher "argmax" is
-    the nearest region, "attention" the mixture by softmax(similarity / temperature).  Returns (B, L, K).
+    similarity: (B, L, R) words x regions, -inf at padded regions; word_mask: (B, L) bool; assignments: (B, R, K).  The
+    teacher "argmax" is the nearest region, "attention" the mixture by softmax(similarity / temperature).  Returns
+    (W, K) of W real words.
     """
     if teacher == "attention":
-        return (similarity / temperature).softmax(2) @ assignments
-    nearest = similarity.argmax(2)  # (B, L)
-    return assignments[torch.arange(len(nearest), device=nearest.device)[:, None], nearest]
+        return ((similarity / temperature).softmax(2) @ assignments)[word_mask]
+    item, word = word_mask.nonzero(as_tuple=True)
+    return assignments[item, similarity[item, word].argmax(1)]
 
 
 def concept_loss(
@@ -120,7 +135,7 @@ def concept_loss(
     with torch.no_grad():
         similarity = (words @ regions.transpose(1, 2)).masked_fill(~region_mask[:, None], float("-inf"))  # (B, L, R)
         assignments = _assigned(regions, region_mask, prototypes, iterations, eps)  # (B, R, K)
-        targets = word_targets(similarity, assignments, teacher, temperature)[word_mask]  # (W, K), W real words
+        targets = word_targets(similarity, word_mask, assignments, teacher, temperature)  # (W, K), W real words
         share = (word_mask / word_mask.sum(1, keepdim=True).clamp(min=1))[word_mask]  # (W,) of a word in its caption
     predicted = (words[word_mask] / temperature @ prototypes.T).log_softmax(1)  # (W, K)
     return -((targets * predicted).sum(1) @ share.to(predicted)) / len(words)

@@ -149,11 +149,10 @@ class WordConvolution(nn.Module):
 
         A run lies within its caption, or starts with it where the caption is shorter than a run.
         """
-        answers = self.filters(vectors.mT)[
-            :, :, self.words - 1 :
-        ].mT.relu()  # (B, L, filters), by first word of the run
+        answers = self.filters(vectors.mT)[:, :, self.words - 1 :]  # (B, filters, L), by first word of the run
         last = (mask.sum(1, keepdim=True) - self.words).clamp(min=0)  # (B, 1) where the last run starts
-        return masked_max(answers, torch.arange(mask.shape[1], device=mask.device) <= last)
+        runs = torch.arange(mask.shape[1], device=mask.device) <= last  # (B, L)
+        return masked_max(answers.mT, runs).relu()  # of the strongest alone: the ReLU keeps order
 
 
 class TextSide(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 from baselines.independent import vsepp, vsrn
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, TextBatch
+from models import selfalign
 from models.encoders import unit
 from models.retrievers import Independent, Interactive
 from models.selfalign import (
@@ -92,6 +93,14 @@ def test_sinkhorn_equals_its_slow_twin(iterations):
     torch.testing.assert_close(sinkhorn(scores, iterations, eps=0.3), torch.tensor(expected))
 
 
+@pytest.mark.parametrize("iterations", [0, 1, 2, 10])
+def test_sinkhorn_is_the_same_in_factors_and_in_logarithms(iterations, monkeypatch):
+    scores = unit(noise(53, 3)) @ unit(noise(31, 3, seed=1)).T  # at eps 0.05 nearly as far apart as they can be
+    factors = sinkhorn(scores, iterations, eps=0.05)
+    monkeypatch.setattr(selfalign, "SPAN", 0.0)
+    torch.testing.assert_close(factors, sinkhorn(scores, iterations, eps=0.05), rtol=1e-4, atol=1e-7)
+
+
 def test_sinkhorn_gives_every_fragment_one_unit_and_in_the_end_every_prototype_as_much():
     assignment = sinkhorn(noise(13, 7).tanh(), iterations=300, eps=0.3)
     torch.testing.assert_close(assignment.sum(1), torch.ones(13))
@@ -154,9 +163,10 @@ def test_padding_has_no_part_in_the_concept_loss():
 def test_attention_becomes_the_nearest_region_as_it_cools():
     similarity, assignments = noise(3, 7, 5), noise(3, 5, 19).softmax(2)
     similarity[1, :, 1:] = float("-inf")
-    nearest = word_targets(similarity, assignments, "argmax", 0.1)
-    torch.testing.assert_close(word_targets(similarity, assignments, "attention", 1e-4), nearest)
-    torch.testing.assert_close(nearest[1], assignments[1, :1].expand(7, 19))
+    words = first(LENGTHS, 7)
+    nearest = word_targets(similarity, words, assignments, "argmax", 0.1)
+    torch.testing.assert_close(word_targets(similarity, words, assignments, "attention", 1e-4), nearest)
+    torch.testing.assert_close(nearest[2:9], assignments[1, :1].expand(7, 19))  # after the two of the first caption
 
 
 def test_the_prototypes_rest_for_the_epochs_they_are_frozen():
