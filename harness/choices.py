@@ -112,6 +112,14 @@ class Where:
         str, Option(help="URI that every node of that cluster reaches, for checkpoints and results.")
     ] = ""
     dashboard: Annotated[bool, Option(help="Serve Ray's dashboard on this machine while jobs run.")] = True
+    log: Annotated[
+        str,
+        Option(
+            metavar="NAME[=WHERE],...",
+            help="Experiment loggers of Ray Tune: mlflow[=URI], by default a file of the results folder; "
+            "wandb[=PROJECT], offline unless WANDB_MODE says otherwise.",
+        ),
+    ] = ""
     dashboard_port: Annotated[int, Option(min=1024, max=65535, help="Its port, or the next free one.")] = 8265
     results: Annotated[
         Path,

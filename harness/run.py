@@ -29,7 +29,7 @@ from harness.data import judgements, sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, Store, write_atomically
-from harness.schedule import dispatch
+from harness.schedule import dispatch, loggers
 from harness.schedule.division import Place
 from harness.spec import ensembles, given, needs, pretrained, registry, suites, taken
 from harness.spec.asked import Asked
@@ -190,7 +190,14 @@ def _place(where: Where, jobs: int) -> Place | None:
     cuda = 1.0 if where.device.startswith("cuda") else 0.0
     gpus = cuda if where.gpus_per_job is None else where.gpus_per_job
     place = Place(
-        where.workers or 0, where.threads, gpus, where.address, where.storage, where.dashboard, where.dashboard_port
+        where.workers or 0,
+        where.threads,
+        gpus,
+        where.address,
+        where.storage,
+        where.dashboard,
+        where.dashboard_port,
+        loggers.parsed(doors.words(where.log, "log")),
     )
     return dispatch.placed(place, where.workers, jobs, where.device)
 

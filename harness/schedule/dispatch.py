@@ -23,6 +23,8 @@ def placed(place: Place, workers: int | None, jobs: int, device: str) -> Place |
     place: as asked for, 0 threads = the CPUs shared out; workers: None = as many as fit where Ray is installed.
     """
     if not wanted(workers, jobs, place.address):
+        if place.loggers:
+            raise SpecError("--log writes what Ray schedules: there is one job, or no Ray; --workers 1 asks for it")
         return None
     if device.startswith("cuda:"):
         raise SpecError(f"Ray chooses the GPU of a job: --device cuda in place of {device}, or --workers 0")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from harness.spec.job import SpecError
@@ -19,6 +20,7 @@ class Place:
     storage: str = ""  # URI that every node of the cluster reaches; "" = all see the results folder
     dashboard: bool = True
     port: int = 8265  # of the dashboard, or the next free one
+    loggers: Mapping[str, str] = field(default_factory=dict)  # experiment loggers -> where they write
 
 
 def wanted(workers: int | None, jobs: int, address: str) -> bool:

@@ -28,6 +28,7 @@ from harness.data.split import DataError
 from harness.phases.train import lost
 from harness.progress import Progress, Start, Watch
 from harness.record import Record, Store, Unwritable
+from harness.schedule import loggers
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
@@ -183,7 +184,12 @@ def run(
     shutil.rmtree(store.folder / TRIALS, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, work=work), {"cpu": place.threads, "gpu": place.gpus}),
-        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        param_space={
+            "job": tune.grid_search(list(range(len(jobs)))),
+            "row": tune.sample_from(lambda config: here[config["job"]].model.label),  # for whoever reads the trials
+            "seed": tune.sample_from(lambda config: here[config["job"]].settings.seed),
+            "key": tune.sample_from(lambda config: here[config["job"]].key),
+        },
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=place.workers,
@@ -195,7 +201,7 @@ def run(
             storage_path=str(store.folder.resolve()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            callbacks=[desk],
+            callbacks=[desk, *loggers.callbacks(place.loggers, store.folder)],
             stop=_Refusal(desk),
         ),
     )
