@@ -27,7 +27,7 @@ from harness.spec import plugins
 README, FINDINGS = "README.md", "results/FINDINGS.md"
 SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-SAYINGS = (answer.best, answer.answer, answer.took, answer.photographs)
+SAYINGS = (answer.best, answer.answer, answer.leaders, answer.added, answer.took)
 
 app = doors.Door()
 

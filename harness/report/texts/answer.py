@@ -15,7 +15,8 @@ from harness.report.tables.headline import mean_rsum
 from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
 
-PLATEAU = 3  # dev Rsum that a row at its plateau may still gain by twice the length
+PLATEAU, FARTHEST = 3, 10  # dev Rsum that rows may still gain by twice the length: their median, any of them
+LONG_ENOUGH = f"the length is long enough by its rule (a median below {PLATEAU}, no row above {FARTHEST})"
 
 
 def best(facts: Facts, folder: str, each: int = 5) -> str:
@@ -116,10 +117,11 @@ def _length(facts: Facts, folder: str) -> str:
         return f"{ended} of {trained} runs end at their best dev epoch, so longer training may change their order"
     typical, most = float(np.median(list(more.values()))), max(more, key=more.__getitem__)
     short = [name for name, gained in more.items() if gained > PLATEAU]
+    long_enough = typical < PLATEAU and more[most] <= FARTHEST
     return (
         f"one run of twice the length adds {signed(typical)} dev Rsum to a row (median of {len(more)}), at most "
-        f"{signed(more[most])} to `{most}` and more than {PLATEAU} to {len(short)} of them; longer training may change "
-        "their order"
+        f"{signed(more[most])} to `{most}` and more than {PLATEAU} to {len(short)} of them; "
+        + (LONG_ENOUGH if long_enough else "longer training may change their order")
     )
 
 
@@ -146,13 +148,4 @@ def took(facts: Facts, folder: str) -> str:
         f"The {runs} runs of the reference, `{folder}`, took {decimals(0)(minutes)} minutes to train, encode and "
         f"score, on {threads} CPU thread{'s' * (threads != '1')} each, about {decimals(0)(minutes / 2)} on two idle "
         "cores; timing and installation come on top.\n"
-    )
-
-
-def photographs(facts: Facts, folder: str) -> str:
-    """What a folder of a few epochs is, plainly."""
-    ended, trained = facts.rising(folder)
-    return (
-        f"{facts.count(folder, 'train')} training images and {facts.setting(folder, 'epochs')} epochs, after which "
-        f"{ended} of {trained} runs still were at their best dev epoch.\n"
     )

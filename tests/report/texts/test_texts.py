@@ -125,6 +125,21 @@ def test_what_is_said_of_settings_follows_from_the_trials(monkeypatch, stored):
         assert answer.not_run(facts, FOLDER).endswith(search)
 
 
+@pytest.mark.parametrize(
+    ("gained", "said"),
+    [
+        ({"vsepp": 2.9, "vsrn": 10.0, "saem": -4.0}, answer.LONG_ENOUGH),
+        ({"vsepp": 3.0, "vsrn": 3.1, "saem": -4.0}, "longer training may change their order"),
+        ({"vsepp": 0.0, "vsrn": 10.1, "saem": 0.0}, "longer training may change their order"),
+    ],
+)
+def test_a_length_is_long_enough_by_its_rule(gained, said, monkeypatch):
+    facts = Facts()
+    monkeypatch.setattr(facts, "doubled", lambda _: gained)
+    assert said in answer.half_trained(facts, FOLDER)
+    assert f"more than 3 to {sum(more > 3 for more in gained.values())} of them" in answer.half_trained(facts, FOLDER)
+
+
 def test_runs_that_still_improve_are_counted(copied):
     before, trained = Facts(copied).rising(FOLDER)
     for key in keys(copied, "vsepp"):
