@@ -19,6 +19,7 @@ from harness.data.vocabulary import SPECIALS
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.trainer import trained_parameters
+from harness.measure.anchors import best_products
 from harness.parameters import counted
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from harness.spec import registry
@@ -317,6 +318,25 @@ def check_images_made_ready_score_alike(label: str) -> str:
     return ""
 
 
+def check_late_interaction_pools_best_products(label: str) -> str:
+    """Where a method says that its scores come from best products, they do."""
+    model, _ = stepped(label, seed=0)
+    if model.late_interaction is None:
+        return ""
+    with torch.inference_mode():
+        images, texts = (model.indexed(side) for side in encodings(model.eval(), pairs(label)))
+        whole = model.similarity(images, texts)
+        (regions, region_mask), (words, word_mask) = ((side.contextual, side.mask) for side in (images, texts))
+        if regions is None or words is None or region_mask is None or word_mask is None:
+            raise Broken("`late_interaction` needs `contextual` fragments and their `mask` on both sides")
+        lengths = torch.cat([regions[region_mask], words[word_mask]]).norm(dim=1)
+        near(lengths, torch.ones_like(lengths), "fragments of a late interaction must have length 1")
+        best = [best_products(some[real], regions, region_mask) for some, real in zip(words, word_mask, strict=True)]
+        found = torch.stack([model.late_interaction(products) for products in best], 1)
+    near(found, whole, "`late_interaction` of best products gives other scores than `similarity`")
+    return ""
+
+
 def check_captions_of_one_length_may_lose_their_padding(label: str) -> str:
     """As the evaluator encodes them: in groups of equal length, which are joined for independent methods."""
     if "tokens" not in needs(label):
@@ -484,6 +504,7 @@ CHECKS: tuple[Check, ...] = (  # without a model the others have nothing to look
     check_blocks_equal_the_whole,
     check_an_index_keeps_all_that_scores_need,
     check_images_made_ready_score_alike,
+    check_late_interaction_pools_best_products,
     check_captions_of_one_length_may_lose_their_padding,
     check_weights_survive_a_checkpoint,
     check_eight_pairs_are_learnt_by_heart,

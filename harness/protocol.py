@@ -205,6 +205,14 @@ class Retriever(nn.Module, ABC):
         """What a search index has to keep of an encoded side: all that `similarity` reads, and no more."""
         return encoded
 
+    @property
+    def late_interaction(self) -> Callable[[Tensor], Tensor] | None:
+        """How scores come from best products, (L, X) of L words with the best region of X images each -> (X,).
+
+        None where a score is no such thing.  The unit words and regions are `contextual`, real where `mask` says so.
+        """
+        return None
+
     def take(self, option: str, other: Retriever) -> None:
         """Another row, with its stored weights, that an option named in `ROWS` of the method's file stands for."""
         raise NotImplementedError(f"{type(self).__name__} takes no row for {option}, got {type(other).__name__}")

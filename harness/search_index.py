@@ -1,6 +1,6 @@
-"""Exact search over the embeddings of trained rows beside FAISS's Flat, HNSW and IVF indexes.
+"""Exact search with trained rows beside FAISS's Flat, HNSW and IVF indexes, or with late interaction a shortlist's.
 
-python -m harness.search_index results/full-scenes                          every independent row of the folder
+python -m harness.search_index results/full-scenes                          every row of the folder that can be indexed
 python -m harness.search_index results/full-mine --data FOLDER --only vsepp the rows and the data one names
 
 Needs the weights of the rows, which a run keeps beside its records, and `pip install 'selfalign-harness[index]'`.
@@ -56,29 +56,29 @@ def main(
 
 
 def _rows(store: Store, only: str) -> list[Job]:
-    """The first well-ended job of every independent row one asked for.  Raises SpecError where there is none."""
+    """The first well-ended job of every trained row one asked for.  Raises SpecError where there is none."""
     records = store.rows()
     known = list(dict.fromkeys(record.label for record in records))
     if not known:
         raise SpecError(f"{store.folder} holds no records of trained rows")
     chosen = suites.select(doors.words(only, "only"), known)
     first = {record.label: record for record in reversed(records) if record.label in chosen}
-    independent = [record for record in first.values() if _has_embeddings(record)]
-    if not independent:
-        raise SpecError(f"{', '.join(chosen)}: only independent rows keep embeddings that can be indexed")
-    return [Job.from_dict(record.job) for record in sorted(independent, key=lambda record: record.label)]
+    trained = [record for record in first.values() if _can_be_indexed(record)]
+    if not trained:
+        raise SpecError(f"{', '.join(chosen)}: only trained rows keep what can be indexed")
+    return [Job.from_dict(record.job) for record in sorted(trained, key=lambda record: record.label)]
 
 
-def _has_embeddings(record: Record) -> bool:
-    """Of an independent row; those of the floor are noise."""
-    return record.family == "independent" and not registry.floor(record.job["model"]["method"])
+def _can_be_indexed(record: Record) -> bool:
+    """Maybe: an interactive model has yet to say whether its score is a late interaction; the floor is noise."""
+    return record.family in ("independent", "interactive") and not registry.floor(record.job["model"]["method"])
 
 
 def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: console.Bars) -> bool:
     """Measures one row and stores what it found; one line where that cannot be."""
     from harness.data.prepared import prepare
     from harness.learn.checkpoint import CheckpointError, Checkpoints
-    from harness.measure import index
+    from harness.measure import index, late
     from harness.measure.provenance import machine
     from harness.phases.train import load_model
     from harness.precision import prepare_torch
@@ -89,29 +89,25 @@ def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: c
     model = load_model(job, prepared)
     task = bars.add_task(f"{label} · encode", total=None)
     try:
+        if model.family == "interactive" and model.late_interaction is None:
+            raise SpecError(f"{label} has neither embeddings nor a late interaction: there is nothing to index")
         Checkpoints(store.checkpoints(job.key)).load_best(model)
-        real, queries = index.embeddings(model, prepared, job.settings, label)
+        kind = index if model.family == "independent" else late
+        real, measure = kind.contender(model, prepared, job.settings, label)
     except (SpecError, CheckpointError) as error:
         out.print(f"left out  {error if isinstance(error, SpecError) else f'{label} has no weights here: {error}'}")
         return False
     finally:
         bars.remove_task(task)
     task = bars.add_task(f"{label} · index")
-    entries = index.measure(
-        real,
-        queries,
-        sizes,
-        job.settings.threads,
-        build_s,
-        lambda progress: bars.update(task, completed=progress.done, total=progress.total),
-    )
+    entries = measure(sizes, build_s, lambda progress: bars.update(task, completed=progress.done, total=progress.total))
     bars.remove_task(task)
     store.save_index(
         IndexRecord(
             key=job.key,
             label=label,
             machine=machine(job.settings),
-            gallery=index.described(len(real)),
+            gallery=index.described(real),
             neighbours=index.NEIGHBOURS,
             entries=entries,
             versions=index.versions(),

@@ -14,6 +14,7 @@ may have.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -122,6 +123,12 @@ class CHAN(FragmentModel):
     @property
     def attends_to_regions(self) -> bool:
         return False  # a word keeps its best region; of a mixture of regions there is none
+
+    @property
+    def late_interaction(self) -> Callable[[Tensor], Tensor] | None:
+        if self.options.assignment != "vha":
+            return None
+        return lambda best: pooled(best[None], self.options.pooling, self.options.temperature)[0]
 
     @property
     def _augments(self) -> bool:

@@ -20,6 +20,7 @@ import torch
 
 from harness.data.prepared import Prepared
 from harness.measure.clock import timed
+from harness.measure.cost import spread
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.exact import ExactIndex, joined, top_k
 from harness.measure.memory import available_bytes
@@ -43,7 +44,8 @@ MEMORY_SHARE = 0.5  # of what is available
 
 MIXED, NOISE = (0.5, 1.0), 0.05  # share of the first of two embeddings, and noise relative to its length
 
-Search = Callable[[np.ndarray], np.ndarray]  # (d,) -> items found, best first, -1 where there are fewer
+Search = Callable[[Any], np.ndarray]  # a query, such as (d,) -> items found, best first, -1 where there are fewer
+Judge = Callable[[np.ndarray], float]  # items found -> share of the NEIGHBOURS best that are among them
 
 
 class TooSlow(Exception):
@@ -77,6 +79,21 @@ def vectors(encoded: Encoded, label: str) -> np.ndarray:
     return np.ascontiguousarray(embedding.float().cpu().numpy())
 
 
+Measure = Callable[[Sequence[int], float, Watch], list[Searched]]  # galleries, seconds to build -> entries
+
+
+def contender(model: Retriever, data: Prepared, settings: Settings, label: str) -> tuple[int, Measure]:
+    """How many real images a row of embeddings is measured with, and how.  Raises SpecError where it has none."""
+    real, queries = embeddings(model, data, settings, label)
+    return len(real), lambda sizes, build_s, watch: measure(real, queries, sizes, settings.threads, build_s, watch)
+
+
+def real_images(model: Retriever, data: Prepared, settings: Settings) -> list[Encoded]:
+    """Images of the ranked split, then of training, in float32."""
+    sides = [data.ranked] if data.ranked is data.train else [data.ranked, data.train]
+    return [in_float32(encode_images(model, side.split.images, settings)) for side in sides]
+
+
 def embeddings(model: Retriever, data: Prepared, settings: Settings, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Real images, those of the ranked split first, then of training, (m, d); and caption queries, (q, d).
 
@@ -84,10 +101,8 @@ def embeddings(model: Retriever, data: Prepared, settings: Settings, label: str)
     """
     model.eval()
     with torch.inference_mode():
-        sides = [data.ranked] if data.ranked is data.train else [data.ranked, data.train]
-        images = [vectors(in_float32(encode_images(model, side.split.images, settings)), label) for side in sides]
-        rows = np.linspace(0, len(data.ranked.tokens.lengths) - 1, QUERIES).round().astype(np.int64)
-        groups = encode_texts(model, data.ranked.tokens, settings, np.unique(rows))
+        images = [vectors(found, label) for found in real_images(model, data, settings)]
+        groups = encode_texts(model, data.ranked.tokens, settings, spread(len(data.ranked.tokens.lengths), QUERIES))
         order = np.argsort(np.concatenate([group.rows for group in groups]))
         queries = np.concatenate([vectors(in_float32(group.encoded), label) for group in groups])[order]
     return np.concatenate(images), queries
@@ -108,18 +123,21 @@ def versions() -> dict[str, str | None]:
 
 
 def filled_up(real: np.ndarray, size: int) -> np.ndarray:
-    """A gallery of `size` vectors as `described` says, the same for the same real ones.  real: (m, d)."""
+    """A gallery of `size` items as `described` says, the same for the same real ones.
+
+    real: (m, d), or (m, R, d) of fragments, which are mixed one by one; padding is zero and stays so.
+    """
     rng = np.random.default_rng(0)
-    gallery = np.empty((size, real.shape[1]), np.float32)
+    gallery = np.empty((size, *real.shape[1:]), np.float32)
     gallery[: len(real)] = real[:size]
     for rows in blocks(max(size - len(real), 0), 10_000):
         count = rows.stop - rows.start
         first, second = real[rng.integers(len(real), size=(2, count))]
-        share = rng.uniform(*MIXED, size=(count, 1)).astype(np.float32)
-        lengths = np.linalg.norm(first, axis=1, keepdims=True)
-        noise = rng.standard_normal(first.shape, dtype=np.float32) * (NOISE * lengths / np.sqrt(first.shape[1]))
+        share = rng.uniform(*MIXED, size=(count, *[1] * (real.ndim - 1))).astype(np.float32)
+        lengths = np.linalg.norm(first, axis=-1, keepdims=True)
+        noise = rng.standard_normal(first.shape, dtype=np.float32) * (NOISE * lengths / np.sqrt(first.shape[-1]))
         mixed = share * first + (1 - share) * second + noise
-        mixed *= lengths / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+        mixed *= lengths / np.maximum(np.linalg.norm(mixed, axis=-1, keepdims=True), 1e-12)
         gallery[len(real) + rows.start : len(real) + rows.stop] = mixed
     return gallery
 
@@ -146,23 +164,23 @@ def measure(
         needed, limit = 3 * 4 * size * real.shape[1], MEMORY_SHARE * available_bytes("cpu")  # itself, an index, a graph
         if needed > limit:
             note = f"memory: {size:,} vectors need {needed / 2**30:.2f} GiB, {limit / 2**30:.2f} may be taken"
-            entries += [_absent(size, kind, note) for kind in ("exact", *kinds)]
+            entries += [absent(size, kind, note) for kind in ("exact", *kinds)]
             continue
         gallery = filled_up(real, size)
         exact = ExactIndex(Encoded(embedding=torch.from_numpy(gallery)), threads)
-        bars = [_bar(exact, query) for query in queries[:QUERIES]]
-        entries += _asked(Built({"": _exactly(exact)}, 0.0, exact.nbytes), "exact", gallery, queries, bars)
+        judges = [partial(recall, gallery, query, bar=_bar(exact, query)) for query in queries[:QUERIES]]
+        entries += asked(Built({"": _exactly(exact)}, 0.0, exact.nbytes), "exact", size, queries, judges)
         for number, (kind, build) in enumerate(kinds.items(), start=1):
             watch(Progress("index", place * (len(kinds) + 1) + number, len(sizes) * (len(kinds) + 1)))
             try:
-                entries += _asked(build(gallery), kind, gallery, queries, bars)
+                entries += asked(build(gallery), kind, size, queries, judges)
             except TooSlow as error:
-                entries.append(_absent(size, kind, str(error)))
+                entries.append(absent(size, kind, str(error)))
     watch(Progress("index", len(sizes) * (len(kinds) + 1), len(sizes) * (len(kinds) + 1)))
     return entries
 
 
-def _absent(size: int, kind: str, note: str) -> Searched:
+def absent(size: int, kind: str, note: str) -> Searched:
     return {
         "items": size,
         "index": kind,
@@ -179,23 +197,23 @@ def _absent(size: int, kind: str, note: str) -> Searched:
 # Asking --------------------------------------------------------------------------------------------------------------
 
 
-def _asked(
-    built: Built, kind: str, gallery: np.ndarray, queries: np.ndarray, bars: Sequence[float]
+def asked(
+    built: Built, kind: str, size: int, queries: Sequence[Any] | np.ndarray, judges: Sequence[Judge]
 ) -> Iterator[Searched]:
-    """An entry per setting: time of each query alone, and recall."""
+    """An entry per setting: time of each query alone, and recall, of as many queries as there are judges."""
     for setting, search in built.searches.items():
         search(queries[0])  # warm-up
         samples: list[float] = []
         recalls: list[float] = []
         started = time.perf_counter()
-        for query, bar in zip(queries, bars, strict=False):
+        for query, judge in zip(queries, judges, strict=False):
             if len(samples) >= LEAST and time.perf_counter() - started > QUERY_S:
                 break
             found, seconds = timed(partial(search, query), "cpu")
             samples.append(round(1000 * seconds, 5))
-            recalls.append(recall(gallery, query, found, bar))
+            recalls.append(judge(found))
         yield {
-            "items": len(gallery),
+            "items": size,
             "index": kind,
             "setting": setting,
             "recall": float(np.mean(recalls)),
@@ -236,7 +254,7 @@ def _text(query: np.ndarray) -> Encoded:
 def _flat(faiss: Any, gallery: np.ndarray, limit_s: float) -> Built:
     index = faiss.IndexFlatIP(gallery.shape[1])
     seconds = _add(index, gallery, limit_s)
-    return Built({"": _searching(index)}, seconds, _bytes(faiss, index))
+    return Built({"": _searching(index)}, seconds, stored_bytes(faiss, index))
 
 
 def _hnsw(faiss: Any, gallery: np.ndarray, limit_s: float) -> Built:
@@ -246,7 +264,7 @@ def _hnsw(faiss: Any, gallery: np.ndarray, limit_s: float) -> Built:
     def wide(nodes: int) -> Search:
         return _searching(index, faiss.SearchParametersHNSW(efSearch=nodes))
 
-    return Built({f"efSearch={nodes}": wide(nodes) for nodes in EF_SEARCH}, seconds, _bytes(faiss, index))
+    return Built({f"efSearch={nodes}": wide(nodes) for nodes in EF_SEARCH}, seconds, stored_bytes(faiss, index))
 
 
 def _ivf(faiss: Any, gallery: np.ndarray, limit_s: float) -> Built:
@@ -261,17 +279,22 @@ def _ivf(faiss: Any, gallery: np.ndarray, limit_s: float) -> Built:
         return _searching(index, faiss.SearchParametersIVF(nprobe=probes))
 
     probes = sorted({min(count, cells) for count in PROBES})
-    return Built({f"nprobe={count} of {cells}": deep(count) for count in probes}, seconds, _bytes(faiss, index))
+    return Built({f"nprobe={count} of {cells}": deep(count) for count in probes}, seconds, stored_bytes(faiss, index))
 
 
 def _add(index: Any, gallery: np.ndarray, limit_s: float) -> float:
     """Fills an index.  Returns the seconds that took.  Raises TooSlow."""
+    return put_in(lambda rows: index.add(gallery[rows]), len(gallery), limit_s)
+
+
+def put_in(add: Callable[[slice], object], size: int, limit_s: float) -> float:
+    """Calls `add` for rows that cover `size` items.  Returns the seconds that took.  Raises TooSlow."""
     started = time.perf_counter()
-    for rows in blocks(len(gallery), CHUNK):
+    for rows in blocks(size, CHUNK):
         if (spent := time.perf_counter() - started) > limit_s:
-            share = f"{rows.start:,} of {len(gallery):,} items were in"
+            share = f"{rows.start:,} of {size:,} items were in"
             raise TooSlow(f"time: not built after {spent:.0f} s, {share}")
-        index.add(gallery[rows])
+        add(rows)
     return time.perf_counter() - started
 
 
@@ -279,7 +302,7 @@ def _searching(index: Any, parameters: Any = None) -> Search:
     return lambda query: index.search(query[None], NEIGHBOURS, params=parameters)[1][0]
 
 
-def _bytes(faiss: Any, index: Any) -> int:
+def stored_bytes(faiss: Any, index: Any) -> int:
     """Of the index as it would be stored."""
     count = 0
 

@@ -175,3 +175,16 @@ def test_a_mask_word_has_to_be_a_word():
 def test_impossible_options_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Options(**changes)
+
+
+@pytest.mark.parametrize("options", EVERY_WAY, ids=str)
+def test_its_score_is_a_late_interaction_where_words_choose_regions(options):
+    model, images, texts = encoded(options)
+    assert (model.late_interaction is None) == (options.assignment != "vha")
+    if model.late_interaction is None:
+        return
+    regions, words = ([own[real] for own, real in zip(s.contextual, s.mask, strict=True)] for s in (images, texts))
+    scores = model.similarity(images, texts)
+    for column, caption in enumerate(words):
+        best = torch.stack([(caption @ own.T).amax(1) for own in regions], 1)  # (L, images)
+        torch.testing.assert_close(model.late_interaction(best), scores[:, column])

@@ -39,3 +39,13 @@ def test_a_batch_moves_to_a_device_as_a_whole():
     pictures = ImageBatch(pixels=(torch.zeros(3, 2, 5), torch.zeros(3, 7, 1)), ids=("a", "b")).to("meta")
     assert [(len(pictures), picture.device.type) for picture in pictures.pixels] == [(2, "meta")] * 2
     assert pictures.ids == ("a", "b")
+
+
+def test_a_late_interaction_that_is_none_is_told(monkeypatch):
+    said = property(lambda _: lambda best: best.sum(0))
+    monkeypatch.setattr(type(contract.built("chan")), "late_interaction", said)
+    with pytest.raises(contract.Broken, match="of best products gives other scores than `similarity`"):
+        contract.check_late_interaction_pools_best_products("chan")
+    monkeypatch.setattr(type(contract.built("vsepp")), "late_interaction", said)
+    with pytest.raises(contract.Broken, match="needs `contextual` fragments and their `mask`"):
+        contract.check_late_interaction_pools_best_products("vsepp")
