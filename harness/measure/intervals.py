@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is, by Student's t.  Pure functions of numbers.
+"""How sure a mean over seeds is, by Student's t, and a median of samples, by their order.  Pure functions of numbers.
 
 The quantiles come from scipy.special: scipy.stats takes longer to import than a whole report takes to make.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 Interval = tuple[float, float]
 
@@ -51,6 +51,29 @@ def welch_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95
         return Difference(mean, (mean, mean))
     freedom = error**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (a, b), strict=True))
     return Difference(mean, _around(mean, error**0.5, freedom, level))
+
+
+def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Of the median of whatever the samples (n,) are drawn from, by their order alone (Thompson 1936).
+
+    The narrowest pair of equally many samples from either end that holds it so often.  None where too few were taken
+    for even the least and the largest of them to do so.
+    """
+    count = len(samples)
+    cut = 0  # samples outside at either end: at most so many below the median has a chance of bdtr(cut, n, 1/2)
+    while cut < count / 2 and 2 * bdtr(cut, count, 0.5) <= 1 - level:
+        cut += 1
+    if cut == 0:
+        return None
+    ordered = sorted(map(float, samples))
+    return ordered[cut - 1], ordered[count - cut]
+
+
+def ratio_interval(above: Interval | None, below: Interval | None) -> Interval | None:
+    """All that a ratio of two positive quantities may be; None where either is not known."""
+    if above is None or below is None or below[0] <= 0:
+        return None
+    return above[0] / below[1], above[1] / below[0]
 
 
 def _around(mean: float, error: float, freedom: float, level: float) -> Interval:
