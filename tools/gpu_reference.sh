@@ -8,6 +8,7 @@
 # The list, and what to change, is below; README.md of results/reference tells it in full.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+SELF=tools/gpu_reference.sh
 PYTHON=${PYTHON:-python3}            # whose torch sees the GPU
 WHEELS=${WHEELS:-}                   # a folder of wheels for what is missing
 WORK=${WORK:-build/gpu}              # pictures, installed wheels, logs
@@ -24,7 +25,8 @@ TUNE=${TUNE:-}                       # options of suite tune alone, such as --tr
 ROWS=${ROWS:-vsepp vse_infty vsrn camera cvse saem vsepp+selfalign vse_infty+selfalign vsrn+selfalign \
 camera+selfalign cvse+selfalign saem+selfalign scan:t2i-lse scan:i2t-lse bfan:equal naaf chan}
 KEPT='records ranks concepts asked tuned checkpoints'  # of a folder; tables and pages are made again
-export OMP_NUM_THREADS=1 PYTHON RESULTS DATA DEVICE SEEDS ALL TUNE KEPT WORK
+NAME=$(basename "$DATA")
+export OMP_NUM_THREADS=1 PYTHON RESULTS DATA DEVICE SEEDS ALL TUNE WORK
 export PYTHONPATH=$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}
 
 missing() {  # requirements of pyproject.toml, those of the extras named included, that are not here; one a line
@@ -70,15 +72,15 @@ copied() {  # what is kept of one results folder, by hard links, into another
 }
 
 known() {  # records of one row in the results, and what goes with them, into the row's own folder
-    local suite record key name
-    for suite in tune full; do
-        for record in $(grep -lsF "\"label\": \"$1\"," "$RESULTS/$suite-$(basename "$DATA")"/records/*.json); do
+    local suite record key name from
+    for suite in "tune-$NAME" "full-$NAME"; do
+        from=$RESULTS/$suite
+        while read -r record; do
             key=$(basename "$record" .json)
-            for name in records/$key.json ranks/$key.npz concepts/$key.npz checkpoints/$key; do
-                [[ ! -e ${record%/records/*}/$name ]] || { mkdir -p "$2/$suite-$(basename "$DATA")/${name%/*}" &&
-                    cp -rlf "${record%/records/*}/$name" "$2/$suite-$(basename "$DATA")/${name%/*}/"; }
+            for name in "records/$key.json" "ranks/$key.npz" "concepts/$key.npz" "checkpoints/$key"; do
+                [[ ! -e $from/$name ]] || { mkdir -p "$2/$suite/${name%/*}" && cp -rlf "$from/$name" "$2/$suite/${name%/*}/"; }
             done
-        done
+        done < <(grep -lsF "\"label\": \"$1\"," "$from"/records/*.json)
     done
 }
 
@@ -91,7 +93,7 @@ row() {  # one row: its trials, then its seeds, in a results folder of its own t
     { harness "$(left)" --results "$place" --only "$1" --suite tune $ALL $TUNE &&
         harness "$(left)" --results "$place" --only "$1" --suite full --seeds "$SEEDS" --no-ensembles --timing-rounds 0 $ALL
     } >"$place.log" 2>&1 || state=$?
-    for suite in tune full; do copied "$place/$suite-$(basename "$DATA")" "$RESULTS/$suite-$(basename "$DATA")"; done
+    for suite in "tune-$NAME" "full-$NAME"; do copied "$place/$suite" "$RESULTS/$suite"; done
     case $state in
         0) echo "$1" >>"$WORK/finished"; echo "finished  $1" ;;
         124 | 137 | 143) echo "goes on   $1: its time is over; the same call goes on" ;;
@@ -135,21 +137,20 @@ times() {  # all rows that are through, in turns and alone; then the tables of t
 
 case ${1:-} in
     keep) mkdir -p "$WORK/parts" && cp "${@:2}" "$WORK/parts/" ;;
+    row) row "$2" ;;  # one process of several
     run)
         END=$(($(date +%s) + (MINUTES - TIMING) * 60))
         export END
-        export -f harness left copied known row
         mkdir -p "$WORK/rows"
         : >"$WORK/finished"
         check
         features
         estimate
-        tr -s ' ' '\n' <<<"$ROWS" | xargs -P "$PROCESSES" -I{} bash -c 'row "$1"' _ {}
+        tr -s ' ' '\n' <<<"$ROWS" | xargs -P "$PROCESSES" -I{} "$SELF" row {}
         times
-        (cd "$RESULTS" && find tuned "tune-$(basename "$DATA")" "full-$(basename "$DATA")" -type f \
-            -not -path '*/checkpoints/*' -not -name '.*' -print0 2>/dev/null || true) |
-            tar -czf "$WORK/records.tgz" -C "$RESULTS" --null -T -
+        for name in tuned "tune-$NAME" "full-$NAME"; do [[ ! -d $RESULTS/$name ]] || echo "$name"; done |
+            tar -czf "$WORK/records.tgz" --exclude checkpoints --exclude scores --exclude figures -C "$RESULTS" -T -
         echo "records: $WORK/records.tgz"
         ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$SELF" >&2; exit 2 ;;
 esac

@@ -37,6 +37,16 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     return _around(mean, (sd or 0.0) / len(values) ** 0.5, len(values) - 1, level)
 
 
+def next_mean_interval(mean: float, sd: float, known: int, further: int, level: float = 0.95) -> Interval:
+    """Where the mean of so many further values lies, by the mean and deviation (n - 1) of those that are known.
+
+    Student's t of both errors.  Raises ValueError for fewer than two known or no further values.
+    """
+    if known < 2 or further < 1:
+        raise ValueError(f"{known} known and {further} further values tell nothing")
+    return _around(mean, sd * (1 / known + 1 / further) ** 0.5, known - 1, level)
+
+
 def welch_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
     """Difference of the means of unpaired values and its interval without equal variances (Welch 1947).
 

@@ -12,6 +12,7 @@ from harness.measure.intervals import (
     Difference,
     mean_sd,
     median_interval,
+    next_mean_interval,
     ratio_interval,
     t_interval,
     welch_difference,
@@ -77,3 +78,11 @@ def test_median_interval_is_the_narrowest_that_holds_it_often_enough(count, leve
 def test_ratio_interval_by_hand():
     assert ratio_interval((2, 3), (4, 5)) == (2 / 5, 3 / 4)
     assert ratio_interval(None, (4, 5)) is ratio_interval((2, 3), None) is ratio_interval((2, 3), (0, 5)) is None
+
+
+def test_the_interval_of_a_next_mean_by_hand():
+    """Of ten values 100 ± 2, a mean of three: t of 9 degrees is 2.262157, the error 2 (1/10 + 1/3)^½."""
+    reach = 2.262157 * 2 * (13 / 30) ** 0.5
+    assert next_mean_interval(100, 2, 10, 3) == pytest.approx((100 - reach, 100 + reach), rel=1e-6)
+    with pytest.raises(ValueError, match="1 known and 3 further"):
+        next_mean_interval(100, 2, 1, 3)
