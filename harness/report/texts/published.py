@@ -8,7 +8,7 @@ from harness.measure.intervals import Interval, next_mean_interval
 from harness.report.formats import Sheet, decimals, interval, markdown
 from harness.report.read.published import Published, read
 from harness.report.texts.facts import Facts
-from harness.spec import suites
+from harness.spec import registry, suites
 
 UNLIKE = "randomly initialised"  # a text encoder that no row here has
 
@@ -18,15 +18,13 @@ def expected(_: Facts) -> str:
 
     Raises RecordError and OSError.
     """
-    seeds = max(map(len, suites.find("paper").seeds.values()))
-    cells = [
-        _cells(line, seeds) for line in read() if line["rsum_sd"] and line.label and UNLIKE not in line["text_encoder"]
-    ]
-    table = pd.DataFrame(cells, dtype=str)
+    told = [line for line in read() if line["rsum_sd"] and line.label and UNLIKE not in line["text_encoder"]]
+    table = pd.DataFrame([_cells(line) for line in told], dtype=str)
     return markdown(Sheet("", table, table, names=4)).partition("\n\n")[2]
 
 
-def _cells(line: Published, seeds: int) -> dict[str, str]:
+def _cells(line: Published) -> dict[str, str]:
+    seeds = len(suites.find("paper").seeds[registry.methods()[line.method or ""].family])
     digits = decimals(1)
     mean, sd = (float(line.figure(name) or 0) for name in ("rsum", "rsum_sd"))
     return {
@@ -35,7 +33,8 @@ def _cells(line: Published, seeds: int) -> dict[str, str]:
         "features": line["image_features"],
         "text": line["text_encoder"],
         "published Rsum": f"{digits(mean)} ± {digits(sd)}",
-        f"mean of {seeds} seeds within": interval(_within(line, mean, sd, seeds)),
+        "seeds here": str(seeds),
+        "their mean within": interval(_within(line, mean, sd, seeds)),
     }
 
 

@@ -186,8 +186,9 @@ def test_what_suite_paper_should_come_to(stored):
     """CAMERA's ten seeds have 501.71 ± 1.59: a mean of three lies within 2.2622 x 1.59 x (13/30)^½ = 2.37 of that."""
     lines = published.expected(stored).splitlines()
     (camera,) = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| camera")]
-    assert camera == ["camera", "flickr30k", "BUTD regions", "BERT", "501.7 ± 1.6", "[499.3, 504.1]"]
+    assert camera == ["camera", "flickr30k", "BUTD regions", "BERT", "501.7 ± 1.6", "3", "[499.3, 504.1]"]
     assert "randomly" not in "".join(lines)
+    assert "| scan:i2t-avg | flickr30k | BUTD regions | bi-GRU |      447.4 ± 2.1 |            1 |" in "".join(lines)
 
 
 def test_claims_are_told_as_their_table_has_them(stored):
