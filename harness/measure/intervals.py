@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is, by Student's t.  Pure functions of numbers.
+"""How sure a mean over seeds is, by Student's t, and a median of samples, by their order.  Pure functions of numbers.
 
 The quantiles come from scipy.special: scipy.stats takes longer to import than a whole report takes to make.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 Interval = tuple[float, float]
 
@@ -37,6 +37,16 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     return _around(mean, (sd or 0.0) / len(values) ** 0.5, len(values) - 1, level)
 
 
+def next_mean_interval(mean: float, sd: float, known: int, further: int, level: float = 0.95) -> Interval:
+    """Where the mean of so many further values lies, by the mean and deviation (n - 1) of those that are known.
+
+    Student's t of both errors.  Raises ValueError for fewer than two known or no further values.
+    """
+    if known < 2 or further < 1:
+        raise ValueError(f"{known} known and {further} further values tell nothing")
+    return _around(mean, sd * (1 / known + 1 / further) ** 0.5, known - 1, level)
+
+
 def welch_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
     """Difference of the means of unpaired values and its interval without equal variances (Welch 1947).
 
@@ -51,6 +61,29 @@ def welch_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95
         return Difference(mean, (mean, mean))
     freedom = error**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (a, b), strict=True))
     return Difference(mean, _around(mean, error**0.5, freedom, level))
+
+
+def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Of the median of whatever the samples (n,) are drawn from, by their order alone (Thompson 1936).
+
+    The narrowest pair of equally many samples from either end that holds it so often.  None where too few were taken
+    for even the least and the largest of them to do so.
+    """
+    count = len(samples)
+    cut = 0  # samples outside at either end: at most so many below the median has a chance of bdtr(cut, n, 1/2)
+    while cut < count / 2 and 2 * bdtr(cut, count, 0.5) <= 1 - level:
+        cut += 1
+    if cut == 0:
+        return None
+    ordered = sorted(map(float, samples))
+    return ordered[cut - 1], ordered[count - cut]
+
+
+def ratio_interval(above: Interval | None, below: Interval | None) -> Interval | None:
+    """All that a ratio of two positive quantities may be; None where either is not known."""
+    if above is None or below is None or below[0] <= 0:
+        return None
+    return above[0] / below[1], above[1] / below[0]
 
 
 def _around(mean: float, error: float, freedom: float, level: float) -> Interval:

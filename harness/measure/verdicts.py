@@ -7,7 +7,7 @@ out where, and only where, Holm rejects; the words read nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from scipy.special import nctdtrinc, stdtrit
@@ -21,6 +21,18 @@ POWER = 0.8
 
 Word = Literal["better", "worse", "equivalent", "undecided"]
 Reach = Literal["reaches", "falls short", "undecided"]
+Verdict = Literal["confirmed", "refuted", "undecided"]
+
+COMPARABLE = 1.25  # times its host's time: within the limits by which ratios count as equivalent (Schuirmann 1987)
+FAR_LESS = 0.1  # of an interactive row's time: one order of magnitude, the least that "orders of magnitude" may mean
+CLAIM: Mapping[str, Verdict] = {  # what a word says of a claim to gain, or to be no worse
+    "better": "confirmed",
+    "reaches": "confirmed",
+    "worse": "refuted",
+    "equivalent": "refuted",
+    "falls short": "refuted",
+    "undecided": "undecided",
+}
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -77,6 +89,14 @@ def reach(interval: Interval | None, margin: float = MARGIN) -> Reach:
         return "undecided"
     low, high = interval
     return "reaches" if low > -margin else "falls short" if high < -margin else "undecided"
+
+
+def below(interval: Interval | None, limit: float) -> Verdict:
+    """Of a claim that a ratio is at most so large."""
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    return "confirmed" if high <= limit else "refuted" if low > limit else "undecided"
 
 
 def detectable(estimate: Estimate, level: float = 1 - RATE, power: float = POWER) -> float | None:

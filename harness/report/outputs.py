@@ -25,7 +25,7 @@ from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
 from harness.report.tables import comparison, papers
 from harness.report.tables.ablations import ablation_sheets
-from harness.report.tables.claims import claims_sheet
+from harness.report.tables.checklist import checklist
 from harness.report.tables.extended import extended_sheet
 from harness.report.tables.gap import gap_sheet
 from harness.report.tables.judged import judged_sheet
@@ -124,8 +124,9 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
                 }
         found[f"summary{number}.md"] = markdown(replace(comparison.summary(group), header=header))
         found[f"summary{number}.tex"] = papers.summary_tex(group, header)
-        claims = replace(claims_sheet(group), header=header)
-        found |= {f"claims{number}.md": markdown(claims), f"claims{number}.csv": csv(claims)}
+        first, *behind = checklist(group)
+        told = [markdown(replace(first, header=header)), *(markdown(sheet, level=2) for sheet in behind)]
+        found |= {f"claims{number}.md": "\n".join(told), f"claims{number}.csv": csv(first)}
         if (rounded := precision_sheet(group)) is not None:
             found[f"precision{number}.md"] = markdown(replace(rounded, header=header))
         if (operators := operators_sheet(group)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from harness.measure.estimates import Estimate
-from harness.measure.verdicts import corrected, detectable, holm, levels, reach, word
+from harness.measure.verdicts import CLAIM, Reach, Word, below, corrected, detectable, holm, levels, reach, word
 
 KNOWN = Estimate(value=3.0, seeds=5, images=101, over_seeds=0.75, over_images=0.25, positive=0.9)  # error 1
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=7)
@@ -134,3 +135,21 @@ def test_the_detectable_difference_of_five_seeds_as_in_power_tables():
     assert detectable(replace(alone, over_seeds=0.0)) == 0
     many = Estimate(0.0, 5, 10**6, 0.0, 1.0, 0.5)
     assert detectable(many) == pytest.approx(1.96 + 0.8416, abs=1e-3)  # normal
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.5, 1.25), "confirmed"),
+        ((0.5, 1.26), "undecided"),
+        ((1.25, 1.3), "undecided"),
+        ((1.26, 1.3), "refuted"),
+        (None, "undecided"),
+    ],
+)
+def test_a_ratio_is_below_a_limit_by_its_whole_interval(interval, verdict):
+    assert below(interval, 1.25) == verdict
+
+
+def test_every_word_says_something_of_a_claim():
+    assert CLAIM.keys() == {*get_args(Word), *get_args(Reach)}

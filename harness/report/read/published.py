@@ -30,6 +30,7 @@ COLUMNS = (
     *("source", "note"),
 )
 RUNS = re.compile(r"|single|ensemble\d*|mean_of_\d+_seeds")  # "" = not stated; an ensemble without its size: the same
+GAIN = re.compile(r"Rsum gain of (\d+(?:\.\d+)?) ")  # a note that opens so
 
 METHODS: Mapping[str, str] = {  # as published -> our file
     "VSE++": "vsepp",
@@ -95,6 +96,12 @@ class Published:
         if self["variant"] in LABELS.get(self.method, {}):
             return LABELS[self.method][self["variant"]] or None
         return self.method if self.method in registry.methods()[self.method].labels else None
+
+    @property
+    def gain(self) -> Decimal | None:
+        """Rsum gained over a host, where no more than that was printed."""
+        found = GAIN.match(self["note"])
+        return Decimal(found[1]) if found else None
 
     def figure(self, column: str) -> Decimal | None:
         return Decimal(self[column]) if self[column] else None
@@ -212,6 +219,15 @@ def _fit(row: Published, base: str, ensemble: bool) -> str:
     assert row.method is not None
     known = row["variant"] in LABELS.get(row.method, {})
     return "" if known or row.label is not None else "variant not stated"
+
+
+def gains(lines: Sequence[Published] | None = None) -> dict[str, float]:
+    """Data -> the Rsum that the paper of SelfAlign says it gains there.  Raises RecordError and OSError."""
+    return {
+        line["dataset"]: float(line.gain)
+        for line in (read() if lines is None else lines)
+        if line.method == registry.SELFALIGN and line.gain is not None
+    }
 
 
 def rows_for(label: str) -> list[dict[str, Any]]:

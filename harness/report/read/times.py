@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.measure.intervals import Interval, median_interval
 from harness.record import CostRecord, Gallery
 from harness.report.formats import ABOUT, ABSENT, significant, six_figures, stored, whole
 from harness.report.read.nested import differing, flatten
@@ -23,6 +24,7 @@ STAGES = ("encode", "search", "rank")  # of one query
 BATCHED = ("score", "rank")  # of many at once, encoded already
 GALLERY = 1_000  # images, where nothing else is said
 MIB = 2**20
+EITHER = 0.05  # how often a ratio of two times may lie beyond either end of its interval
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class QueryTime:
     measured: bool  # else along the law of its row
     parts: Mapping[str, float]  # stage -> median; without those that were not told apart
     whole: bool  # timed as a whole, not in parts apart
+    bounds: Interval | None = None  # where the median is, by `EITHER`; None where too few queries were timed to tell
+    search_bounds: Interval | None = None  # that of search alone
 
     @property
     def search_ms(self) -> float:
@@ -60,14 +64,43 @@ def query_time(cost: CostRecord | None, items: int | None = None) -> QueryTime |
     encode = float(np.median(cost.query_encode_ms))
     late = {f"p{p}_ms": encode + entry[f"p{p}_ms"] for p in (95, 99)}
     parts = {"encode": encode, "search": entry["p50_ms"]}
-    return QueryTime(encode + entry["p50_ms"], **late, measured=entry["measured"], parts=parts, whole=False)
+    search = _median(entry.get("samples_ms") or (), 2) if entry["measured"] else _by_law(cost, entry)
+    bounds = _sum(_median(cost.query_encode_ms, 2), search)
+    return QueryTime(
+        encode + entry["p50_ms"],
+        **late,
+        measured=entry["measured"],
+        parts=parts,
+        whole=False,
+        bounds=bounds,
+        search_bounds=search,
+    )
+
+
+def _median(samples: Sequence[float], parts: int) -> Interval | None:
+    """As one of so many parts of a time that is divided by another of as many."""
+    return median_interval(samples, 1 - EITHER / parts)
+
+
+def _by_law(cost: CostRecord, entry: Gallery) -> Interval | None:
+    """By as much as the law is off what it was fitted to; None where no law says by how much."""
+    residual = _finite(cost.law.get("residual"))
+    if residual is None or not 0 <= residual < 1:
+        return None
+    return entry["p50_ms"] * (1 - residual), entry["p50_ms"] * (1 + residual)
+
+
+def _sum(a: Interval | None, b: Interval | None) -> Interval | None:
+    return None if a is None or b is None else (a[0] + b[0], a[1] + b[1])
 
 
 def _sampled(samples: Mapping[str, Sequence[float]]) -> QueryTime:
     whole = np.sum([samples[stage] for stage in STAGES], 0)
     middle, *late = (float(np.percentile(whole, p)) for p in (50, 95, 99))
     parts = {stage: float(np.median(samples[stage])) for stage in STAGES}
-    return QueryTime(middle, *late, measured=True, parts=parts, whole=True)
+    alone = np.add(samples["search"], samples["rank"])
+    bounds, search = _median(whole.tolist(), 1), _median(alone.tolist(), 1)
+    return QueryTime(middle, *late, measured=True, parts=parts, whole=True, bounds=bounds, search_bounds=search)
 
 
 def _extrapolated(cost: CostRecord, entry: Gallery) -> QueryTime | None:
@@ -81,13 +114,27 @@ def _extrapolated(cost: CostRecord, entry: Gallery) -> QueryTime | None:
         parts["rank"] = rank / (search + rank) * entry["p50_ms"] if search + rank else 0.0
         parts["search"] -= parts["rank"]
     late = (encode + entry["p95_ms"], encode + entry["p99_ms"])
-    return QueryTime(encode + entry["p50_ms"], *late, measured=False, parts=parts, whole=True)
+    search = _by_law(cost, entry)
+    bounds = _sum(_median(_encoded(cost), 2), search)
+    return QueryTime(
+        encode + entry["p50_ms"],
+        *late,
+        measured=False,
+        parts=parts,
+        whole=True,
+        bounds=bounds,
+        search_bounds=search,
+    )
 
 
 def encode_ms(cost: CostRecord) -> float | None:
     """One caption alone, read and encoded: the median over all queries; None where it was not timed."""
-    encoded = [*cost.query_encode_ms, *(ms for samples in _sampled_queries(cost) for ms in samples["encode"])]
+    encoded = _encoded(cost)
     return float(np.median(encoded)) if encoded else None
+
+
+def _encoded(cost: CostRecord) -> list[float]:
+    return [*cost.query_encode_ms, *(ms for samples in _sampled_queries(cost) for ms in samples["encode"])]
 
 
 def _sampled_queries(cost: CostRecord) -> list[Mapping[str, list[float]]]:

@@ -1,5 +1,7 @@
 """Does SelfAlign help its host, does it reach the interactive models, and at what time?  As far as records can tell.
 
+What the answers say of the paper's claims, one by one, tells `checklist`.
+
 All hosts are tested together, and so are all SelfAlign rows beside one interactive row, which they should reach.
 """
 
@@ -11,11 +13,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.measure import verdicts
-from harness.report.formats import ABSENT, Sheet, significant
+from harness.report.formats import ABSENT, Sheet, signed, significant
 from harness.report.read.contrasts import DIFFERENCE, WORDS, Contrast, compared, detectable, untold
 from harness.report.read.groups import Group
+from harness.report.read.published import gains
 from harness.report.read.rows import Row
-from harness.report.read.times import query_times, search_times, timing_conflict, without_time
+from harness.report.read.times import query_times, search_times
 from harness.report.tables.comparison import left_out_lines
 
 
@@ -27,6 +30,11 @@ class Claim:
     verdict: str
     end_to_end: float | None  # time of a query from its caption on, row over other
     search: float | None  # of search alone
+
+    @property
+    def confirmed(self) -> str:
+        """`confirmed`, `refuted`, `undecided` or `untuned`: what the verdict says of the claim."""
+        return verdicts.CLAIM.get(self.verdict, UNTUNED)
 
     @property
     def row(self) -> Row:
@@ -54,6 +62,7 @@ def claims(group: Group) -> list[Claim]:
     ]
 
 
+UNTUNED = "untuned"
 UNTUNED_HOST, UNTUNED_ROW = "untuned host", "untuned row"
 
 
@@ -117,28 +126,26 @@ REACHES = (
     f"some better, worse, reaches or falls short of such a family is false in {verdicts.RATE:.0%} of cases at most. "
     "Untuned host or row: one of the two has not had the trials of suite tune, which would change the difference."
 )
-TIME = (
-    "Times are those of the SelfAlign row over the other's: end to end, one caption read, encoded, scored and ranked "
-    "alone; search alone, without encoding it{batches}. Every verdict is for these data and settings."
+CLAIM = (
+    "What a verdict says of the claim: better and reaches confirm it; worse, equivalent and falls short refute it; "
+    "untuned rows say nothing. Every verdict is for these data and settings."
 )
-BATCHES = " (in batches: no row has an end-to-end time)"
 
 
-def claims_sheet(group: Group) -> Sheet:
-    found = claims(group)
+def claims_sheet(group: Group, found: Sequence[Claim] | None = None) -> Sheet:
+    """The recall of every pair.  found: its claims, where they are known.  Raises RecordError and OSError."""
+    found = claims(group) if found is None else found
     contrasts = [claim.contrast for claim in found]
-    flat = pd.DataFrame([_flat(claim) for claim in found], columns=pd.Index(FLAT_COLUMNS), dtype=str)
-    text = pd.DataFrame([_text(claim) for claim in found], columns=pd.Index(TEXT_COLUMNS), dtype=str)
+    published = " / ".join(map(signed, gains().values())) or ABSENT
+    text = pd.DataFrame([_text(claim, published) for claim in found], columns=pd.Index(COLUMNS), dtype=str)
     notes = [
         *plain_words(group, contrasts),
-        *time_words(found),
         detectable([(pair.other.name, pair) for pair in contrasts if is_host(pair.other, pair.row)]),
-        *([f"{DIFFERENCE} {WORDS}", REACHES, TIME.format(batches="" if _ends(group) else BATCHES)] if found else []),
+        *([f"{DIFFERENCE} {WORDS}", REACHES, CLAIM] if found else []),
         untold(contrasts),
-        timing_conflict(group.rows) or without_time(group.rows),
         *left_out_lines(group),
     ]
-    return Sheet("Does SelfAlign help?", text, flat, notes=tuple(note for note in notes if note), names=2)
+    return Sheet("Does SelfAlign help?", text, text, notes=tuple(note for note in notes if note), names=2)
 
 
 def plain_words(group: Group, contrasts: Sequence[Contrast]) -> list[str]:
@@ -185,24 +192,13 @@ def _said(end_to_end: float | None, search: float | None, than: str) -> str:
     return f"{significant(end_to_end)}× {than} end to end, {alone} in search alone"
 
 
-TEXT_COLUMNS = ("SelfAlign row", "against", "seeds", "Rsum difference", "P above zero", "verdict")
-TEXT_COLUMNS += ("time end to end", "search alone")
-FLAT_COLUMNS = ("row", "against", "seeds", "rsum_difference", "low", "high", "p_above_zero", "verdict")
-FLAT_COLUMNS += ("end_to_end_ratio", "search_ratio")
+COLUMNS = ("SelfAlign row", "against", "seeds", "published", "Rsum difference", "P above zero", "verdict", "claim")
 
 
-def _text(claim: Claim) -> tuple[str, ...]:
-    ratios = ((ABSENT if ratio is None else f"{significant(ratio)}×") for ratio in (claim.end_to_end, claim.search))
-    return (*_names(claim), claim.contrast.shown, claim.contrast.probability, claim.verdict, *ratios)
-
-
-def _flat(claim: Claim) -> tuple[str, ...]:
-    ratios = (ABSENT if ratio is None else significant(ratio) for ratio in (claim.end_to_end, claim.search))
-    return (*_names(claim), *claim.contrast.cells, claim.contrast.probability, claim.verdict, *ratios)
-
-
-def _names(claim: Claim) -> tuple[str, str, str]:
-    return claim.row.name, claim.other.name, _seeds(claim.contrast)
+def _text(claim: Claim, published: str) -> tuple[str, ...]:
+    beside = published if is_host(claim.other, claim.row) else ABSENT
+    found = (claim.contrast.shown, claim.contrast.probability, claim.verdict, claim.confirmed)
+    return (claim.row.name, claim.other.name, _seeds(claim.contrast), beside, *found)
 
 
 def _seeds(contrast: Contrast) -> str:

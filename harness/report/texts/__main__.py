@@ -1,10 +1,10 @@
-"""Fills the numbers of README.md and results/FINDINGS.md in from stored records.
+"""Fills the numbers of README.md, results/FINDINGS.md and results/reference/README.md in from stored records.
 
-python -m harness.report.texts            writes both
+python -m harness.report.texts            writes them
 python -m harness.report.texts --check    exits 1 where they are not what the records say
 
-README.md has slots, `<!-- fill: EXPRESSION -->` to `<!-- end -->`; FINDINGS.md is made whole from FINDINGS.md.j2 beside
-it.  Expressions are Jinja's; their functions are those of `Facts`, and those of `SAYINGS`.
+A README.md has slots, `<!-- fill: EXPRESSION -->` to `<!-- end -->`; FINDINGS.md is made whole from FINDINGS.md.j2
+beside it.  Expressions are Jinja's; their functions are those of `Facts`, and those of `SAYINGS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from harness import ROOT, doors
 from harness.commands import HELP
 from harness.record import RecordError, write_atomically
-from harness.report.texts import answer
+from harness.report.texts import answer, published
 from harness.report.texts.facts import Facts
 from harness.spec import plugins
 
-README, FINDINGS = "README.md", "results/FINDINGS.md"
+SLOTTED, FINDINGS = ("README.md", "results/reference/README.md"), "results/FINDINGS.md"
 SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-SAYINGS = (answer.best, answer.answer, answer.leaders, answer.added, answer.took)
+SAYINGS = (answer.best, answer.answer, answer.leaders, answer.added, answer.claimed, answer.took, published.expected)
 
 app = doors.Door()
 
@@ -50,8 +50,9 @@ def main(
 
 def texts(root: Path, facts: Facts) -> dict[str, str]:
     """Path from the root -> the text as the records have it.  Raises RecordError and OSError."""
-    readme, template = ((root / name).read_text(encoding="utf-8") for name in (README, f"{FINDINGS}.j2"))
-    return {README: filled(readme, facts, README), FINDINGS: rendered(template, facts, f"{FINDINGS}.j2")}
+    *slotted, template = ((root / name).read_text(encoding="utf-8") for name in (*SLOTTED, f"{FINDINGS}.j2"))
+    made = {name: filled(text, facts, name) for name, text in zip(SLOTTED, slotted, strict=True)}
+    return made | {FINDINGS: rendered(template, facts, f"{FINDINGS}.j2")}
 
 
 def filled(text: str, facts: Facts, where: str) -> str:

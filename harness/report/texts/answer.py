@@ -11,6 +11,7 @@ from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals, markdown, signed
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, shown_ms
+from harness.report.tables.checklist import checklist
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts.facts import WORDS, Facts, listed
 from harness.spec import registry
@@ -139,6 +140,12 @@ def not_run(facts: Facts, folder: str) -> str:
     seeds = f"more than one seed of {single} of the {len(rows)} rows, which therefore have no interval over seeds"
     told = [f"rows that are missing: {listed(missing)}", *([seeds] if single else []), *([search] if untuned else [])]
     return f"**What was not run**: {'; '.join(told)}."
+
+
+def claimed(facts: Facts, folder: str) -> str:
+    """What became of the paper's claims, a line each; a Markdown table."""
+    first, *_ = checklist(facts.group(folder))
+    return markdown(first).partition("\n\n")[2].partition("\n\n")[0]
 
 
 def took(facts: Facts, folder: str) -> str:

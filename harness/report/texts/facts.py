@@ -21,8 +21,9 @@ from harness.measure.estimates import Estimate
 from harness.measure.intervals import Interval
 from harness.measure.verdicts import corrected, detectable, word
 from harness.record import RecordError
-from harness.report.formats import decimals, interval, signed, significant
+from harness.report.formats import decimals, interval, signed, significant, whole
 from harness.report.read.groups import Group, collect
+from harness.report.read.machines import machine_words
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, gap, reranking
@@ -234,6 +235,18 @@ class Facts:
         if not times:
             raise RecordError(f"{folder}: none of these rows was timed")
         return f"{shown_ms(times[0])} to {shown_ms(times[-1])}"
+
+    def peaks(self, folder: str) -> str:
+        """Least and most memory of the rows of a folder that were timed, in a sentence."""
+        costs = [row.cost for row in self.rows(folder) if row.cost and row.cost.peak_memory_mib is not None]
+        if not costs:
+            raise RecordError(f"{folder}: no timed row tells its memory")
+        peaks = [cost.peak_memory_mib or 0.0 for cost in costs]
+        machine, sizes = machine_words(costs[0].machine), costs[0].sizes
+        return (
+            f"Timing the rows on {machine} took {whole(min(peaks))} to {whole(max(peaks))} MiB a row, "
+            f"{sizes['images']} images encoded at once and {sizes['gallery']:,} searched.\n"
+        )
 
     def unmeasured(self, folder: str, other: str) -> str:
         """Rows of another folder of which this one has no time, `a and b`."""

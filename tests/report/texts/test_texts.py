@@ -14,7 +14,7 @@ from harness.record import RecordError
 from harness.report.read.times import QueryTime, shown_ms
 from harness.report.tables.headline import mean_rsum
 from harness.report.texts import __main__ as door
-from harness.report.texts import answer
+from harness.report.texts import answer, published
 from harness.report.texts.facts import Facts, listed
 
 FOLDER = "full-scenes"
@@ -195,3 +195,23 @@ def test_words():
     ]
     times = [QueryTime(ms, ms, ms, known, {}, True) for ms, known in ((0.912, True), (99.6, True), (1234, False))]
     assert [shown_ms(time) for time in times] == ["0.91", "100", "≈1,200"]
+
+
+def test_what_suite_paper_should_come_to(stored):
+    """CAMERA's ten seeds have 501.71 ± 1.59: a mean of three lies within 2.2622 x 1.59 x (13/30)^½ = 2.37 of that."""
+    lines = published.expected(stored).splitlines()
+    (camera,) = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| camera")]
+    assert camera == ["camera", "flickr30k", "BUTD regions", "BERT", "501.7 ± 1.6", "3", "[499.3, 504.1]"]
+    assert "randomly" not in "".join(lines)
+    assert "| scan:i2t-avg | flickr30k | BUTD regions | bi-GRU |      447.4 ± 2.1 |            1 |" in "".join(lines)
+
+
+def test_claims_are_told_as_their_table_has_them(stored):
+    table = (ROOT / "results/reference" / FOLDER / "tables/claims.md").read_text(encoding="utf-8")
+    assert answer.claimed(stored, FOLDER) in table
+
+
+def test_memory_needs_a_timed_row(stored):
+    assert "MiB a row, 256 images encoded at once and 1,000 searched" in stored.peaks("full-flickr8k-1-h200")
+    with pytest.raises(RecordError, match="no timed row tells its memory"):
+        stored.peaks("full-scenes-plain")
