@@ -9,7 +9,6 @@ whatever row reads it, and kept on disk by content.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,7 @@ class WordPieces:
     def size(self) -> int:
         return len(self._tokenizer)
 
-    @cached_property
+    @property
     def spelled(self) -> tuple[str, ...]:
         """Pieces as BERT writes them, whichever mark the model has for the beginning of a word."""
         pieces = self._tokenizer.convert_ids_to_tokens(range(self.size))

@@ -33,9 +33,10 @@ def _wandb(where: str, folder: Path) -> Any:
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     mode = os.environ.get("WANDB_MODE", OFFLINE)
-    key = {"api_key": NO_KEY} if mode == OFFLINE else {}
-    about = {"project": where or PROJECT, "group": folder.name, "log_config": True}
-    return WandbLoggerCallback(**about, **key, mode=mode, dir=str(folder.resolve()))
+    about: dict[str, Any] = {"mode": mode, "dir": str(folder.resolve())}
+    if mode == OFFLINE:
+        about["api_key"] = NO_KEY
+    return WandbLoggerCallback(project=where or PROJECT, group=folder.name, log_config=True, **about)
 
 
 LOGGERS: Mapping[str, Callable[[str, Path], Any]] = {MLFLOW: _mlflow, WANDB: _wandb}
