@@ -104,6 +104,14 @@ class Where:
             show_default=False,
         ),
     ] = None
+    shards: Annotated[
+        int,
+        Option(
+            min=1,
+            max=1024,
+            help="With --evaluate: workers of Ray that share the images of a row's pairs; the ranks are those of one.",
+        ),
+    ] = 1
     gpus_per_job: Annotated[
         float | None, Option(min=0, help="Share of a GPU for each worker; for --device cuda 1 by default.")
     ] = None

@@ -60,6 +60,8 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
                 raise typer.Exit(1)
             return
+        if where.shards > 1:
+            raise SpecError("--shards is of --evaluate: jobs that train run side by side, --workers says how many")
         asked, found = _asked(what, how, where)
         store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
         asked, left_out = taken.all_resolved(asked, store)

@@ -19,6 +19,9 @@ class Place:
     storage: str = ""  # URI that every node of the cluster reaches; "" = all see the results folder
     dashboard: bool = True
     port: int = 8265  # of the dashboard, or the next free one
+    holds_data: bool = (
+        False  # whether Ray's object store has to hold the sides of a split, or only what trials are told
+    )
 
 
 def wanted(workers: int | None, jobs: int, address: str) -> bool:
