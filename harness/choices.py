@@ -104,6 +104,15 @@ class Where:
             show_default=False,
         ),
     ] = None
+    processes: Annotated[
+        int,
+        Option(
+            min=1,
+            max=1024,
+            help="Processes that train one row together, with --device cuda a GPU each; every batch is shared out, its "
+            "loss is that of the whole.  Rows then run one after the other.",
+        ),
+    ] = 1
     shards: Annotated[
         int,
         Option(
