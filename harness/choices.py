@@ -104,6 +104,23 @@ class Where:
             show_default=False,
         ),
     ] = None
+    processes: Annotated[
+        int,
+        Option(
+            min=1,
+            max=1024,
+            help="Processes that train one row together, with --device cuda a GPU each; every batch is shared out, its "
+            "loss is that of the whole.  Rows then run one after the other.",
+        ),
+    ] = 1
+    shards: Annotated[
+        int,
+        Option(
+            min=1,
+            max=1024,
+            help="With --evaluate: workers of Ray that share the images of a row's pairs; the ranks are those of one.",
+        ),
+    ] = 1
     gpus_per_job: Annotated[
         float | None, Option(min=0, help="Share of a GPU for each worker; for --device cuda 1 by default.")
     ] = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -18,17 +19,19 @@ from harness.data.split import DataError
 from harness.options import on_command_line
 from harness.record import Record, RecordError, Store
 from harness.schedule import dispatch
+from harness.schedule.division import Place
 from harness.spec import suites
 from harness.spec.asked import Asked
 from harness.spec.job import MOST_SEED, Job, SpecError
 
 if TYPE_CHECKING:
     from harness.learn.stored import Trained
+    from harness.measure.ranking import Stream
 
 SUITE = "evaluated"  # of the results folder: evaluated-<data>
 TAKEN = {  # options that mean something where nothing is trained
     *("evaluate", "data", "only", "seeds", "set", "plugin", "no_plugins"),
-    *("device", "threads", "score_memory", "results", "force", "dry_run"),
+    *("device", "threads", "score_memory", "shards", "address", "results", "force", "dry_run"),
 }
 
 
@@ -36,6 +39,8 @@ def check(context: typer.Context) -> None:
     """Raises SpecError for an option that is about training."""
     if wrong := [name for name in context.params if name not in TAKEN and on_command_line(context, name)]:
         raise SpecError(f"--evaluate trains nothing: leave --{wrong[0].replace('_', '-')} out")
+    if context.params["address"] and context.params["shards"] == 1:
+        raise SpecError("--address of --evaluate is for the workers of --shards: say how many")
 
 
 def text_model(settings: Sequence[str]) -> str:
@@ -83,15 +88,17 @@ def evaluate(
     from harness.learn.stored import load  # torch takes seconds to import; what cannot be is told at once
     from harness.phases.evaluate import evaluated_job
 
-    place = {"device": where.device, "threads": where.threads or dispatch.available_cpus()}
+    shared = _shared(where)
+    threads = shared.threads or 1 if shared else where.threads or dispatch.available_cpus()
+    here: dict[str, Any] = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
     done, lines = [], []
     with results.exclusive(store.folder):
-        with run_view(out, len(records)) as view:
+        with run_view(out, len(records)) as view, _workers(shared, view):
             for record in records:
                 try:
-                    trained = load(folder, record.key, text_model=text, score_memory_mib=where.score_memory, **place)
+                    trained = load(folder, record.key, text_model=text, **here)
                     job = evaluated_job(trained, data, offers)
-                    _one(trained, job, store, force, view)
+                    _one(trained, job, store, force, view, shared)
                     done.append(job)
                 except (SpecError, DataError, RecordError) as error:
                     lines.append(str(error))
@@ -104,7 +111,44 @@ def evaluate(
     return len(lines)
 
 
-def _one(trained: Trained, job: Job, store: Store, force: bool, view: RunView) -> None:
+def _shared(where: Where) -> Place | None:
+    """Where the workers are that share the pairs of a row; None where this process scores them.  Raises SpecError."""
+    if where.shards == 1:
+        return None
+    gpus = 1.0 if where.device.startswith("cuda") else 0.0
+    asked = Place(where.shards, where.threads, gpus, where.address, dashboard=False, holds_data=True)
+    return dispatch.placed(asked, where.shards, where.shards, where.device)
+
+
+@contextmanager
+def _workers(shared: Place | None, view: RunView) -> Iterator[None]:
+    """Ray, where workers share the pairs of a row.  Raises SpecError."""
+    if shared is None:
+        yield
+        return
+    from harness.schedule.cluster import cluster, on_cluster
+
+    with cluster(shared, view.say):
+        if shared.address:
+            on_cluster(shared, shared.workers)
+        view.say(
+            f"shards     {shared.workers} workers share the pairs of a row, {shared.threads or 1} CPU threads each"
+        )
+        yield
+
+
+def _streamed(job: Job, shared: Place | None) -> Stream:
+    """What ranks: this process, or the workers."""
+    if shared is None:
+        from harness.measure.ranking import stream
+
+        return stream
+    from harness.schedule.shards import over
+
+    return over(job.settings, shared.workers)
+
+
+def _one(trained: Trained, job: Job, store: Store, force: bool, view: RunView, shared: Place | None) -> None:
     """Says what comes of one row, which is evaluated unless it is recorded."""
     from harness.phases.evaluate import execute
 
@@ -112,7 +156,7 @@ def _one(trained: Trained, job: Job, store: Store, force: bool, view: RunView) -
         view.finish(f"cached  {job.name}", job.name)
         return
     started = time.perf_counter()
-    record = execute(trained, job, store, view.start(job.name))
+    record = execute(trained, job, store, view.start(job.name), _streamed(job, shared))
     seconds = time.perf_counter() - started
     of = f"; weights of {trained.run}, trained on {trained.job.data.name}"
     view.finish(job_line(job, record, report.rsum(store, record), seconds) + of, job.name)

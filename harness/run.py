@@ -60,6 +60,10 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
                 raise typer.Exit(1)
             return
+        if where.shards > 1:
+            raise SpecError("--shards is of --evaluate: jobs that train run side by side, --workers says how many")
+        if where.processes > 1 and (where.workers or where.address):
+            raise SpecError("--processes train one row after the other, --workers several at a time: choose one")
         asked, found = _asked(what, how, where)
         store = Store(where.results / f"{asked.suite}-{asked.jobs[0].data.name}")
         asked, left_out = taken.all_resolved(asked, store)
@@ -68,6 +72,8 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         jobs = asked.jobs
         if after.rerank:
             check_rerank(jobs)
+        if asked.design is not None and where.processes > 1:
+            raise SpecError("suite tune runs its trials side by side: leave --processes out")
         if asked.design is not None and after.trace is not None:
             raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
         _check_device(where.device)
@@ -95,7 +101,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             if asked.design is not None:
                 failed = settled.tune_rows(asked, store, where.results, place, out, force=once.force, dry=False)
             else:
-                failed = _run(jobs, planned, store, once.force, phases, place)
+                failed = _run(jobs, planned, store, once.force, phases, place, where.processes)
     if failed:
         raise typer.Exit(1)
 
@@ -123,7 +129,10 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
 
     Raises SpecError, DataError and RecordError.
     """
-    only, threads = doors.words(what.only, "only"), where.threads or dispatch.available_cpus()
+    only, threads = (
+        doors.words(what.only, "only"),
+        where.threads or max(1, dispatch.available_cpus() // where.processes),
+    )
     settings = checked_settings({"device": where.device, "threads": threads, "score_memory_mib": where.score_memory})
     changes, requests = _changes(how), given.all_parsed([row for row in what.row if not pretrained.is_model(row)])
     models = [model.name for model in pretrained.chosen()]
@@ -199,7 +208,8 @@ def _place(where: Where, jobs: int) -> Place | None:
         where.dashboard_port,
         loggers.parsed(doors.words(where.log, "log")),
     )
-    return dispatch.placed(place, where.workers, jobs, where.device)
+    workers = 0 if where.processes > 1 else where.workers
+    return dispatch.placed(place, workers, jobs, where.device)
 
 
 def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> Phases:
@@ -216,7 +226,15 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
     )
 
 
-def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phases: Phases, place: Place | None) -> int:
+def _run(
+    jobs: Sequence[Job],
+    planned: Planned,
+    store: Store,
+    force: bool,
+    phases: Phases,
+    place: Place | None,
+    processes: int,
+) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
     from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
     from harness.phases import given as from_files
@@ -238,7 +256,7 @@ def _run(jobs: Sequence[Job], planned: Planned, store: Store, force: bool, phase
 
         for line in from_files.phase([job for job in jobs if job.model.given], store, view.start, force=force):
             out.print(line, highlight=False, soft_wrap=True, markup=False)
-        dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force)
+        dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force, processes)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
     results.show(store.folder, out)

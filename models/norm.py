@@ -16,16 +16,17 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """input: (M, d), or (B, N, d) with mask (B, N) bool -> same shape, zero where padded."""
         if mask is None:
-            return self._rows(input)
+            return self.of_rows(input)
         if not self.training:  # a feature at a time, whatever stands beside it: padding need not be taken out first
             return super().forward(input.flatten(0, 1)).view(input.shape).masked_fill(~mask[..., None], 0.0)
         if mask.all():
             return self._rows(input.flatten(0, 1)).view(input.shape)
         real = mask.flatten().nonzero().squeeze(1)  # (M,) positions among B * N
-        rows = self._rows(input.flatten(0, 1).index_select(0, real))  # (M, d)
+        rows = self.of_rows(input.flatten(0, 1).index_select(0, real))  # (M, d)
         return rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, real, rows).view(input.shape)
 
-    def _rows(self, rows: Tensor) -> Tensor:
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """(M, d) real positions of a batch -> (M, d)."""
         if self.training and len(rows) < 2:
             return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(rows)

@@ -194,4 +194,4 @@ def test_baselines_do_not_import_one_another():
 
 def test_ray_is_an_adapter():
     users = {name(path) for path in EVERY if "ray" in heavy(path)}
-    assert users == {f"harness/schedule/{part}.py" for part in ("cluster", "loggers", "trials")}
+    assert users == {f"harness/schedule/{part}.py" for part in ("cluster", "loggers", "shards", "trials")}

@@ -44,12 +44,12 @@ def test_every_option_but_those_of_one_call_is_kept():
     values = (
         What("smoke", "d", "o", "1", ["clip=m"], ["mine.py"], True, "coco", False),
         How(1, 2, 3, True, 4, ["a=b"]),
-        Where("cuda", 1, 2, 3, 0.5, "auto", "s3://x", False, "mlflow", 2000, Path("elsewhere")),
+        Where("cuda", 1, 2, 3, 2, 4, 0.5, "auto", "s3://x", False, "mlflow", 2000, Path("elsewhere")),
         Afterwards(1, 2.0, True, "t", "j"),
     )
     stored = tomllib.loads(written(values))
     assert stored.pop("version") == 1
-    assert {name: len(table) for name, table in stored.items()} == {"what": 9, "how": 6, "where": 11, "afterwards": 5}
+    assert {name: len(table) for name, table in stored.items()} == {"what": 9, "how": 6, "where": 13, "afterwards": 5}
     assert stored["where"]["results"] == "elsewhere"
     assert "results" not in tomllib.loads(written((Where(),)))["where"]  # a folder of this machine
 

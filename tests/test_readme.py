@@ -9,6 +9,7 @@ from harness import ROOT
 TEXTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "docs/growth.md",
     "results/FINDINGS.md",
     "results/reference/README.md",
     "ablations/LOG.md",

@@ -22,6 +22,7 @@ from models import selfalign
 from models.retrievers import Host
 from models.width import PARTS, FinalWidth
 
+FROM_FILE = "selfalign_plugin_"  # begins the name of the module of a plugin that is a file alone
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
 
 
@@ -104,7 +105,7 @@ def imported(method: Method) -> ModuleType:
 
 
 def _from_file(plugin: Plugin) -> ModuleType:
-    name = f"selfalign_plugin_{plugin.origin.rpartition(' ')[2]}_{plugin.name}"
+    name = f"{FROM_FILE}{plugin.origin.rpartition(' ')[2]}_{plugin.name}"
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, plugin.path)

@@ -19,6 +19,7 @@ from torch.profiler import record_function
 
 from harness.data.prepared import Side, steps_per_epoch, update_batches
 from harness.learn.checkpoint import Checkpoints
+from harness.learn.parallel import ALONE, Alone
 from harness.learn.schedule import Plan
 from harness.precision import autocast
 from harness.progress import Progress, Watch, unwatched
@@ -57,7 +58,12 @@ def total(losses: dict[str, Tensor], where: str) -> Tensor:
 
 
 def train_step(
-    model: Retriever, batch: PairBatch, optimizer: torch.optim.Optimizer, settings: Settings, where: str
+    model: Retriever,
+    batch: PairBatch,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    where: str,
+    team: Alone = ALONE,
 ) -> dict[str, float]:
     """One update.  Returns the loss terms, their total and the gradient norm before clipping.
 
@@ -65,14 +71,15 @@ def train_step(
     """
     with autocast(settings):
         with record_function("train/encode"):
-            images, texts = model.encode_images(batch.images), model.encode_texts(batch.texts)
+            images, texts = team.encoded(model, batch, settings.seed)
         with record_function("train/losses"):
-            losses = model.losses(images, texts, batch)
+            losses = team.losses(model, images, texts, batch)
     loss = total(losses, where)
     optimizer.zero_grad(set_to_none=True)
     with record_function("train/backward"):
         loss.backward()
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        team.average(trained)
     with record_function("train/update"):
         norm = nn.utils.clip_grad_norm_(trained, settings.clip or math.inf)
         if not torch.isfinite(norm):
@@ -88,25 +95,30 @@ def fit(
     settings: Settings,
     checkpoints: Checkpoints,
     watch: Watch = unwatched,
+    team: Alone = ALONE,
 ) -> Fit:
     """Trains `model` in place and leaves it with the weights of the best epoch: highest dev Rsum, the earlier on a tie.
 
+    team: this process, or the processes that do so together, each with its own copy of the model.
     Goes on from `checkpoints` where there is one, and ends before its time where the settings say so.
     Raises NonFiniteLoss.
     """
     if not trained_parameters(model):
-        checkpoints.save_best(model)
+        if team.first:
+            checkpoints.save_best(model)
         return Fit([], None)
     plan = Plan(settings, steps_per_epoch(train, settings.batch))
     optimizer = optimiser(model, settings)
     history = _resume(model, optimizer, checkpoints, settings)
     while len(history) < len(plan.ends) and not (history and "stopped" in history[-1]):
-        history.append(_part(model, train, dev_rsum, optimizer, plan, history, watch))
-        if _best(history) == len(history) - 1:
+        history.append(_part(model, train, dev_rsum, optimizer, plan, history, watch, team))
+        if team.first and _best(history) == len(history) - 1:
             checkpoints.save_best(model)
         history[-1] |= _stop(history, settings)
-        checkpoints.save_last(_state(model, optimizer, history))
+        if team.first:
+            checkpoints.save_last(_state(model, optimizer, history))
         watch(_over(history[-1], plan))
+    team.wait()
     checkpoints.load_best(model)
     return Fit(history, _best(history))
 
@@ -119,6 +131,7 @@ def _part(
     plan: Plan,
     history: list[dict[str, Any]],
     watch: Watch,
+    team: Alone,
 ) -> dict[str, Any]:
     """The next part of the plan, an epoch as a rule, as an entry of the history."""
     settings, number = plan.settings, len(history)
@@ -130,7 +143,7 @@ def _part(
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(batch.update)
         where = f"epoch {batch.epoch + 1}, step {batch.update % plan.steps + 1}"
-        terms = train_step(model, batch.to(settings.device), optimizer, settings, where)
+        terms = train_step(model, batch.to(settings.device), optimizer, settings, where, team)
         for name, value in terms.items():
             sums[name] += value
         done, parts = batch.update + 1 - start, len(plan.ends)
@@ -144,7 +157,7 @@ def _part(
         "lr": plan.rate(stop - 1),
         "losses": means,
         "gradient_norm": gradient_norm,
-        "dev_rsum": dev_rsum(),
+        "dev_rsum": team.agreed(dev_rsum),
         "train_s": trained_s,
     }
 

@@ -1,7 +1,8 @@
 """A split encoded once, scored in blocks, turned into per-query ranks; each stage timed apart.
 
-The (N, M) scores of an interactive method are there as a whole, for they are dear; those of an independent one are
-ranked block by block as they are computed (`ranking`), unless somebody wants to keep them.
+Scores are ranked block by block as they are computed (`ranking`), whatever the family: memory does not grow with
+N x M.  The matrix is there as a whole where somebody wants to keep it, and of the quick scores of a model in two
+stages, whose shortlists are cut from it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
 from harness.measure import metrics
-from harness.measure.ranking import Ranked, stream
+from harness.measure.ranking import Ranked, Stream, stream
 from harness.measure.scoring import Group, all_pairs, in_order
 from harness.measure.shortlist import both_ways
 from harness.precision import autocast, score_products
@@ -125,13 +126,8 @@ def scores(
 
 def rsum(model: Retriever, side: Side, settings: Settings) -> float:
     """Sum of six recalls over a split, in percent; scored in float32, whatever the test is scored in."""
-    settings = replace(settings, score_precision="fp32")
-    if model.family == "independent":
-        found, _ = _streamed(model, side, settings, k=0)
-        return metrics.summary(found.i2t, found.t2i)["rsum"]
-    matrix, _ = scores(model, side, settings)
-    i2t, t2i, _ = metrics.ranks(matrix, side.split.caption_to_image)
-    return metrics.summary(i2t, t2i)["rsum"]
+    found, _ = retrieved(model, side, replace(settings, score_precision="fp32"), k=0)
+    return metrics.summary(found.i2t, found.t2i)["rsum"]
 
 
 def evaluate(
@@ -140,44 +136,50 @@ def evaluate(
     settings: Settings,
     watch: Watch = unwatched,
     keep: Callable[[np.ndarray], None] | None = None,
+    streamed: Stream = stream,
 ) -> Evaluation:
-    """Ranks of every query of a split, in the whole gallery and within folds.  `keep` gets the (N, M) scores."""
-    if keep is None and model.family == "independent":
-        found, seconds = _streamed(model, side, settings, TOP, watch)
-        return Evaluation(_as_ranks(found, side.split), found.tied_queries, seconds)
+    """Ranks of every query of a split, in the whole gallery and within folds.
+
+    keep: gets the (N, M) scores.  streamed: ranks what nobody keeps, such as `harness.schedule.shards` does.
+    """
     if isinstance(model, Staged):
         return _staged(model, side, settings, watch)
-    matrix, seconds = scores(model, side, settings, watch)
-    if keep is not None:
+    if keep is None:
+        found, seconds = retrieved(model, side, settings, TOP, watch, streamed)
+        ranks, tied = _as_ranks(found, side.split), found.tied_queries
+    else:
+        matrix, seconds = scores(model, side, settings, watch)
         keep(matrix)
-    (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
+        (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
+        seconds |= {"rank": rank_s}
     fp32 = None
     if settings.score_precision != "fp32" and model.family == "interactive":
-        exact, _ = scores(model, side, replace(settings, score_precision="fp32"), watch)
-        fp32 = _beside(ranks, *metrics.ranks(exact, side.split.caption_to_image))
-    return Evaluation(ranks, tied, seconds | {"rank": rank_s}, fp32)
+        exact, _ = retrieved(model, side, replace(settings, score_precision="fp32"), 0, watch, streamed)
+        fp32 = _beside(ranks, exact)
+    return Evaluation(ranks, tied, seconds, fp32)
 
 
-def _beside(ranks: Ranks, i2t: np.ndarray, t2i: np.ndarray, tied: int) -> Exact:
+def _beside(ranks: Ranks, exact: Ranked) -> Exact:
     """Rsum and ties of other ranks of the same queries, and the shares of queries whose rank is another."""
     return {
-        "rsum": metrics.summary(i2t, t2i)["rsum"],
-        "tied_queries": tied,
-        "changed_i2t": float((ranks.i2t != i2t).mean()),
-        "changed_t2i": float((ranks.t2i != t2i).mean()),
+        "rsum": metrics.summary(exact.i2t, exact.t2i)["rsum"],
+        "tied_queries": exact.tied_queries,
+        "changed_i2t": float((ranks.i2t != exact.i2t).mean()),
+        "changed_t2i": float((ranks.t2i != exact.t2i).mean()),
     }
 
 
-def _streamed(
-    model: Retriever, side: Side, settings: Settings, k: int, watch: Watch = unwatched
+def retrieved(
+    model: Retriever, side: Side, settings: Settings, k: int, watch: Watch = unwatched, streamed: Stream = stream
 ) -> tuple[Ranked, dict[str, float]]:
-    """What an independent model finds without a matrix, with the first k of every query."""
+    """What a model finds without a matrix, the first k of every query among it, and the seconds of each stage."""
     split = side.split
     with evaluating(model):
         images, groups, seconds = encoded(model, side, settings, watch)
-        found = stream(
-            model, images, groups, split.caption_to_image, settings.score_memory_mib, k, split.fold_images, watch
-        )
+        with score_products(settings, model.family):
+            found = streamed(
+                model, images, groups, split.caption_to_image, settings.score_memory_mib, k, split.fold_images, watch
+            )
     return found, seconds | found.seconds
 
 

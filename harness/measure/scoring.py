@@ -26,7 +26,7 @@ NAMED = 3  # captions of a block that a message lists, where they do not follow 
 class Group:
     """Captions of one length."""
 
-    rows: np.ndarray  # (m,) which captions
+    rows: np.ndarray  # (m,) which captions, ascending
     encoded: Encoded
 
 
@@ -56,7 +56,7 @@ def all_pairs(
             texts, captions_of_block = group.encoded.select(columns), group.rows[columns]
             for rows in blocks(len(images), image_block):
                 block = score_block(model, images.select(rows), texts, rows, captions_of_block, score)
-                scores[rows, _as_slice(captions_of_block)] = block
+                scores[rows, as_slice(captions_of_block)] = block
             done += len(captions_of_block)
             watch(Progress("score", done, captions))
     return scores
@@ -80,7 +80,7 @@ def _consecutive(rows: np.ndarray) -> bool:
     return len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all())
 
 
-def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+def as_slice(rows: np.ndarray) -> np.ndarray | slice:
     """Consecutive rows as a slice, which writes without a scatter."""
     return slice(int(rows[0]), int(rows[-1]) + 1) if _consecutive(rows) else rows
 

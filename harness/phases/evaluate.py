@@ -11,6 +11,7 @@ from harness.learn.trainer import trained_parameters
 from harness.measure import evaluator
 from harness.measure.concepts import assigned
 from harness.measure.provenance import peak_memory_mib, provenance
+from harness.measure.ranking import Stream, stream
 from harness.phases.train import described
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
@@ -34,8 +35,8 @@ def evaluated_job(trained: Trained, data: Data, offers: frozenset[str]) -> Job:
     return replace(trained.job, data=data, weights=trained.weights)
 
 
-def execute(trained: Trained, job: Job, store: Store, watch: Watch = unwatched) -> Record:
-    """Ranks the split and stores the record of an evaluated job.
+def execute(trained: Trained, job: Job, store: Store, watch: Watch = unwatched, streamed: Stream = stream) -> Record:
+    """Ranks the split and stores the record of an evaluated job.  streamed: what ranks, as of `evaluator.evaluate`.
 
     Raises DataError where the data are not such as the model reads, or have changed meanwhile.
     """
@@ -44,7 +45,7 @@ def execute(trained: Trained, job: Job, store: Store, watch: Watch = unwatched) 
     if opened.fingerprint != job.data.fingerprint:
         raise DataError(f"data {job.data.name} changed since the jobs were made")
     side = trained.read(opened.load(job.data.ranked).first(job.data.test_images))
-    evaluation = evaluator.evaluate(trained.model, side, job.settings, watch)
+    evaluation = evaluator.evaluate(trained.model, side, job.settings, watch, streamed=streamed)
     record = Record(
         key=job.key,
         label=job.model.label,

@@ -6,7 +6,10 @@ import time
 import traceback
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness import doors
 from harness.data.kept import keeping
@@ -14,6 +17,7 @@ from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
 from harness.learn.build import build
 from harness.learn.checkpoint import Checkpoints
+from harness.learn.parallel import Together, check
 from harness.learn.taken import hand_over
 from harness.learn.trainer import Fit, fit, trained_parameters
 from harness.measure import evaluator
@@ -24,14 +28,14 @@ from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
 from harness.record import Pretraining, Record, Store, Unwritable
-from harness.spec import registry
+from harness.spec import plugins, pretrained, registry
 from harness.spec.job import Job, SpecError
 
 
-def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool = False) -> Record:
+def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool = False, processes: int = 1) -> Record:
     """Runs the job and stores its record with what it found, its score matrix where an ensemble will want it.
 
-    A job that breaks leaves a record that says how.
+    processes: that train it together.  A job that breaks leaves a record that says how.
 
     Raises DataError, SpecError and Unwritable: bad input and a full disk are the user's to mend, not an outcome.
     """
@@ -45,6 +49,8 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
         with keeping(model):
             started = time.perf_counter()
             pretraining = _pretrained(job, model, data, watch)
+            if processes > 1 and trained_parameters(model):
+                _together(job, model, store, watch, processes)  # `fit` goes on from what they stored: the end
             dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
             found = fit(model, data.train, dev_rsum, job.settings, checkpoints, watch)
             seconds = {"train": time.perf_counter() - started}
@@ -60,9 +66,43 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
     record = replace(
         _succeeded(job, data, model, found, evaluation, seconds | evaluation.seconds), pretraining=pretraining
     )
+    if processes > 1:  # of place, but what is drawn at random is drawn otherwise
+        record = replace(record, provenance={**record.provenance, "processes": processes})
     store.save(record, evaluation.ranks, concepts)
     checkpoints.finish()
     return record
+
+
+def _together(job: Job, model: Retriever, store: Store, watch: Watch, processes: int) -> None:
+    """Training by several processes, of which checkpoints are left.
+
+    Raises SpecError where the model or the machine does not allow it, and whatever one of them raises.
+    """
+    from harness.learn.processes import run  # torch.distributed takes a while to import, few runs need it
+
+    if job.settings.device.startswith("cuda") and processes > torch.cuda.device_count():
+        raise SpecError(f"--processes {processes}: a GPU each is needed, there are {torch.cuda.device_count()}")
+    check(model)
+    files = plugins.chosen()
+    chosen = files.files, files.installed, tuple(pretrained.chosen())
+    run(partial(_one_of_several, job, store.folder.resolve(), chosen), processes, job.settings.device, watch)
+
+
+def _one_of_several(job: Job, folder: Path, chosen: tuple[Any, ...], team: Together, watch: Watch) -> None:
+    """What each of the processes does: `execute` up to the end of training."""
+    files, installed, models = chosen
+    plugins.choose(files, installed)
+    pretrained.choose(models)
+    if job.settings.device.startswith("cuda"):
+        job = replace(job, settings=replace(job.settings, device=f"cuda:{team.rank}"))
+    prepare_torch(job.settings)
+    data, store = prepare(job.data, job.settings), Store(folder)
+    model = load_model(job, data)
+    hand_over(model, job, data, store)
+    with keeping(model):
+        _pretrained(job, model, data, watch)
+        dev_rsum = partial(evaluator.rsum, model, data.dev, job.settings)
+        fit(model, data.train, dev_rsum, job.settings, Checkpoints(store.checkpoints(job.key)), watch, team)
 
 
 def lost(job: Job, reason: str) -> Record:

@@ -20,10 +20,10 @@ from harness.data.split import DataError
 from harness.data.truths import Truth, of_identities, read
 from harness.measure import evaluator, identities, metrics
 from harness.measure.extended import evaluate, positives
-from harness.measure.ranking import stream
 from harness.phases import given
 from harness.phases.time import contender
 from harness.progress import Start, Watch
+from harness.protocol import Staged
 from harness.record import Extended, ExtendedRecord, Store
 from harness.spec.given import same_split
 from harness.spec.job import Job
@@ -131,13 +131,10 @@ def _retrieved(job: Job, data: Prepared, store: Store, k: int, watch: Watch, *, 
     row = contender(job, data, store)
     if row is None:
         return None
-    if whole or row.model.family != "independent":
+    if whole or isinstance(row.model, Staged):
         matrix, _ = evaluator.scores(row.model, side, job.settings, watch)
         return _of_scores(matrix, matrix, k)
-    with evaluator.evaluating(row.model):
-        images, groups, _ = evaluator.encoded(row.model, side, job.settings, watch)
-        owner, memory = side.split.caption_to_image, job.settings.score_memory_mib
-        ranked = stream(row.model, images, groups, owner, memory, k, watch=watch)
+    ranked, _ = evaluator.retrieved(row.model, side, job.settings, k, watch)
     return Retrieved(ranked.i2t_top, ranked.t2i_top)
 
 

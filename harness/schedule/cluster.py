@@ -40,7 +40,9 @@ from harness.schedule.worker import Work, check_code, check_data, receive_plugin
 from harness.spec.job import Job, SpecError  # noqa: E402
 
 LOCAL = "127.0.0.1"
-STORE_BYTES = 256 * 2**20  # Ray's object store: it holds no data, only what trials are told
+STORE_BYTES = (
+    256 * 2**20
+)  # Ray's object store where it holds no data, only what trials are told; else Ray's own default
 PORTS = 50  # tried for the dashboard
 STARTS = 3  # tries: a node gives up where its agents take more than 15 s, as on a machine with much else to do
 
@@ -71,7 +73,7 @@ def _own_options(place: Place, folder: Path) -> dict[str, Any]:
         "address": "local",
         "num_cpus": place.workers * place.threads,
         "include_dashboard": _shown(place),
-        "object_store_memory": STORE_BYTES,
+        "object_store_memory": None if place.holds_data else STORE_BYTES,
         "_temp_dir": str(folder),
     }
     return options | ({"dashboard_host": LOCAL, "dashboard_port": free_port(place.port)} if _shown(place) else {})

@@ -57,24 +57,28 @@ def run(
     finish: Finish,
     place: Place | None,
     force: bool,
+    processes: int = 1,
 ) -> None:
     """Every job of `todo`, where it was `placed`; `jobs`: how many there are with those that are recorded.
 
-    averaged: keys of jobs whose score matrix is kept.  Raises SpecError and DataError.
+    averaged: keys of jobs whose score matrix is kept.  processes: that train a job together, where jobs run in turn.
+    Raises SpecError and DataError.
     """
     if place is None:
-        _in_turn(todo, averaged, store, view, finish)
+        _in_turn(todo, averaged, store, view, finish, processes)
     elif todo:
         _side_by_side(todo, jobs, averaged, store, view, finish, place, force)
 
 
-def _in_turn(jobs: Sequence[Job], averaged: Collection[str], store: Store, view: RunView, finish: Finish) -> None:
+def _in_turn(
+    jobs: Sequence[Job], averaged: Collection[str], store: Store, view: RunView, finish: Finish, processes: int
+) -> None:
     """One job after the other, in this process."""
     from harness.phases.train import execute
 
     for job in jobs:
         started = time.perf_counter()
-        record = execute(job, store, view.start(job.name), keep_scores=job.key in averaged)
+        record = execute(job, store, view.start(job.name), keep_scores=job.key in averaged, processes=processes)
         finish(job, record, time.perf_counter() - started)
 
 

@@ -21,6 +21,7 @@ class Place:
     dashboard: bool = True
     port: int = 8265  # of the dashboard, or the next free one
     loggers: Mapping[str, str] = field(default_factory=dict)  # experiment loggers -> where they write
+    holds_data: bool = False  # whether Ray's object store holds the sides of a split, or only what trials are told
 
 
 def wanted(workers: int | None, jobs: int, address: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Model:
     pretrained: str = field(default="", metadata=ADDED)
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: own for name, own in _written(self).items() if name not in _elsewhere(self)}
+        elsewhere = _elsewhere(type(self))
+        return {name: own for name, own in _written(self).items() if name not in elsewhere}
 
     @property
     def label(self) -> str:
@@ -257,20 +258,27 @@ class Job:
 
 
 def _identity(value: Data | Settings) -> dict[str, Any]:
-    elsewhere = _elsewhere(value)
+    elsewhere = _elsewhere(type(value))
     return _portable({name: own for name, own in _written(value).items() if name not in elsewhere})
 
 
-def _elsewhere(value: Data | Model | Settings) -> set[str]:
+@cache
+def _elsewhere(kind: type[Data | Model | Settings]) -> frozenset[str]:
     """Names of fields that say where a job runs, not what it is."""
-    return {f.name for f in fields(value) if not f.metadata.get("identity", True)}
+    return frozenset(f.name for f in fields(kind) if not f.metadata.get("identity", True))
 
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
-    usual = {f.name: _default(f) for f in fields(value) if f.metadata.get("added")}
+    usual = _usual(type(value))
     every = {f.name: getattr(value, f.name) for f in fields(value)}
     return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
+
+
+@cache
+def _usual(kind: type[Data | Model | Settings]) -> dict[str, Any]:
+    """What fields that were added later hold where nobody says otherwise; not to be changed."""
+    return {f.name: _default(f) for f in fields(kind) if f.metadata.get("added")}
 
 
 def _default(of: Field) -> Any:

@@ -8,7 +8,7 @@ in one respect.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from harness.spec import registry
@@ -95,7 +95,7 @@ def checked_settings(changes: Mapping[str, Any]) -> Settings:
 
 
 def _replaced(value: Any, changes: Mapping[str, Any], where: str) -> Any:
-    known = asdict(value)
+    known = {f.name: getattr(value, f.name) for f in fields(value)}
     for name in changes:
         if name not in known:
             raise SpecError(f"{where} has no field {name!r}{nearest(name, known)}")

@@ -7,14 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from harness.learn.build import build
 from harness.measure import metrics, ranking, scoring
+from harness.measure.counting import Best
 from harness.measure.memory import peak_of
-from harness.measure.ranking import Best, Ranked, stream
+from harness.measure.ranking import Asked, Ranked, Share, joined, ranked, shares, span, stream
 from harness.measure.scoring import Group, ScoreError, all_pairs
 from harness.progress import Progress
-from harness.protocol import Encoded, Inputs
+from harness.protocol import Encoded, Inputs, Untrained
 from harness.spec import registry
 
 MODEL = build(registry.model("vsepp"), Inputs(image_dim=2, regions=3, vocabulary=5, dim=8), 0).eval()
@@ -77,6 +79,71 @@ def test_everything_equals_the_whole_matrix_bit_for_bit(gallery, high, wide, mem
         matrix = all_pairs(MODEL, images, groups, PLENTY)
         found = stream(MODEL, images, groups, owner, memory_mib, k, fold_images=4)
     equal(found, from_matrix(matrix, owner, k, 4))
+
+
+class Pairwise(Untrained):
+    """An interactive model whose scores are looked up, by places that both sides carry."""
+
+    family = "interactive"
+    encode_images = encode_texts = None  # type: ignore[assignment]
+
+    def __init__(self, scores: np.ndarray) -> None:
+        super().__init__()
+        self.scores = torch.from_numpy(scores)
+
+    def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+        return self.scores[images.extras["place"][:, None], texts.extras["place"]]
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Pairwise, Encoded, list[Group], np.ndarray]:
+    """Scores of few levels or many; captions in groups, as those of equal lengths are, none of which is consecutive."""
+    n = draw(st.integers(1, 9))
+    owner = np.repeat(np.arange(n), draw(st.lists(st.integers(1, 4), min_size=n, max_size=n)))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    levels = draw(st.sampled_from([2, 3, 10**6]))
+    scores = rng.integers(0, levels, (n, len(owner))).astype(np.float32)
+    group_of = rng.integers(0, 3, len(owner))
+    groups = [
+        Group(rows, Encoded(extras={"place": torch.from_numpy(rows)}))
+        for rows in (np.flatnonzero(group_of == g) for g in range(3))
+        if len(rows)
+    ]
+    return Pairwise(scores), Encoded(extras={"place": torch.arange(n)}), groups, owner
+
+
+@given(pairs(), st.integers(1, 10), st.integers(1, 10), st.sampled_from([NOTHING, PLENTY]), st.integers(1, 12))
+@settings(max_examples=150, deadline=None)
+def test_an_interactive_model_is_ranked_without_a_matrix_too(gallery, high, wide, memory_mib, k):
+    model, images, groups, owner = gallery
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        unbudgeted((high, wide), patch)
+        found = stream(model, images, groups, owner, memory_mib, k, fold_images=4)
+    equal(found, from_matrix(model.scores.numpy(), owner, k, 4))
+
+
+@given(pairs() | sides().map(lambda side: (MODEL, *side)), st.integers(1, 4), st.integers(1, 4), st.integers(1, 7))
+@settings(max_examples=150, deadline=None)
+def test_shares_of_the_blocks_add_up_to_what_one_share_finds(gallery, high, wide, parts):
+    model, images, groups, owner = gallery
+    asked = Asked(owner, len(images), k=3, fold_images=4)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        unbudgeted((high, wide), patch)
+        alone = stream(model, images, groups, owner, PLENTY, 3, fold_images=4)
+        images, groups = scoring.prepared(model, images, groups)
+        grids = shares(model, images, groups, PLENTY, parts)
+        held = [span(grid) for grid in grids]
+        parted = [
+            Share(model, images.select(some), groups, grid, asked, PLENTY, some.start)
+            for grid, some in zip(grids, held, strict=True)
+        ]
+        positives = joined([share.positives() for share in parted])
+        found = ranked([share.counted(positives) for share in parted], asked, 0.0)
+    assert 1 <= len(grids) <= parts
+    assert (
+        max(some.stop - some.start for some in held) <= -(-len(images) // parts) + high
+    )  # of memory too it is a share
+    equal(found, {name: getattr(alone, name) for name in vars(alone) if name != "seconds"})
 
 
 @given(sides(), st.integers(1, 10), st.integers(1, 10), st.randoms())
@@ -152,8 +219,38 @@ def test_the_best_of_blocks_in_any_order_are_the_best_of_all(values, k, wide, ra
         best = Best(2, min(k, len(values)))
         for columns in random.sample(parts := list(metrics.blocks(len(values), wide)), len(parts)):
             block = matrix[:, columns] if axis == 1 else matrix[columns]
-            best.add(block, slice(0, 2), columns.start, axis)
+            best.add(block, slice(0, 2), columns, axis)
         assert best.items().tolist() == [np.argsort(-row, kind="stable")[:k].tolist() for row in scores]
+
+
+@pytest.mark.slow
+def test_memory_of_an_interactive_model_does_not_grow_with_the_matrix():
+    """5,000 x 25,000 scores of captions of 20 lengths: 477 MiB as a whole."""
+    n, m, lengths = 5000, 25000, 20
+    rng = np.random.default_rng(0)
+    length = rng.integers(lengths, size=m)
+    images, texts = torch.randn(n, 1, 8), torch.randn(m, 1, 8)
+
+    class Fragments(Pairwise):
+        def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
+            assert images.fragments is not None
+            assert texts.fragments is not None
+            return images.fragments[:, 0] @ texts.fragments[:, 0].T
+
+    def side(fragments: Tensor) -> Encoded:
+        return Encoded(fragments=fragments, mask=torch.ones(fragments.shape[:2], dtype=torch.bool))
+
+    groups = [Group(rows, side(texts[rows])) for rows in (np.flatnonzero(length == g) for g in range(lengths))]
+
+    def found() -> Ranked:
+        with torch.inference_mode():
+            return stream(Fragments(np.zeros((1, 1))), side(images), groups, np.arange(m) // 5, 64, 10, 1000)
+
+    _, before = peak_of(lambda: None, "cpu")
+    _, peak = peak_of(found, "cpu")
+    if before is None or peak is None:
+        pytest.skip("this system does not count peaks of memory")
+    assert peak - before < 256
 
 
 @pytest.mark.slow

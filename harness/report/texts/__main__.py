@@ -1,10 +1,10 @@
-"""Fills the numbers of README.md, results/FINDINGS.md and results/reference/README.md in from stored records.
+"""Fills the numbers of README.md, docs/growth.md, results/FINDINGS.md and results/reference/README.md in from records.
 
 python -m harness.report.texts            writes them
 python -m harness.report.texts --check    exits 1 where they are not what the records say
 
-A README.md has slots, `<!-- fill: EXPRESSION -->` to `<!-- end -->`; FINDINGS.md is made whole from FINDINGS.md.j2
-beside it.  Expressions are Jinja's; their functions are those of `Facts`, and those of `SAYINGS`.
+README.md and the pages have slots, `<!-- fill: EXPRESSION -->` to `<!-- end -->`; FINDINGS.md is made whole from
+FINDINGS.md.j2 beside it.  Expressions are Jinja's; their functions are those of `Facts`, and those of `SAYINGS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from harness import ROOT, doors
 from harness.commands import HELP
 from harness.record import RecordError, write_atomically
-from harness.report.texts import answer, published
+from harness.report.texts import answer, growth, published
 from harness.report.texts.facts import Facts
 from harness.spec import plugins
 
-SLOTTED, FINDINGS = ("README.md", "results/reference/README.md"), "results/FINDINGS.md"
+SLOTTED, FINDINGS = ("README.md", "docs/growth.md", "results/reference/README.md"), "results/FINDINGS.md"
 SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-SAYINGS = (answer.best, answer.answer, answer.leaders, answer.added, answer.claimed, answer.took, published.expected)
+SAYINGS = (
+    *(answer.best, answer.answer, answer.leaders, answer.added, answer.claimed, answer.took, published.expected),
+    *(growth.queries, growth.matrices, growth.encoded, growth.features, growth.trained),
+)
 
 app = doors.Door()
 
@@ -50,9 +53,13 @@ def main(
 
 def texts(root: Path, facts: Facts) -> dict[str, str]:
     """Path from the root -> the text as the records have it.  Raises RecordError and OSError."""
-    *slotted, template = ((root / name).read_text(encoding="utf-8") for name in (*SLOTTED, f"{FINDINGS}.j2"))
-    made = {name: filled(text, facts, name) for name, text in zip(SLOTTED, slotted, strict=True)}
+    slotted, template = {name: _read(root / name) for name in SLOTTED}, _read(root / f"{FINDINGS}.j2")
+    made = {name: filled(text, facts, name) for name, text in slotted.items()}
     return made | {FINDINGS: rendered(template, facts, f"{FINDINGS}.j2")}
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def filled(text: str, facts: Facts, where: str) -> str:
@@ -72,7 +79,7 @@ def rendered(template: str, facts: Facts, where: str) -> str:
 
 
 def _stored(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return _read(path) if path.is_file() else None
 
 
 if __name__ == "__main__":

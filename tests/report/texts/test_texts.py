@@ -1,4 +1,4 @@
-"""No number of README.md and FINDINGS.md is typed by hand: all of them follow from stored records."""
+"""No number of README.md, docs/growth.md and FINDINGS.md is typed by hand: all of them follow from stored records."""
 
 import json
 import re
@@ -163,6 +163,7 @@ def test_runs_that_still_improve_are_counted(copied):
         ("facts.setting('full-scenes', 'colour')", "0 of colour"),
         ("facts.rsums('full-scenes', 'vsepp')", "no attribute 'rsums'"),
         ("facts.rsum(", "unexpected"),
+        ("queries('full-scenes-plain', ('vsepp',))", "full-scenes-plain: vsepp was not timed"),
     ],
 )
 def test_what_records_do_not_say_is_refused(stored, expression, says):
@@ -172,6 +173,8 @@ def test_what_records_do_not_say_is_refused(stored, expression, says):
 
 def test_the_door_writes_and_checks(tmp_path, monkeypatch, stored):
     (tmp_path / "results").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/growth.md").write_text("nothing to fill\n")
     (tmp_path / "README.md").write_text("<!-- fill: facts.rsum('full-scenes', 'chance') -->\n<!-- end -->\n")
     (tmp_path / "results/FINDINGS.md.j2").write_text("{{ facts.count('full-scenes', 'test') }}\n")
     monkeypatch.setattr(door, "ROOT", tmp_path)
