@@ -20,7 +20,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         if not self.training:  # a feature at a time, whatever stands beside it: padding need not be taken out first
             return super().forward(input.flatten(0, 1)).view(input.shape).masked_fill(~mask[..., None], 0.0)
         if mask.all():
-            return self._rows(input.flatten(0, 1)).view(input.shape)
+            return self.of_rows(input.flatten(0, 1)).view(input.shape)
         real = mask.flatten().nonzero().squeeze(1)  # (M,) positions among B * N
         rows = self.of_rows(input.flatten(0, 1).index_select(0, real))  # (M, d)
         return rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, real, rows).view(input.shape)
