@@ -81,7 +81,7 @@ def added(facts: Facts, folder: str) -> str:
     told = [f"`{gain.host.name}` {gain} ({WORDS[gain.word]})" for gain in facts.gains(folder)]
     return (
         f"**What SelfAlign adds to its host**, in Rsum with a 95% interval over seeds and images, corrected for the "
-        f"{len(told)} hosts asked (Holm): {', '.join(told)}."
+        f"{len(told)} host{'s' * (len(told) != 1)} asked (Holm): {', '.join(told)}."
     )
 
 
@@ -90,11 +90,11 @@ def unseen(facts: Facts, folder: str) -> str:
     sizes = {gain.host.name: size for gain in facts.gains(folder) if (size := gain.unseen) is not None}
     if not sizes:
         return "**What could not be seen**: one seed a row does not tell."
-    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    told = [f"{decimals(0)(sizes[name])} (on `{name}`)" for name in sorted(sizes, key=sizes.__getitem__)]
     return (
-        f"**What could not be seen**: more than one in five such experiments would miss a true difference below "
-        f"{decimals(0)(sizes[least])} (on `{least}`) to {decimals(0)(sizes[most])} (on `{most}`) Rsum, even before the "
-        "correction; undecided is not the same as none."
+        "**What could not be seen**: more than one in five such experiments would miss a true difference below "
+        f"{' to '.join(dict.fromkeys([told[0], told[-1]]))} Rsum, even before the correction; undecided is not the "
+        "same as none."
     )
 
 

@@ -21,7 +21,7 @@ from harness.measure.estimates import Estimate
 from harness.measure.intervals import Interval
 from harness.measure.verdicts import corrected, detectable, word
 from harness.record import RecordError
-from harness.report.formats import decimals, interval, signed, significant, whole
+from harness.report.formats import ABSENT, decimals, interval, signed, significant, whole
 from harness.report.read.groups import Group, collect
 from harness.report.read.machines import machine_words
 from harness.report.read.rows import Row
@@ -229,7 +229,11 @@ class Facts:
         return found
 
     def query_span(self, folder: str, rows: Sequence[Row], items: int = GALLERY) -> str:
-        """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over."""
+        """Shortest and longest query of some rows, `0.15 to 0.21`; rows that were not timed are passed over, `—` where
+        there are none at all.
+        """
+        if not rows:
+            return ABSENT
         known = self.times(folder, items)
         times = sorted((known[row.name] for row in rows if row.name in known), key=lambda time: time.ms)
         if not times:

@@ -125,6 +125,12 @@ def test_what_is_said_of_settings_follows_from_the_trials(monkeypatch, stored):
         assert answer.not_run(facts, FOLDER).endswith(search)
 
 
+def test_a_family_that_is_not_there_has_no_time(stored):
+    assert stored.query_span(FOLDER, []) == "—"
+    with pytest.raises(RecordError, match="none of these rows was timed"):
+        stored.query_span(FOLDER, [stored.row(FOLDER, "oracle")])
+
+
 @pytest.mark.parametrize(
     ("gained", "said"),
     [
