@@ -2,6 +2,7 @@
 
 python -m harness.report results/full-scenes            writes tables/, figures/ and index.html there
 python -m harness.report --check results/full-scenes    exits 1 where those are not the records'
+python -m harness.report --slides results/full-scenes   and slides/, the figures as large as a slide
 python -m harness.report --retrieved vsrn,vsrn+selfalign results/full-scenes       and retrieved.html, what both found
 """
 
@@ -31,6 +32,9 @@ out = Console(highlight=False, soft_wrap=True, markup=False)
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder, such as results/full-scenes.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where anything is stale.")] = False,
+    slides: Annotated[
+        bool, typer.Option("--slides", help="The figures once more, 2,000 pixels wide or so: PNGs in FOLDER/slides.")
+    ] = False,
     retrieved: Annotated[
         str,
         typer.Option(help="Two rows, comma-separated: a page of what both found, such as a host and its SelfAlign."),
@@ -60,12 +64,17 @@ def main(
             raise SpecError("--queries, --data, --images and --captions belong to --retrieved, which is not given")
         if retrieved and check:
             raise SpecError("--check writes nothing; leave --retrieved out")
+        if slides and check:
+            raise SpecError("--check writes nothing; leave --slides out")
         if retrieved:  # first: the folder's page links it
             from harness.report.page import retrieved as page  # pictures and templates, which no table needs
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
         fresh = _check(folder) if check else _write(folder)
+        if slides:
+            made = outputs.write_slides(folder, collect(folder))
+            out.print(f"{len(made)} figures for slides in {outputs.shown(folder)}/{outputs.SLIDES}")
     if not fresh:
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """What is made of a results folder's records: tables, figures and the page; written, or compared with what lies there.
 
 FOLDER/tables/*.md *.csv *.tex    FOLDER/figures/*.svg *.png    FOLDER/index.html    page/*, which the page loads
+FOLDER/slides/*.png, where they are asked for
 
 Tables and the page are the same bytes for the same records, and the figures look the same; the bytes of a PNG depend on
 a compression library, so it is never compared.
@@ -41,6 +42,7 @@ from harness.tuned import kept
 
 KINDS = (".md", ".csv", ".tex")
 PICTURES = (".svg", ".png")
+SLIDES = "slides"  # a folder of the results folder, where it is asked for; what lies there is not checked
 SHARED = ROOT / "results"  # all that lies below it shares one copy of what its pages load
 SCRIPTS = "page"  # the folder of that copy
 OLD = ("plotly.min.js",)  # what pages of earlier versions loaded
@@ -183,6 +185,19 @@ def write(folder: Path, groups: Sequence[Group]) -> Made:
     for name in _stored(folder) - made.all.keys():
         (folder / name).unlink()
     return made
+
+
+def write_slides(folder: Path, groups: Sequence[Group]) -> tuple[str, ...]:
+    """The figures as PNGs that fill a slide, in place of those that lie there; their names.  Raises OSError."""
+    place = folder / SLIDES
+    drawn = {f"{name}.png": picture.png for name, picture in gather.draw(groups, slides=True).pictures.items()}
+    remove_leftovers(place)
+    for name, data in drawn.items():
+        write_atomically(place / name, lambda file, data=data: file.write(data))
+    for path in place.glob("*.png"):
+        if path.name not in drawn:
+            path.unlink()
+    return tuple(drawn)
 
 
 def check(folder: Path) -> Difference:

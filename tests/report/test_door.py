@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from harness import report
@@ -184,3 +185,23 @@ def test_it_needs_no_torch(stored):
 def test_reading_the_package_imports_no_pandas():
     code = "import sys, harness.report; sys.exit('pandas' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_slides_are_the_figures_twice_as_fine(stored):
+    (stored.folder / "slides").mkdir()
+    (stored.folder / "slides" / "old.png").write_bytes(b"of other records")
+    done = call("--slides", stored.folder)
+    assert done.exit_code == 0
+    made = sorted(path.name for path in (stored.folder / "slides").iterdir())
+    assert made == sorted(path.name for path in (stored.folder / "figures").glob("*.png"))
+    assert f"{len(made)} figures for slides in " in done.stdout
+    for name in made:
+        with Image.open(stored.folder / "slides" / name) as slide, Image.open(stored.folder / "figures" / name) as page:
+            assert slide.width == pytest.approx(2 * page.width, abs=1)
+    assert call("--check", stored.folder).exit_code == 0
+
+
+def test_slides_are_not_checked(stored):
+    done = call("--slides", "--check", stored.folder)
+    assert done.exit_code == 2
+    assert "--check writes nothing; leave --slides out" in done.stderr

@@ -56,13 +56,15 @@ class Drawn:
     absent: tuple[str, ...]  # figures that are not there, and why
 
 
-def draw(groups: Sequence[Group]) -> Drawn:
-    """All figures of a folder.  Those of several groups are numbered as its tables are."""
+def draw(groups: Sequence[Group], *, slides: bool = False) -> Drawn:
+    """All figures of a folder, their PNGs as fine as slides want them.  Those of several groups are numbered as its
+    tables are.
+    """
     from harness.report.figures import style
 
     pictures: dict[str, Picture] = {}
     reasons: dict[tuple[str, str], list[str]] = {}
-    with style.styled():
+    with style.styled(style.SLIDE_DPI if slides else style.DPI):
         if len(groups) > 1:
             try:
                 pictures["sweep"] = _sweep(groups)

@@ -69,7 +69,7 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "harness.report",  # identifiers that depend on the drawing alone
     "axes.formatter.useoffset": False,
 }
-DPI = 144
+DPI, SLIDE_DPI = 144, 288  # of a PNG: for a page, and for a slide, where figures of this width fill 1,920 pixels
 CAPTION = 7  # its letters, in points
 TITLE, LINE = 0.42, 0.155  # inches: room for the title, a line of the caption
 
@@ -128,8 +128,9 @@ def _wrapped(figure: Figure, caption: str, width: float) -> list[str]:
 def picture(figure: Figure, title: str, caption: str) -> Picture:
     """The bytes of a figure."""
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": caption})
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    about = {"Date": None, "Creator": None, "Title": title, "Description": caption}
+    figure.savefig(svg, format="svg", dpi="figure", metadata=about)
+    figure.savefig(png, format="png", metadata={"Software": None})
     return Picture(title, caption, svg.getvalue(), png.getvalue())
 
 
@@ -157,9 +158,9 @@ def log_ticks(low: float, high: float) -> list[float]:
     return found
 
 
-def styled() -> AbstractContextManager[None]:
-    """A context in which figures are made and saved."""
-    return mpl.rc_context(RC)
+def styled(dpi: int = DPI) -> AbstractContextManager[None]:
+    """A context in which figures are made and saved, PNGs with so many dots an inch."""
+    return mpl.rc_context(RC | {"savefig.dpi": dpi})
 
 
 def text_inches(figure: Figure, texts: Sequence[str], size: float = 9) -> float:
