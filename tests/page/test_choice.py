@@ -103,6 +103,25 @@ def test_a_key_moves_a_slider_and_its_text_and_answer_follow(page, chosen):
     assert page.locator(TAKEN).first.text_content() == "Nothing fits."
 
 
+def test_the_address_keeps_where_the_sliders_stand(page, browser, chosen):
+    slider = page.get_by_label("Time of a query")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    address = page.evaluate("location.href")
+    name = slider.get_attribute("id")
+    assert address.endswith(f"#{name}={slider.input_value()}")
+    said_there = page.locator(TAKEN).all_text_contents()
+    page.keyboard.press("ArrowRight")
+    assert "#" not in page.evaluate("location.href")
+    context = browser.new_context(offline=True)
+    for kept, expected in ((address, said_there), (f"{address}9", said(chosen[1], FIRST)), (f"{address}x", None)):
+        again = context.new_page()
+        again.goto(kept)
+        again.wait_for_selector(".tabulator.built")
+        assert again.locator(TAKEN).all_text_contents() == (expected or said(chosen[1], FIRST))
+    context.close()
+
+
 def test_on_paper_and_without_scripts_the_first_answer_stands_without_sliders(page, browser, chosen):
     page.evaluate(SET, [page.query_selector(WISH), [0, 0, 0]])
     page.emulate_media(media="print", color_scheme="dark")

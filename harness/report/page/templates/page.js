@@ -9,6 +9,7 @@ const state = { sort: "", order: "", columns: null }; // order: asc or desc; col
 const CARD = ["Rsum", "ms per query"]; // beside the name where there is little room; all else stands below it
 
 const fields = () => Array.from(form.elements).filter((field) => field.name);
+const sliders = () => Array.from(document.querySelectorAll("form.wish input[type=range]")); // of the choice
 
 function readAddress() {
   const asked = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
@@ -17,6 +18,11 @@ function readAddress() {
   state.sort = asked.get("sort") ?? "Rsum";
   state.order = asked.get("order") === "asc" ? "asc" : "desc";
   state.columns = asked.has("column") ? asked.getAll("column") : null;
+  for (const slider of sliders()) {
+    const place = asked.get(slider.id) ?? "";
+    slider.value = /^\d+$/.test(place) && Number(place) <= Number(slider.max) ? place : slider.defaultValue;
+    slider.dispatchEvent(new Event("input", { bubbles: true })); // the choice is made anew
+  }
 }
 
 function writeAddress() {
@@ -24,6 +30,7 @@ function writeAddress() {
   for (const field of fields()) if (field.value) said.set(field.name, field.value);
   if (state.sort !== "Rsum" || state.order !== "desc") (said.set("sort", state.sort), said.set("order", state.order));
   for (const title of state.columns ?? []) said.append("column", title);
+  for (const slider of sliders()) if (slider.value !== slider.defaultValue) said.set(slider.id, slider.value);
   const kept = said.size ? `#${said}` : location.pathname + location.search;
   if (said.size || location.hash.includes("=")) history.replaceState(null, "", kept);
 }
@@ -246,6 +253,7 @@ function rebuild() {
 }
 
 form.addEventListener("input", () => (filter(), writeAddress()));
+for (const wish of document.querySelectorAll("form.wish")) wish.addEventListener("change", writeAddress);
 form.addEventListener("submit", (event) => event.preventDefault());
 addEventListener("hashchange", () => location.hash.includes("=") && (readAddress(), rebuild(), filter()));
 document.querySelector("nav").addEventListener("click", (event) => {
