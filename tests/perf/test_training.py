@@ -22,6 +22,7 @@ from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
 from harness.learn import trainer
 from harness.learn.build import build
+from harness.learn.parallel import ALONE
 from harness.learn.schedule import Plan
 from harness.progress import unwatched
 from harness.protocol import ImageBatch, Inputs, PairBatch, Retriever, TextBatch
@@ -67,7 +68,7 @@ def harness_loop(row: str, size: Size, data: Side) -> tuple[Retriever, Callable[
     """The model and one turn: an epoch as the trainer does it, without the dev split."""
     model, optimizer, settings = ready(row, size)
     plan = Plan(settings, steps_per_epoch(data, size.batch))
-    return model, lambda: trainer._part(model, data, lambda: 0.0, optimizer, plan, [], unwatched)
+    return model, lambda: trainer._part(model, data, lambda: 0.0, optimizer, plan, [], unwatched, ALONE)
 
 
 def bare_loop(row: str, size: Size, data: Side) -> tuple[Retriever, Callable[[], object]]:

@@ -178,9 +178,9 @@ def test_what_records_do_not_say_is_refused(stored, expression, says):
 
 
 def test_the_door_writes_and_checks(tmp_path, monkeypatch, stored):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/growth.md").write_text("nothing to fill\n")
+    for name in set(door.SLOTTED) - {"README.md"}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("nothing to fill\n")
     (tmp_path / "README.md").write_text("<!-- fill: facts.rsum('full-scenes', 'chance') -->\n<!-- end -->\n")
     (tmp_path / "results/FINDINGS.md.j2").write_text("{{ facts.count('full-scenes', 'test') }}\n")
     monkeypatch.setattr(door, "ROOT", tmp_path)
