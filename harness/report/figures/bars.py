@@ -21,7 +21,7 @@ from harness.report.figures.style import (
 )
 from harness.report.formats import ABSENT, interval, signed, significant
 
-SHADES = (PALETTE[4], PALETTE[5], PALE)  # of the parts of a bar, in order
+SHADES = (PALETTE[4], "#4d4d4d", PALE)  # of the parts of a bar, in order: apart in a grey print too
 
 ForestRow = tuple[str, float, float | None, float | None]  # label, difference, low, high; None where not known
 

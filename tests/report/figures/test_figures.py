@@ -10,10 +10,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from harness.report.figures import style
-from harness.report.figures.bars import divided, forest, stages
+from harness.report.figures.bars import SHADES, divided, forest, stages
 from harness.report.figures.gallery import gallery, short
 from harness.report.figures.labels import columns, named, spread_apart
 from harness.report.figures.panels import KS, curves, recall_by_k, recalls, sweep
@@ -229,6 +230,11 @@ def test_bars_say_what_was_not_timed():
     axes = stages(rows, {"score": "ms per query"}, "t", "c").axes[0]
     assert [text.get_text() for text in axes.texts] == ["2.00", "—"]
     assert [bar.get_width() for bar in axes.patches] == [2.0, 0]
+
+
+def test_parts_of_a_bar_are_told_apart_in_a_grey_print():
+    greys = sorted(np.dot(to_rgb(shade), (0.299, 0.587, 0.114)) for shade in SHADES)
+    assert np.diff(greys).min() > 0.15
 
 
 def test_bars_of_one_length_show_the_parts_of_a_query_however_short_it_is():
