@@ -160,7 +160,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def styled(dpi: int = DPI) -> AbstractContextManager[None]:
     """A context in which figures are made and saved, PNGs with so many dots an inch."""
-    return mpl.rc_context(RC | {"savefig.dpi": dpi})
+    finer: dict[Any, Any] = {"savefig.dpi": dpi}
+    return mpl.rc_context(RC | finer)
 
 
 def text_inches(figure: Figure, texts: Sequence[str], size: float = 9) -> float:
