@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -68,6 +69,10 @@ class Found:
     score_s: float
 
 
+# model, images and captions made ready, shares of the blocks, what is asked, watch -> what each share counted
+Counted = Callable[[Retriever, Encoded, Sequence[Group], Sequence[list[Block]], Asked, Watch], list[Found]]
+
+
 def stream(
     model: Retriever,
     images: Encoded,
@@ -77,21 +82,38 @@ def stream(
     k: int = 0,
     fold_images: int = 0,
     watch: Watch = unwatched,
+    *,
+    count: int = 1,
+    counted: Counted | None = None,
 ) -> Ranked:
     """Ranks both ways, the first k retrieved, and ranks within folds of `fold_images` images (0 = no folds).
 
-    caption_to_image: (M,), ascending where there are folds.  groups: rows ascending.  Raises ScoreError.
+    caption_to_image: (M,), ascending where there are folds.  groups: rows ascending.  counted: who counts in the at
+    most `count` shares of the blocks, None = this process in all of them.  Raises ScoreError.
     """
     started = time.perf_counter()
     images, groups = prepared(model, images, groups)
-    (grid,) = shares(model, images, groups, memory_mib, 1)
+    grids = shares(model, images, groups, memory_mib, count)
     asked = Asked(caption_to_image, len(images), k, fold_images)
-    share = Share(model, images, groups, grid, asked, memory_mib, watch=watch)
-    found = share.counted(share.positives())
-    return ranked([found], asked, time.perf_counter() - started)
+    found = (counted or partial(_here, memory_mib))(model, images, groups, grids, asked, watch)
+    return ranked(found, asked, time.perf_counter() - started)
 
 
-Stream = Callable[..., Ranked]  # `stream`, or another with its parameters that finds the same
+def _here(
+    memory_mib: int,
+    model: Retriever,
+    images: Encoded,
+    groups: Sequence[Group],
+    grids: Sequence[list[Block]],
+    asked: Asked,
+    watch: Watch,
+) -> list[Found]:
+    own = [Share(model, images, groups, grid, asked, memory_mib, watch=watch) for grid in grids]
+    positives = joined([share.positives() for share in own])
+    return [share.counted(positives) for share in own]
+
+
+Stream = Callable[..., Ranked]  # `stream`, by whomever it has counted
 
 
 def shares(

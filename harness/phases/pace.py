@@ -11,7 +11,6 @@ from statistics import median
 import torch
 
 from harness.data import kept
-from harness.data.kept import keeping
 from harness.data.prepared import Prepared, prepare, update_batches
 from harness.learn.trainer import optimiser, train_step, trained_parameters
 from harness.measure import evaluator
@@ -44,7 +43,7 @@ def pace(job: Job, clock: Callable[[], float] = time.perf_counter) -> Pace:
     model = load_model(job, data)
     if not trained_parameters(model):
         return Pace(0.0, 0.0, trained=False)
-    with keeping(model):
+    with kept.keeping(model):
         steps = _steps(model, data, job, clock)
         first = _look(model, data, job, clock)
         again = _look(model, data, job, clock) if kept.able(model) else first

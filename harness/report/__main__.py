@@ -71,15 +71,12 @@ def main(
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
             out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
-        fresh = _check(folder) if check else _write(folder)
-        if slides:
-            made = outputs.write_slides(folder, collect(folder))
-            out.print(f"{len(made)} figures for slides in {outputs.shown(folder)}/{outputs.SLIDES}")
+        fresh = _check(folder) if check else _write(folder, slides)
     if not fresh:
         raise typer.Exit(1)
 
 
-def _write(folder: Path) -> bool:
+def _write(folder: Path, slides: bool) -> bool:
     groups = collect(folder)
     made = outputs.write(folder, groups)
     out.print(f"{len(made.tables)} tables in {shown(folder)}/tables")
@@ -94,6 +91,9 @@ def _write(folder: Path) -> bool:
     for line in made.absent:
         out.print(line)
     out.print(f"page: {shown(folder)}/index.html")
+    if slides:
+        names = outputs.write_slides(folder, groups)
+        out.print(f"{len(names)} figures for slides in {shown(folder)}/{outputs.SLIDES}")
     return True
 
 

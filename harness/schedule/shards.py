@@ -8,9 +8,9 @@ Blocks are as they are without shards, so that ranks are the same to the last on
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 # first: it sets what Ray reads as it is imported
@@ -23,8 +23,8 @@ import torch
 from ray import cloudpickle
 
 from harness.learn.build import FROM_FILE
-from harness.measure.ranking import Asked, Block, Found, Ranked, Share, Stream, joined, ranked, shares, span
-from harness.measure.scoring import Group, prepared
+from harness.measure.ranking import Asked, Block, Found, Share, Stream, joined, span, stream
+from harness.measure.scoring import Group
 from harness.precision import prepare_torch, score_products
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever, from_tensors
@@ -36,35 +36,31 @@ RESTARTS = 1  # of a worker that died: it starts its share anew
 
 
 def over(settings: Settings, count: int) -> Stream:
-    """`stream` by at most `count` workers of a running Ray, each with the threads and the device of the settings."""
+    """`stream` by at most `count` workers of a running Ray, each with the threads and the device of the settings.
 
-    def streamed(
-        model: Retriever,
-        images: Encoded,
-        groups: Sequence[Group],
-        caption_to_image: np.ndarray,
-        memory_mib: int,
-        k: int = 0,
-        fold_images: int = 0,
-        watch: Watch = unwatched,
-    ) -> Ranked:
-        """Raises ScoreError, and SpecError where a worker is lost or has other code."""
-        started = time.perf_counter()
-        images, groups = prepared(model, images, groups)
-        grids = shares(model, images, groups, memory_mib, count)
-        asked = Asked(caption_to_image, len(images), k, fold_images)
-        precision = _precision(settings)
-        told = [ray.put(value) for value in (_portable(model), _captions(groups), asked, precision)]
-        workers = [_started(grid, images, told, precision) for grid in grids]
-        try:
-            positives = ray.put(joined(_all([worker.positives.remote() for worker in workers])))
-            found = _all([worker.counted.remote(positives) for worker in workers], watch)
-        finally:
-            for worker in workers:
-                ray.kill(worker)
-        return ranked(found, asked, time.perf_counter() - started)
+    Raises ScoreError, and SpecError where a worker is lost or has other code.
+    """
+    return partial(stream, count=count, counted=partial(_by_workers, settings))
 
-    return streamed
+
+def _by_workers(
+    settings: Settings,
+    model: Retriever,
+    images: Encoded,
+    groups: Sequence[Group],
+    grids: Sequence[list[Block]],
+    asked: Asked,
+    watch: Watch,
+) -> list[Found]:
+    precision = _precision(settings)
+    told = [ray.put(value) for value in (_portable(model), _captions(groups), asked, precision)]
+    workers = [_started(grid, images, told, precision) for grid in grids]
+    try:
+        positives = ray.put(joined(_all([worker.positives.remote() for worker in workers])))
+        return _all([worker.counted.remote(positives) for worker in workers], watch)
+    finally:
+        for worker in workers:
+            ray.kill(worker)
 
 
 def _precision(settings: Settings) -> Settings:
