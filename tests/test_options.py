@@ -120,3 +120,8 @@ def test_help_comes_in_groups():
 def test_near_misses_are_named(words, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert says in refused("--suite", "smoke", *words)
+
+
+def test_a_logger_that_is_not_known_is_refused_before_anything_runs():
+    said = refused("--suite", "smoke", "--log", "neptune", "--timing-rounds", "0")
+    assert "--log takes mlflow and wandb, got 'neptune'" in said

@@ -174,6 +174,16 @@ def test_splits_of_other_width_are_refused(data_folder):
         prepared(data_folder)
 
 
+def test_data_whose_splits_share_an_image_are_refused(data_folder):
+    for split, first in (("train", "shared"), ("test", "shared"), ("dev", "own")):
+        images = len((data_folder / f"{split}_caps.txt").read_text().splitlines()) // 2
+        names = [first, *(f"{split} {image}" for image in range(1, images))]
+        (data_folder / f"{split}_ids.txt").write_text("".join(f"{name}\n" * 2 for name in names))
+    with pytest.raises(DataError, match=r"^1 of the 7 images of test are in train too, 'shared' is one: "):
+        prepared(data_folder)
+    assert prepared(data_folder, ranked="dev").ranked.split.images.ids[0] == "own"
+
+
 # Batches -------------------------------------------------------------------------------------------------------------
 
 

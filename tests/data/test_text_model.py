@@ -221,10 +221,12 @@ def test_states_of_a_frozen_model_are_computed_once_per_caption(text_model, own_
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_augmented_captions_are_read_once_for_all_epochs(text_model, data_folder):
-    job = job_of(data_folder, "vse_infty", text_model, train=False)
+@pytest.mark.parametrize("label", ["vse_infty", "chan"])
+def test_augmented_captions_are_read_once_for_all_epochs(label, text_model, data_folder):
+    job = job_of(data_folder, label, text_model, train=False)
     data = prepare(job.data, job.settings)
-    model = build(job.model, data.inputs(job.settings), 0).train()
+    augmented = registry.model(label, {"size_augmentation": 0.2})  # which CHAN does not do by itself
+    model = build(augmented, data.inputs(job.settings), 0).train()
     alone = next(m for m in model.modules() if isinstance(m, TokenStates))
     for _ in "ab":
         with keeping(model):

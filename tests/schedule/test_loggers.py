@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from harness.progress import unwatched
+from harness.record import Store
 from harness.schedule import loggers
 from harness.schedule.dispatch import placed
 from harness.schedule.division import Place
-from harness.spec.job import SpecError
+from harness.spec import registry
+from harness.spec.job import Data, Job, Settings, SpecError
 
 
 @pytest.fixture
@@ -48,6 +51,27 @@ def test_a_package_that_is_missing_is_named_with_its_extra(absent, monkeypatch):
 def test_without_ray_there_is_nothing_to_log_to(workers, jobs):
     with pytest.raises(SpecError, match="--log writes what Ray schedules"):
         placed(Place(0, 1, loggers={"mlflow": ""}), workers, jobs, "cpu")
+
+
+def test_tune_is_given_the_loggers_that_were_asked_for(tmp_path, monkeypatch):
+    trials = pytest.importorskip("harness.schedule.trials")
+    given = {}
+
+    class Tuner:
+        def __init__(self, _, *, param_space, run_config, **__):
+            given.update(callbacks=run_config.callbacks, space=param_space)
+
+        def fit(self):
+            """Runs nothing."""
+
+    monkeypatch.setattr(trials.tune, "Tuner", Tuner)
+    monkeypatch.setattr(trials.tune, "with_parameters", lambda function, **_: function)
+    monkeypatch.setattr(loggers, "LOGGERS", {"mlflow": lambda where, folder: f"{where} of {folder.name}"})
+    job = Job(Data(), registry.model("vsepp"), Settings())
+    place = Place(1, 1, loggers={"mlflow": "file"})
+    trials.run([job], place, Store(tmp_path / "full-zoo"), lambda _: unwatched, lambda *_: None)
+    assert given["callbacks"][1:] == ["file of full-zoo"]
+    assert {"row", "seed", "key"} < set(given["space"])
 
 
 @pytest.fixture
