@@ -75,7 +75,7 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
         if asked.design is not None and where.processes > 1:
             raise SpecError("suite tune runs its trials side by side: leave --processes out")
         if asked.design is not None and after.trace is not None:
-            raise SpecError("--trace is of what was trained to be kept, suite tune keeps no weights")
+            raise SpecError("--trace is of what was trained to be kept, suite tune keeps none but of winners")
         _check_device(where.device)
         planned = ensembles.plan(jobs if what.ensembles and suites.find(asked.suite).ensembles else [])
         place = _place(where, len(jobs))

@@ -57,7 +57,7 @@ class TunedTrial(TypedDict):
 
 
 class TunedRow(TypedDict):
-    """One row, by its label in the file."""
+    """One row, by its name in the file (registry.named)."""
 
     model: Mapping[str, Any]  # resolved, with its recipes
     trials: list[TunedTrial]  # in the order of the design, a step outward last
@@ -75,7 +75,7 @@ class TunedRecord(_Stored):
     data: TunedData
     settings: Mapping[str, Any]  # all others of the trials: what they hold for
     design: TunedDesign
-    rows: Mapping[str, TunedRow]
+    rows: Mapping[str, TunedRow]  # by name (registry.named)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -64,7 +64,8 @@ def test_tuned_once_then_read(door):
     assert door.value.name == f"zoo-{value.data['fingerprint'][:8]}.json"
     assert (len(row["trials"]) - row["outward"], row["doubled"] is None) == (2, False)
     assert {record.job["data"]["ranked"] for record in door.trials.records()} == {"dev"}
-    assert not list((door.trials.folder / "checkpoints").glob("*/*.safetensors"))
+    kept = [path.parent.name for path in door.trials.folder.glob("checkpoints/*/best.safetensors")]
+    assert kept == [row["trials"][row["winner"]]["key"]]
     written = {path: path.stat().st_mtime_ns for path in door.trials.folder.glob("records/*")}
 
     again = door.tune().output
@@ -164,7 +165,7 @@ def test_a_row_without_weights_has_nothing_to_tune(door):
     ("more", "says"),
     [
         (("--epochs", "3", "--updates", "10"), "--epochs and --updates are two lengths of one training"),
-        (("--trace",), "suite tune keeps no weights"),
+        (("--trace",), "suite tune keeps none but of winners"),
         (("--set", "settings.lr=0.1"), "suite tune has its own settings.lr"),
         (("--seeds", "3"), "suite tune has one seed, 0"),
         (("--updates", "9"), "tuning takes at least 10 updates"),
@@ -173,3 +174,38 @@ def test_a_row_without_weights_has_nothing_to_tune(door):
 def test_what_makes_no_sense_is_refused_in_one_line(door, more, says):
     assert says in door.refused("tune", "--only", "vsepp", *more)
     assert not door.results.exists()
+
+
+TEACHER = "scan:t2i-lse"
+TAUGHT = ("--only", "vsepp+distilled", "--set", f"distilled.teacher={TEACHER}")
+
+
+def test_a_student_learns_from_the_best_trial_of_its_teacher(door):
+    refused = door.refused("tune", *TAUGHT, *BUDGET)
+    assert refused.startswith(f"distilled.teacher takes the weights of {TEACHER}")
+    assert refused.endswith("tune-zoo has none that fits: it was not run there")
+    door("tune", "--only", TEACHER, *BUDGET)
+    row = tuned.load(door.value).rows[TEACHER]
+    best = row["trials"][row["winner"]]["key"]
+    assert [path.parent.name for path in door.trials.folder.glob("checkpoints/*/best.safetensors")] == [best]
+    door("tune", *TAUGHT, *BUDGET)
+    students = [record for record in door.trials.records() if record.label == "vsepp+distilled"]
+    assert {record.job["model"]["taken"]["distilled.teacher"].partition(".")[0] for record in students} == {best}
+    door("full", "--only", TEACHER, "--seeds", "1")
+
+    # another teacher is another row, and neither's trials speak of the other
+    door("tune", "--only", "vsepp+distilled", "--set", "distilled.teacher=smoothed", *BUDGET)
+    assert [*tuned.load(door.value).rows] == [
+        TEACHER,
+        f"vsepp+distilled (teacher={TEACHER})",
+        "vsepp+distilled (teacher=smoothed)",
+    ]
+    said = door("full", *TAUGHT, "--seeds", "1").output
+    assert "tuned      1 of 1 rows have the settings of" in said
+    sources = [source for each in Store(door.results / "full-zoo").asked() for source in each.tuning.values()]
+    assert {(source["row"], source["how"]) for source in sources} == {
+        (TEACHER, "own"),
+        (f"vsepp+distilled (teacher={TEACHER})", "own"),
+    }
+    said = door("full", "--only", "vsepp+distilled", "--set", "distilled.teacher=peer", "--seeds", "1").output
+    assert "says nothing of these rows" in said

@@ -15,8 +15,9 @@ from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, load_weights
 from harness.protocol import Encoded, PairBatch, Retriever, TextBatch, from_tensors
 from harness.record import RecordError, Store
+from harness.spec import registry
 from harness.spec.job import Job, SpecError
-from harness.spec.taken import Taken, wanted, weights_hash
+from harness.spec.taken import Taken, weights_hash
 
 CACHED_MIB = 4096  # of a teacher's encodings; what would need more is encoded again for every batch
 
@@ -26,7 +27,7 @@ def hand_over(model: Retriever, job: Job, data: Prepared, store: Store) -> None:
 
     Raises SpecError where weights are no longer those of the job's identity, CheckpointError and RecordError.
     """
-    for path in wanted(job.model):
+    for path in registry.wanted(job.model):
         section, _, option = path.partition(".")
         other = frozen(Taken.read(job.model.taken[path]), job, data, store)
         if section == "model":

@@ -12,11 +12,13 @@ import torch
 
 from harness.data import kept
 from harness.data.prepared import Prepared, prepare, update_batches
+from harness.learn.taken import hand_over
 from harness.learn.trainer import optimiser, train_step, trained_parameters
 from harness.measure import evaluator
 from harness.phases.train import load_model
 from harness.precision import prepare_torch
 from harness.protocol import Retriever
+from harness.record import Store
 from harness.spec.job import Job
 
 WARM, TIMED = 2, 4  # updates
@@ -36,11 +38,15 @@ class Pace:
         return updates * self.update_s + looks * self.look_s
 
 
-def pace(job: Job, clock: Callable[[], float] = time.perf_counter) -> Pace:
-    """The median of a few updates, and one look at dev, in this process.  Raises DataError and SpecError."""
+def pace(job: Job, store: Store, clock: Callable[[], float] = time.perf_counter) -> Pace:
+    """The median of a few updates, and one look at dev, in this process.
+
+    store: of the rows that it takes.  Raises DataError and SpecError.
+    """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
     model = load_model(job, data)
+    hand_over(model, job, data, store)
     if not trained_parameters(model):
         return Pace(0.0, 0.0, trained=False)
     with kept.keeping(model):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import tuned
 from harness.record import Record, Store
+from harness.spec import registry
 from harness.spec.asked import Asked
 from harness.spec.job import Job
 from harness.spec.tuning import Design, Trial, conditions, data_of, winner
@@ -23,7 +24,7 @@ DIVERGED = "NonFiniteLoss: "  # how a record tells of a rate that was too high: 
 class Trials:
     """Rows under one design, with what a results folder holds of their trials."""
 
-    rows: Mapping[str, Job]  # by label: any trial of each
+    rows: Mapping[str, Job]  # by name (registry.named): any trial of each
     design: Design
     store: Store
     force: bool = False  # whether what has an outcome runs again
@@ -33,7 +34,7 @@ class Trials:
         """Raises ValueError where nothing was to be tuned."""
         if asked.design is None:
             raise ValueError(f"suite {asked.suite} has no trials")
-        return cls({job.model.label: job for job in asked.rows}, asked.design, store, force)
+        return cls({registry.named(job.model): job for job in asked.rows}, asked.design, store, force)
 
     def without(self, labels: Sequence[str]) -> Trials:
         return replace(self, rows={name: row for name, row in self.rows.items() if name not in labels})
@@ -85,6 +86,13 @@ class Trials:
 
     def to_run(self, jobs: Sequence[Job]) -> list[Job]:
         return [job for job in jobs if self.force or self.known(job) is None]
+
+    def outdone(self, job: Job) -> list[Job]:
+        """Of a trial's row, what has an outcome and is not the best of the trials so far: weights nobody will take."""
+        row = self.rows[registry.named(job.model)]
+        best = winner(self._scores(self._all(row)))
+        others = [own for trial, own in self._all(row).items() if trial != best]
+        return [own for own in (*others, *self._doubled(row)) if self.known(own) is not None]
 
     def _first(self, row: Job) -> dict[Trial, Job]:
         return {trial: self.design.job(row, trial) for trial in self.design.first}

@@ -45,7 +45,7 @@ def measured(trials: Trials, place: Place | None, out: Console) -> Trials:
     for label, row in trials.rows.items():
         if trials.left(label):
             threads = place.threads if place and place.threads else row.settings.threads
-            paces[label] = pace(replace(row, settings=replace(row.settings, threads=threads)))
+            paces[label] = pace(replace(row, settings=replace(row.settings, threads=threads)), trials.store)
     nothing = [label for label, found in paces.items() if not found.trained]
     _say(out, *(f"left out   {label}: it has nothing to train" for label in nothing))
     trials = trials.without(nothing)
@@ -67,7 +67,7 @@ def run(trials: Trials, path: Path, place: Place | None, out: Console) -> Outcom
 
 
 def _run(trials: Trials, wave: Sequence[Job], place: Place | None, out: Console) -> None:
-    """One wave.  Nobody times a trial's weights: they go when it is over."""
+    """One wave.  The weights of a row's best trial stay, for rows that learn from it; those of the others go."""
     from harness.learn.checkpoint import Checkpoints  # which imports torch
 
     store, todo = trials.store, trials.to_run(wave)
@@ -81,8 +81,8 @@ def _run(trials: Trials, wave: Sequence[Job], place: Place | None, out: Console)
 
         def finish(job: Job, record: Record, seconds: float) -> None:
             view.finish(console.job_line(job, record, best_rsum(record), seconds), job.name)
-            if record.status == "ok":
-                Checkpoints(store.checkpoints(job.key)).discard()
+            for other in trials.outdone(job):
+                Checkpoints(store.checkpoints(other.key)).discard()
 
         dispatch.run(todo, len(wave), (), store, view, finish, place, trials.force)
 

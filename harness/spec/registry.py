@@ -174,6 +174,29 @@ def parts(model: Model) -> Iterator[tuple[str, Method, Options]]:
     yield from ((name, modules()[name], options) for name, options in on.items() if name in modules())
 
 
+def wanted(model: Model) -> dict[str, str]:
+    """Path of an option -> label of the row that it takes, `LABEL@KEY` where one of several was chosen."""
+    found = {}
+    for section, method, options in parts(model):
+        for name, apart in method.rows.items():
+            if options[name] not in apart:
+                found[f"{section}.{name}"] = options[name]
+    return found
+
+
+def named(model: Model) -> str:
+    """The row as its trials know it: the label, and what was chosen of a method or module that can take other rows.
+
+    `vsepp+distilled (teacher=chan)`: what learns from two teachers is two rows, with trials of its own each.
+    """
+    told = []
+    for section, method, options in parts(model):
+        usual = {**method.options, **(method.variants.get(model.variant, {}) if section == "model" else {})}
+        chosen = {name: value for name, value in options.items() if method.rows and value != usual[name]}
+        told += [f"{name}={str(value).partition('@')[0]}" for name, value in sorted(chosen.items())]
+    return f"{model.label} ({', '.join(told)})" if told else model.label
+
+
 def floor(method: str) -> bool:
     """Whether a method, maybe one that is gone, is the floor that the others must beat."""
     return method in methods() and methods()[method].floor

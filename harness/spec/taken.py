@@ -13,7 +13,7 @@ from harness import contents
 from harness.record import Record, Store
 from harness.spec import registry
 from harness.spec.asked import Asked, Posed
-from harness.spec.job import Job, Model, SpecError
+from harness.spec.job import Job, SpecError
 
 WEIGHTS = "best.safetensors"  # beside the checkpoints of a job
 VOCABULARY = ("min_count", "max_words", "text_model")  # settings by which captions become numbers
@@ -32,16 +32,6 @@ class Taken:
 
     def __str__(self) -> str:
         return f"{self.key}.{self.weights}"
-
-
-def wanted(model: Model) -> dict[str, str]:
-    """Path of an option -> label of the row that it takes, `LABEL@KEY` where one of several was chosen."""
-    found = {}
-    for section, method, options in registry.parts(model):
-        for name, apart in method.rows.items():
-            if options[name] not in apart:
-                found[f"{section}.{name}"] = options[name]
-    return found
 
 
 def all_resolved(asked: Asked, store: Store) -> tuple[Asked, list[str]]:
@@ -72,7 +62,7 @@ def all_resolved(asked: Asked, store: Store) -> tuple[Asked, list[str]]:
 
 def resolved(job: Job, store: Store) -> Job:
     """The job, with keys and weights of the rows that it takes.  Raises SpecError where there is not exactly one."""
-    paths = wanted(job.model)
+    paths = registry.wanted(job.model)
     if not paths:
         return job
     taken = {path: str(_found(job, path, row, store)) for path, row in paths.items()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import tuned
 from harness.record import TunedFrom
-from harness.spec import embedded
+from harness.spec import embedded, registry
 from harness.spec.job import Data, Job, Settings, SpecError
 from harness.tuned import TunedData, TunedDesign, TunedRecord, TunedRow
 
@@ -152,20 +152,23 @@ def settle(value: TunedRecord, job: Job, told: Mapping[str, Any]) -> tuple[Job, 
     told: what was set by hand, by path; it stands, and the row is then marked so.  Another length than that of the
     trials is nothing they can speak of, nor are they of a recipe that has changed.
     """
-    row = value.rows.get(job.model.label)
+    name = registry.named(job.model)
+    row = value.rows.get(name)
     by_hand = {path.partition(".")[2] for path in told if path.startswith("settings.")} & {*BY_HAND}
     length = told.get("settings.updates", value.design["updates"])
     if row is None or "epochs" in by_hand or length != value.design["updates"] or unfit(value, job):
         return job, None
     own = job.model.as_dict()
-    if any(row["model"].get(name) != own.get(name) for name in ("recipes", "origin")):
+    # but for whose weights it takes: finals take others, by their seed
+    its = {part: stored for part, stored in row["model"].items() if part != "taken"}
+    if any(its.get(part) != own.get(part) for part in ("recipes", "origin")):
         return job, None
     found = {name: new for name, new in winning(value, row).items() if name not in by_hand}
     if "warmup_epochs" in by_hand:
         del found["warmup_updates"]
-    marked = bool(by_hand - {"updates"}) or row["model"] != own
+    marked = bool(by_hand - {"updates"}) or its != own
     settings = replace(job.settings, **found)
-    return replace(job, settings=settings), TunedFrom(value=value.key, row=job.model.label, how=HAND if marked else OWN)
+    return replace(job, settings=settings), TunedFrom(value=value.key, row=name, how=HAND if marked else OWN)
 
 
 def settle_arm(value: TunedRecord, arm: Job, base: Job, source: TunedFrom | None) -> tuple[Job, TunedFrom | None]:

@@ -17,7 +17,7 @@ from harness.phases.train import load_model
 from harness.record import Store
 from harness.spec import registry, suites
 from harness.spec.job import SpecError
-from harness.spec.taken import all_resolved, resolved, wanted, weights_hash
+from harness.spec.taken import all_resolved, resolved, weights_hash
 
 TINY = {
     "data.train_images": 24,
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 def test_a_row_is_looked_up_and_is_part_of_the_identity(folder):
     job, store = student(), Store(folder)
-    assert wanted(job.model) == {"distilled.teacher": TEACHER}
+    assert registry.wanted(job.model) == {"distilled.teacher": TEACHER}
     found = resolved(job, store)
     key = next(record.key for record in store.records() if record.label == TEACHER)
     assert found.model.taken == {"distilled.teacher": f"{key}.{weights_hash(store, key)}"}

@@ -8,6 +8,7 @@ import pytest
 
 from harness.data.text_model import TokenStates
 from harness.phases.pace import TIMED, WARM, pace
+from harness.record import Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
 from tests.text_models import tiny_bert
@@ -32,7 +33,8 @@ def test_states_of_a_frozen_text_model_are_read_before_anything_is_timed(data_fo
 
     (tmp_path / "bert").mkdir()
     settings = Settings(epochs=9, batch=13, dim=8, text_model=tiny_bert(tmp_path / "bert"))
-    found = pace(Job(Data(name="zoo", path=str(data_folder)), registry.model("vse_infty"), settings), clock)
+    job = Job(Data(name="zoo", path=str(data_folder)), registry.model("vse_infty"), settings)
+    found = pace(job, Store(tmp_path), clock)
     assert found.update_s == 1.0
     assert found.look_s == 1.0
     assert found.once_s > 0
@@ -40,7 +42,8 @@ def test_states_of_a_frozen_text_model_are_read_before_anything_is_timed(data_fo
     assert found.seconds(5, 2) == 7.0
 
 
-def test_without_a_text_model_nothing_is_read_once(data_folder):
-    found = pace(Job(Data(name="zoo", path=str(data_folder)), registry.model("vsepp"), Settings(dim=8, batch=13)))
+def test_without_a_text_model_nothing_is_read_once(data_folder, tmp_path):
+    job = Job(Data(name="zoo", path=str(data_folder)), registry.model("vsepp"), Settings(dim=8, batch=13))
+    found = pace(job, Store(tmp_path))
     assert found.once_s == 0
     assert 0 < found.update_s < found.seconds(3, 0)

@@ -90,3 +90,24 @@ def test_the_list_and_the_report_need_no_torch():
         "sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "name"),
+    [
+        ("vsepp+distilled", {}, "vsepp+distilled"),
+        ("vsepp+distilled", {"teacher": "peer"}, "vsepp+distilled (teacher=peer)"),
+        ("vsepp+distilled", {"teacher": "chan@0123", "sides": "rows"}, "vsepp+distilled (sides=rows, teacher=chan)"),
+        ("vsepp+a-sdm", {"weight": 3.0}, "vsepp+a-sdm"),
+    ],
+)
+def test_rows_that_learn_from_others_have_trials_of_their_own_each(label, options, name):
+    model = registry.model(label, module_options={label.partition("+")[2]: options})
+    assert registry.named(model) == name
+
+
+def test_what_the_trials_of_a_row_that_stands_on_another_are_called():
+    assert registry.named(registry.model("two_stage")) == "two_stage"
+    assert registry.named(registry.model("two_stage", {"encoder": "vsrn"})) == "two_stage (encoder=vsrn)"
+    assert registry.named(registry.model("scan:t2i-lse")) == "scan:t2i-lse"
+    assert registry.named(registry.model("vsepp+selfalign", None, {"prototypes": 64})) == "vsepp+selfalign"

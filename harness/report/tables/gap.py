@@ -22,7 +22,6 @@ from harness.report.read.times import BATCHED, stage_ms, timing_conflict
 from harness.report.tables import reranking
 from harness.report.tables.comparison import left_out_lines
 from harness.spec import registry
-from harness.spec.taken import wanted
 
 TEACHER = "distilled.teacher"
 MOST_K = 100  # shortlists longer than this are nearly the teacher itself
@@ -105,7 +104,7 @@ def _same_host(one: Row, other: Row) -> bool:
 
 def _teacher(row: Row, rows: Sequence[Row]) -> Row | None:
     """Whose scores it learned, where that is a row here; else the best interactive one."""
-    label = wanted(row.model).get(TEACHER, "").partition("@")[0]
+    label = registry.wanted(row.model).get(TEACHER, "").partition("@")[0]
     interactive = [other for other in rows if other.family == "interactive"]
     if label:
         return next((other for other in rows if other.model.label == label), None)
