@@ -26,6 +26,7 @@ from harness.report.read.groups import Group, collect
 from harness.report.read.published import rows_for
 from harness.report.tables import comparison, papers
 from harness.report.tables.ablations import ablation_sheets
+from harness.report.tables.additions import additions_sheet
 from harness.report.tables.checklist import checklist
 from harness.report.tables.extended import extended_sheet
 from harness.report.tables.gap import gap_sheet
@@ -138,6 +139,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             found |= {f"rerank{number}.md": markdown(replace(few, header=header)), f"rerank{number}.csv": csv(every)}
         for name, sheet in (
             ("gap-closed", gap_sheet(group)),
+            ("additions", additions_sheet(group)),
             ("single-query", single_queries(group)),
             ("extended", extended_sheet(group, Store(folder))),
             ("judged", judged_sheet(group, Store(folder))),

@@ -26,7 +26,7 @@ from harness.report.read.groups import Group, collect
 from harness.report.read.machines import machine_words
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
-from harness.report.tables import ablations, gap, reranking
+from harness.report.tables import ablations, additions, gap, reranking
 from harness.report.tables.claims import UNTUNED_HOST, is_host, said
 from harness.report.tables.headline import mean_rsum
 from harness.report.tables.sharing import sharing_sheet
@@ -207,6 +207,10 @@ class Facts:
     def taken_over(self, folder: str) -> list[str]:
         """Which share of the gap to a teacher each row with a module beside SelfAlign closes; none without such."""
         return gap.taken_over(self.group(folder))
+
+    def lessons(self, folder: str) -> list[str]:
+        """What each module brings beside the row without it, and a lesson beside its controls; none without such."""
+        return additions.lessons(self.group(folder))
 
     def told_apart(self, folder: str, name: str) -> dict[str, str]:
         """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over images."""
