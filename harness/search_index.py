@@ -93,8 +93,8 @@ def _rows(store: Store, only: str, requests: Sequence[Request]) -> list[Job]:
     first = {record.label: record for record in reversed(records) if record.label in chosen}
     trained = [record for record in first.values() if _can_be_indexed(record)]
     if not trained and not named:
-        files = [record.label for record in first.values() if record.family == given.FAMILY]
-        hint = f"; name files once more by --row {files[0]}=FILE" if files else ""
+        others = [record.label for record in records if record.family == given.FAMILY and record.label in chosen]
+        hint = f"; name files once more by --row {others[0]}=FILE" if others else ""
         raise SpecError(f"{', '.join(chosen)}: only trained rows keep what can be indexed{hint}")
     return [*(Job.from_dict(record.job) for record in sorted(trained, key=lambda record: record.label)), *named]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.data.given import files
+from harness.data.given import files, places
 from harness.data.given.places import Truth
 from harness.data.given.read import Given, read
 from harness.data.given.vectors import Embeddings
@@ -23,6 +23,7 @@ from harness.spec.given import job as job_of
 from harness.spec.job import Data, Job, Settings
 
 SHARE = 0.5  # of the memory there is
+IN_PART = "all pairs are ranked in memory; `search` and `search_index` read such files through a memory map"
 
 
 def jobs(requests: Sequence[Request], data: Data, changes: Mapping[str, Any], settings: Settings) -> list[Job]:
@@ -82,7 +83,9 @@ def read_row(job: Job, split: Split) -> Given:
     if files.digest(request) != job.model.given:
         raise DataError(f"{request.files[0]} changed since the row {request.name} was asked for")
     kind, arrays = files.opened(request, room())
-    return read(request.name, kind, arrays, request.options, Truth.of(split))
+    if kind == "embeddings":
+        places.check_room(request.name, 4 * (arrays["images"].size + arrays["captions"].size), room(), IN_PART)
+    return read(request.name, kind, arrays, request.options, Truth.of(split), room())
 
 
 def _described(split: Split, found: Given) -> dict[str, Any]:

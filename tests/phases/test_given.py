@@ -96,3 +96,15 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(data_folder, given_file, 
         assert says in found.stderr
         assert len(found.stderr.splitlines()) == 1
         assert not (results / "full-zoo").exists()
+
+
+def test_embeddings_that_do_not_fit_in_memory_are_one_line(data_folder, given_file, tmp_path, monkeypatch):
+    with np.load(given_file) as stored:
+        np.save(tmp_path / "i.npy", stored["images"])
+        np.save(tmp_path / "c.npy", stored["captions"])
+    monkeypatch.setattr("harness.phases.given.available_bytes", lambda _: 4 * 21 * 6 * 2 - 2)  # of 7 and 14 items
+    common = ["--data", str(data_folder), "--results", str(tmp_path / "results"), "--timing-rounds=0"]
+    found = run(f"--row=mine={tmp_path}/i.npy,{tmp_path}/c.npy", *common)
+    assert found.exit_code == 2
+    assert "may be taken; all pairs are ranked in memory; `search` and `search_index` read" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
