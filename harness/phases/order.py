@@ -77,9 +77,12 @@ def traces_folder(given: str, results: Path) -> Path:
 
 def check_rerank(jobs: Sequence[Job]) -> None:
     """Raises SpecError where no pair can come of these jobs."""
-    families = {given.family(job.model) for job in jobs}
-    for family in ("independent", "interactive"):
-        if family not in families:
+    there = {
+        "independent": any(given.family(job.model) == "independent" for job in jobs),
+        "interactive": any(given.reranks(job.model) for job in jobs),
+    }
+    for family, some in there.items():
+        if not some:
             raise SpecError(
                 f"--rerank takes at least one independent and one interactive row, there is no {family} one"
             )

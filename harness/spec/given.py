@@ -101,6 +101,16 @@ def family(model: Model) -> str:
     return "interactive" if model.options.get("scorer") in BOTH else "independent"
 
 
+def scores_alone(model: Model) -> bool:
+    """Whether a row is a matrix of scores from a file."""
+    return bool(model.given) and model.options["kind"] == "scores"
+
+
+def reranks(model: Model) -> bool:
+    """Whether a row puts shortlists in order: an interactive one, or a matrix of scores, whatever they are of."""
+    return family(model) == "interactive" or scores_alone(model)
+
+
 def same_split(one: Data, other: Data) -> bool:
     """Whether two jobs rank the same queries."""
     return all(getattr(one, name) == getattr(other, name) for name in SPLIT)
