@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from harness import run, search_index
 from harness.record import Store
+from harness.search import app as search_app
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 
@@ -121,6 +122,8 @@ def test_a_recorded_row_from_files_is_indexed_where_they_are_named_once_more(dat
 
     said = refused(str(store.folder), "--data", data)
     assert "only trained rows keep what can be indexed; name files once more by --row mine=FILE" in said
+    asked = CliRunner().invoke(search_app, [f"{store.folder}:mine", "a ball", "--no-show"])
+    assert (asked.exit_code, "mine is from files: name them in place of" in asked.stderr) == (2, True)
     said = refused(str(store.folder), "--data", data, f"--row=mine={files}")
     assert "has no row mine of these files and options: `run` it first, by --row" in said
 
