@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 
 from harness import doors, report, results
-from harness.choices import How, What, Where
+from harness.choices import Afterwards, How, What, Where
 from harness.console import RunView, job_line, run_view
-from harness.data import sources
+from harness.data import judgements, sources
 from harness.data.split import DataError
 from harness.options import on_command_line
+from harness.phases.order import lines_of_others
 from harness.record import Record, RecordError, Store
 from harness.schedule import dispatch
 from harness.schedule.division import Place
@@ -32,6 +33,7 @@ SUITE = "evaluated"  # of the results folder: evaluated-<data>
 TAKEN = {  # options that mean something where nothing is trained
     *("evaluate", "data", "only", "seeds", "set", "plugin", "no_plugins"),
     *("device", "threads", "score_memory", "shards", "address", "results", "force", "dry_run"),
+    *("truths", "judgements"),
 }
 
 
@@ -70,7 +72,16 @@ def chosen(folder: Path, only: str, seeds: str) -> list[Record]:
 
 
 def evaluate(
-    context: typer.Context, folder: Path, what: What, how: How, where: Where, out: Console, *, force: bool, dry: bool
+    context: typer.Context,
+    folder: Path,
+    what: What,
+    how: How,
+    where: Where,
+    after: Afterwards,
+    out: Console,
+    *,
+    force: bool,
+    dry: bool,
 ) -> int:
     """Evaluates the rows asked for, one after the other, and reports.  Returns how many could not be.
 
@@ -87,11 +98,13 @@ def evaluate(
         return 0
     from harness.learn.stored import load  # torch takes seconds to import; what cannot be is told at once
     from harness.phases.evaluate import evaluated_job
+    from harness.phases.opened import evaluated
 
     shared = _shared(where)
     threads = shared.threads or 1 if shared else where.threads or dispatch.available_cpus()
     here: dict[str, Any] = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    done, lines = [], []
+    truths, people = doors.words(after.truths, "truths"), judgements.told(after.judgements)
+    done, rows, lines = [], [], []
     with results.exclusive(store.folder):
         with run_view(out, len(records)) as view, _workers(shared, view):
             for record in records:
@@ -100,11 +113,14 @@ def evaluate(
                     job = evaluated_job(trained, data, offers)
                     _one(trained, job, store, force, view, shared)
                     done.append(job)
+                    rows.append(evaluated(job, folder, record.key, text, here))
                 except (SpecError, DataError, RecordError) as error:
                     lines.append(str(error))
-        if not done:
-            raise SpecError(lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""))
-        store.save_asked(Asked(SUITE, False, tuple(done), ()).record())
+            if not done:
+                raise SpecError(lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""))
+            store.save_asked(Asked(SUITE, False, tuple(done), ()).record())
+            for line in lines_of_others(rows, store, view.start, truths, people):
+                view.say(line)
         for line in lines:
             out.print(f"left out  {doors.printable(line)}", highlight=False, soft_wrap=True, markup=False)
         results.show(store.folder, out)

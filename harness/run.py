@@ -57,7 +57,8 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             _list(once.parameters)
             return
         if once.evaluate is not None:
-            if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
+            options = (what, how, where, after)
+            if evaluation.evaluate(context, once.evaluate, *options, out, force=once.force, dry=once.dry_run):
                 raise typer.Exit(1)
             return
         if where.shards > 1:
@@ -221,7 +222,7 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         force=force,
         rerank=after.rerank,
         truths=doors.words(after.truths, "truths"),
-        judgements=judgements.read(Path(after.judgements)) if after.judgements else None,
+        judgements=judgements.told(after.judgements),
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
 

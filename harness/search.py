@@ -3,12 +3,14 @@
 python -m harness.search results/full-scenes:vsepp "a red ball"           a stored row before its test gallery
 python -m harness.search models/clip "a dog on a beach" --gallery photos  a pretrained model before your own pictures
 python -m harness.search models/clip photos/dog.jpg --gallery photos      a picture as the query
+python -m harness.search mine=images.npy,captions.npy caption:17          embeddings from files, which have no encoder
 
 A page with what was found is written beside the answer.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import webbrowser
 from dataclasses import replace
@@ -25,13 +27,14 @@ from harness.commands import HELP
 from harness.data import sources
 from harness.record import Store, write_atomically
 from harness.run import choose_models
-from harness.spec import needs, pretrained, registry, suites
+from harness.spec import given, needs, pretrained, registry, suites
 from harness.spec.job import Job, SpecError
 from harness.spec.override import checked_settings
 from harness.spec.runs import run_of
 
 if TYPE_CHECKING:
     from harness.searching import Found, Searcher
+    from harness.searching_given import GivenSearcher
 
 PRETRAINED = "model"  # what the row of a pretrained folder is called
 PAGE = Path("found.html")
@@ -43,15 +46,24 @@ app = doors.Door()
 def main(
     row: Annotated[
         str,
-        typer.Argument(help="RESULTS:ROW, a row of a results folder with its weights; or a pretrained folder or name."),
+        typer.Argument(
+            help="RESULTS:ROW, a row of a results folder with its weights; or a pretrained folder or name; or "
+            "NAME=FILE[,FILE][,OPTION=VALUE], embeddings as `run --row` takes them."
+        ),
     ],
-    query: Annotated[str, typer.Argument(help="A sentence, the file of a picture, or the id of one in the gallery.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A sentence, the file of a picture, or the id of one in the gallery.  Of embeddings: caption:ID or "
+            "image:ID of their own (without ids the number of the row, from 0), or a .npy file of one vector."
+        ),
+    ],
     top: Annotated[int, typer.Option(min=1, max=1000, help="Items to show.")] = 5,
     gallery: Annotated[
         Path | None, typer.Option(help="Folder, tar or zip of pictures, for rows that read pixels.")
     ] = None,
     data: Annotated[
-        str, typer.Option(help="`scenes`, or the folder of the data whose test split is the gallery.")
+        str, typer.Option(help="`scenes`, or the folder of the data whose test split is the gallery; files need none.")
     ] = "",
     page: Annotated[Path, typer.Option(help="The page to write.")] = PAGE,
     show: Annotated[bool, typer.Option("--show/--no-show", help="Open the page in a browser.")] = True,
@@ -67,21 +79,32 @@ def main(
             raise SpecError("the query is empty")
         doors.choose_plugins(plugin or (), none_installed=no_plugins)
         settings = {"device": device, "threads": threads}
-        if pretrained.is_model(f"{PRETRAINED}={row}"):
-            job, store = _pretrained(row, data or "scenes", settings), None
-        else:
-            job, store = _stored(row, data, settings)
-        from harness.searching import opened  # torch takes seconds to import; bad input is told at once
-
-        searcher = opened(job, store, gallery)
-        by_picture = query in searcher.gallery.ids or Path(query).is_file()
-        found = searcher.by_picture(query, top) if by_picture else searcher.by_text(query, top)
+        searcher = _opened(row, data, gallery, settings)
+        found = searcher.ask(query, top)
         _say(found, searcher)
-        html = _page(found, searcher, query, by_picture)
+        html = _page(found, searcher, query)
         write_atomically(page, lambda file: file.write(html.encode()))
         out.print(f"page: {page}")
     if show:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _opened(row: str, data: str, gallery: Path | None, place: dict[str, Any]) -> Searcher | GivenSearcher:
+    """What answers.  Raises SpecError, DataError and RecordError."""
+    if re.match(f"{given.NAME}=", row) and not Path(row.partition(":")[0]).is_dir():
+        if gallery is not None:
+            raise SpecError("--gallery is of rows that read pixels; embeddings from files bring their own")
+        request = given.parsed(row)
+        from harness import searching_given  # torch takes seconds to import; bad input is told at once
+
+        return searching_given.opened(request, data, checked_settings(place))
+    if pretrained.is_model(f"{PRETRAINED}={row}"):
+        job, store = _pretrained(row, data or "scenes", place), None
+    else:
+        job, store = _stored(row, data, place)
+    from harness import searching  # likewise
+
+    return searching.opened(job, store, gallery)
 
 
 def _pretrained(model: str, data: str, place: dict[str, Any]) -> Job:
@@ -108,6 +131,8 @@ def _stored(told: str, data: str, place: dict[str, Any]) -> tuple[Job, Store]:
         suites.select([label], known)
         raise SpecError(f"{folder}: no row {label!r}; it has {', '.join(known)}")
     job = Job.from_dict(run_of(records, label).job)
+    if job.model.given:
+        raise SpecError(f"{label} is from files: name them in place of {told}, as in {label}=FILE")
     if not registry.current(job.model):
         raise SpecError(f"{label} is stale: its recipe or its source has changed since, run it again")
     if not data and not sources.embedded(job.data.name, job.data.own):
@@ -118,20 +143,20 @@ def _stored(told: str, data: str, place: dict[str, Any]) -> tuple[Job, Store]:
     return replace(job, data=replace(job.data, path=data), settings=settings), store
 
 
-def _say(found: Found, searcher: Searcher) -> None:
+def _say(found: Found, searcher: Searcher | GivenSearcher) -> None:
     texts = found.texts or ("",) * len(found.ids)
     for number, (name, score, text) in enumerate(zip(found.ids, found.scores, texts, strict=True), 1):
         out.print(f"{number:>3}  {score:9.4f}  {doors.printable(name)}  {doors.printable(text)}".rstrip())
     out.print(_times(found, searcher))
 
 
-def _times(found: Found, searcher: Searcher) -> str:
+def _times(found: Found, searcher: Searcher | GivenSearcher) -> str:
     stages = ", ".join(f"{stage} {ms:.3g} ms" for stage, ms in found.ms.items())
     gallery = f"; encode gallery {searcher.encode_gallery_ms:.3g} ms" if searcher.encode_gallery_ms else ""
-    return f"{len(searcher.gallery)} pictures: {stages}{gallery}"
+    return f"{found.gallery} {'captions' if found.texts else 'pictures'}: {stages}{gallery}"
 
 
-def _page(found: Found, searcher: Searcher, query: str, by_picture: bool) -> str:
+def _page(found: Found, searcher: Searcher | GivenSearcher, query: str) -> str:
     """The page, with pictures wherever the gallery has them."""
     from harness.report.page.found import found_page, uri
 
@@ -143,7 +168,7 @@ def _page(found: Found, searcher: Searcher, query: str, by_picture: bool) -> str
         for name, score, text, picture in zip(found.ids, found.scores, texts, shown, strict=True)
     ]
     asked: np.ndarray | None = None
-    if by_picture and pixels and query in searcher.gallery.ids:
+    if pixels and query in searcher.gallery.ids:
         asked = pixels(query)
     return found_page(query, items, _times(found, searcher), asked)
 

@@ -40,6 +40,20 @@ class Found:
     places: tuple[int, ...]  # in the gallery
     texts: tuple[str, ...]  # captions that were found; none where pictures were
     ms: dict[str, float]  # stage -> milliseconds
+    gallery: int  # items it was compared with
+
+
+def best_of(scores: np.ndarray, ids: tuple[str, ...], texts: tuple[str, ...], top: int, ms: dict[str, float]) -> Found:
+    """The first of a whole gallery.  scores, ids: (N,), texts: (N,), or () of pictures.  ms: what went before."""
+    best, rank_s = timed(lambda: top_k(scores, top), "cpu")
+    return Found(
+        tuple(ids[place] for place in best),
+        tuple(float(scores[place]) for place in best),
+        tuple(int(place) for place in best),
+        tuple(texts[place] for place in best) if texts else (),
+        ms | {"rank": 1000 * rank_s},
+        len(scores),
+    )
 
 
 @dataclass
@@ -54,6 +68,11 @@ class Searcher:
     encode_gallery_ms: float = 0.0
     _images: Encoded | None = field(default=None, repr=False)
 
+    def ask(self, query: str, top: int) -> Found:
+        """What a picture finds, where the query is a file or an id of the gallery, else what a sentence does."""
+        by_picture = query in self.gallery.ids or Path(query).is_file()
+        return self.by_picture(query, top) if by_picture else self.by_text(query, top)
+
     def by_text(self, query: str, top: int) -> Found:
         """The pictures that a caption finds.  Raises DataError where no word of it is known."""
         asked = self._read(query)
@@ -61,7 +80,7 @@ class Searcher:
             images = self._encoded()
             (group,), encode_s = timed(lambda: self._texts(asked), self.settings.device)
             scores, score_s = timed(lambda: self._scores(images, group.encoded, "t2i")[:, 0], self.settings.device)
-        return self._found(scores, self.gallery.ids, (), top, encode_s, score_s)
+        return best_of(scores, self.gallery.ids, (), top, _told(encode_s, score_s))
 
     def by_picture(self, query: str, top: int) -> Found:
         """What a picture finds, a file or an id of the gallery: captions, or pictures like it.
@@ -73,31 +92,12 @@ class Searcher:
             image, encode_s = timed(lambda: self._picture(query), device)
             if self.captions is None:
                 scores, score_s = timed(lambda: self._alike(image), device)
-                return self._found(scores, self.gallery.ids, (), top, encode_s, score_s)
+                return best_of(scores, self.gallery.ids, (), top, _told(encode_s, score_s))
             groups = self._texts(self.captions.tokens)
             texts = in_order(groups).encoded
             scores, score_s = timed(lambda: self._scores(image, texts, "i2t")[0], device)
         split = self.captions.split
-        return self._found(scores, split.caption_ids, split.captions, top, encode_s, score_s)
-
-    def _found(
-        self,
-        scores: np.ndarray,
-        ids: tuple[str, ...],
-        texts: tuple[str, ...],
-        top: int,
-        encode_s: float,
-        score_s: float,
-    ) -> Found:
-        places, rank_s = timed(lambda: top_k(scores, top), self.settings.device)
-        ms = {"encode query": 1000 * encode_s, "score": 1000 * score_s, "rank": 1000 * rank_s}
-        return Found(
-            tuple(ids[place] for place in places),
-            tuple(float(scores[place]) for place in places),
-            tuple(int(place) for place in places),
-            tuple(texts[place] for place in places) if texts else (),
-            ms,
-        )
+        return best_of(scores, split.caption_ids, split.captions, top, _told(encode_s, score_s))
 
     def _encoded(self) -> Encoded:
         """The gallery, whose embeddings a pretrained row keeps by content."""
@@ -156,6 +156,10 @@ class Searcher:
         embeddings = self._encoded().embedding
         assert embeddings is not None
         return (embeddings @ image.embedding[0]).cpu().numpy()
+
+
+def _told(encode_s: float, score_s: float) -> dict[str, float]:
+    return {"encode query": 1000 * encode_s, "score": 1000 * score_s}
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_a_choice(trained, arguments):
 
 
 @FUZZ
-@given(told("--data", "--only", "--sizes", "--build-budget", "--threads"))
+@given(told("--data", "--only", "--row", "--sizes", "--build-budget", "--threads"))
 def test_approximate_search(trained, arguments):
     settle(search_index.app, [*arguments, str(trained)])
 

@@ -26,6 +26,7 @@ FLOORS = (
     ("harness/learn", "harness/measure"),
     ("harness/phases", "harness/parameters.py"),
     ("harness/schedule", "harness/contract.py", "harness/searching.py"),
+    ("harness/searching_given.py",),
     ("harness/report",),
     ("harness/choices.py", "harness/settled.py", "harness/api.py", "harness/results.py"),
     ("harness/evaluation.py",),

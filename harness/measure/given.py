@@ -22,6 +22,7 @@ from harness.data.prepared import Side as Prepared
 from harness.data.split import DataError, Split
 from harness.measure import evaluator, metrics
 from harness.measure.evaluator import TOP, Evaluation, timed
+from harness.measure.exact import ExactIndex
 from harness.progress import Watch, unwatched
 from harness.protocol import Encoded, Family, ImageBatch, TextBatch, Untrained
 from harness.record import Ranks
@@ -84,6 +85,21 @@ class GivenModel(Untrained):
             found = torch.where(real[..., None], found, first[:, None])
         rows = None if side.shared is None else torch.from_numpy(side.shared[side.rows[places]].astype(np.float32))
         return Encoded(embedding=found, shared=None if rows is None else rows.to(found.device))
+
+    def asked(self, vectors: np.ndarray) -> Encoded:
+        """A caption that was embedded elsewhere, (1, d), or (1, L, d) where a caption has several."""
+        found = torch.from_numpy(vectors.astype(np.float32)).to(self.place.device)
+        if self.unit:
+            found = F.normalize(found, dim=-1)
+        if self.family == "independent":
+            return Encoded(embedding=found)
+        return Encoded(contextual=found, mask=torch.ones(found.shape[:2], dtype=torch.bool, device=found.device))
+
+    def index(self, side: Side, threads: int) -> ExactIndex | None:
+        """One side as it is stored, for exact search; None where it must be put together first."""
+        if self.family != "independent" or side.mask is not None or side.shared is not None or not side.in_order:
+            return None
+        return ExactIndex.stored(side.vectors, threads, scale=side.scale, unit=self.unit)
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         """(N, M)."""

@@ -30,7 +30,6 @@ from harness.protocol import Encoded, Retriever
 from harness.record import Searched
 from harness.spec.job import Settings, SpecError
 
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
 NEIGHBOURS = 10
 QUERIES = 100  # captions asked, fewer where the split has fewer or a query takes long
 QUERY_S, LEAST = 5.0, 10  # seconds after which no further query is asked, once so many were
@@ -127,10 +126,12 @@ def filled_up(real: np.ndarray, size: int) -> np.ndarray:
 
     real: (m, d), or (m, R, d) of fragments, which are mixed one by one; padding is zero and stays so.
     """
+    if size <= len(real):
+        return real[:size]
     rng = np.random.default_rng(0)
     gallery = np.empty((size, *real.shape[1:]), np.float32)
-    gallery[: len(real)] = real[:size]
-    for rows in blocks(max(size - len(real), 0), 10_000):
+    gallery[: len(real)] = real
+    for rows in blocks(size - len(real), 10_000):
         count = rows.stop - rows.start
         first, second = real[rng.integers(len(real), size=(2, count))]
         share = rng.uniform(*MIXED, size=(count, *[1] * (real.ndim - 1))).astype(np.float32)
@@ -167,7 +168,7 @@ def measure(
             entries += [absent(size, kind, note) for kind in ("exact", *kinds)]
             continue
         gallery = filled_up(real, size)
-        exact = ExactIndex(Encoded(embedding=torch.from_numpy(gallery)), threads)
+        exact = ExactIndex.stored(gallery, threads)
         judges = [partial(recall, gallery, query, bar=_bar(exact, query)) for query in queries[:QUERIES]]
         entries += asked(Built({"": _exactly(exact)}, 0.0, exact.nbytes), "exact", size, queries, judges)
         for number, (kind, build) in enumerate(kinds.items(), start=1):

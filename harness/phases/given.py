@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.data.given import files
+from harness.data.given import files, places
 from harness.data.given.places import Truth
 from harness.data.given.read import Given, read
 from harness.data.given.vectors import Embeddings
@@ -22,18 +22,20 @@ from harness.spec.given import FAMILY, Request, request_of
 from harness.spec.given import job as job_of
 from harness.spec.job import Data, Job, Settings
 
-SHARE = 0.5  # of the memory there is that the arrays of one row may take
+SHARE = 0.5  # of the memory there is
+IN_PART = "all pairs are ranked in memory; `search` and `search_index` read such files through a memory map"
 
 
 def jobs(requests: Sequence[Request], data: Data, changes: Mapping[str, Any], settings: Settings) -> list[Job]:
     """The rows on the data.  Opens the files far enough to know what they are.  Raises DataError and SpecError."""
     return [
-        job_of(request, files.opened(request, _room())[0], files.digest(request), data, changes, settings)
+        job_of(request, files.opened(request, room())[0], files.digest(request), data, changes, settings)
         for request in requests
     ]
 
 
-def _room() -> float:
+def room() -> float:
+    """Bytes that the arrays of one row may take."""
     return SHARE * available_bytes("cpu")
 
 
@@ -80,8 +82,10 @@ def read_row(job: Job, split: Split) -> Given:
     request = request_of(job.model)
     if files.digest(request) != job.model.given:
         raise DataError(f"{request.files[0]} changed since the row {request.name} was asked for")
-    kind, arrays = files.opened(request, _room())
-    return read(request.name, kind, arrays, request.options, Truth.of(split))
+    kind, arrays = files.opened(request, room())
+    if kind == "embeddings":
+        places.check_room(request.name, 4 * (arrays["images"].size + arrays["captions"].size), room(), IN_PART)
+    return read(request.name, kind, arrays, request.options, Truth.of(split), room())
 
 
 def _described(split: Split, found: Given) -> dict[str, Any]:

@@ -10,53 +10,47 @@ import numpy as np
 from harness.data.given.lists import Lists
 from harness.data.given.matrix import Scores
 from harness.data.judgements import Judgements, Placed, placed
-from harness.data.prepared import Prepared
+from harness.data.split import Split
 from harness.measure import evaluator
 from harness.measure.judged import above, agreement
-from harness.phases import given
-from harness.phases.time import contender
+from harness.phases.opened import Row, by_split
 from harness.progress import Start, Watch
 from harness.record import Judged, Store
-from harness.spec.given import same_split
-from harness.spec.job import Job
 
 
-def phase(jobs: Sequence[Job], store: Store, watch: Start, *, judgements: Judgements) -> Iterator[str]:
-    """Every row that is recorded and not yet beside these judgements, a line each.  Raises DataError."""
+def phase(rows: Sequence[Row], store: Store, watch: Start, *, judgements: Judgements) -> Iterator[str]:
+    """Every recorded row that is not yet beside these judgements, a line each.  Raises DataError."""
     yield from (f"judged  {note}" for note in judgements.notes)
-    done = [job for job in jobs if store.finished(job.key) is not None]
-    while done:
-        part = [job for job in done if same_split(job.data, done[0].data)]
-        done = [job for job in done if job not in part]
+    for part in by_split(rows):
         yield from _of_split(part, store, watch, judgements)
 
 
-def _of_split(jobs: Sequence[Job], store: Store, watch: Start, judgements: Judgements) -> Iterator[str]:
-    data = given.prepared(jobs)
-    pairs = placed(judgements, data.ranked.split)
+def _of_split(rows: Sequence[Row], store: Store, watch: Start, judgements: Judgements) -> Iterator[str]:
+    split = rows[0].split
+    pairs = placed(judgements, split)
     if any(pairs.outside):
         experts, crowd = pairs.outside
         yield (
             f"judged  left out, their image or caption is not in the ranked split: {experts:,} judgements of experts, "
             f"{crowd:,} of the crowd"
         )
-    empty = _unscored(pairs, data, judgements)
-    for job in jobs:
-        known = store.judged(job.key)
+    empty = _unscored(pairs, split, judgements)
+    for row in rows:
+        known = store.judged(row.key)
         if known is not None and known.digest.item() == empty.digest.item():
             continue
-        matrices = _matrices(job, data, store, watch(f"{job.name}, judged pairs"))
+        matrices = _matrices(row, watch(f"{row.name}, judged pairs"))
         if isinstance(matrices, str):
-            yield f"missing {job.name}: {matrices}"
+            yield f"missing {row.name}: {matrices}"
             continue
         found = scored(empty, matrices)
-        store.save_judged(job.key, found)
-        yield f"judged  {job.name}: {_said(found)}"
+        store.save_judged(row.key, found)
+        yield f"judged  {row.name}: {_said(found)}"
 
 
-def _unscored(pairs: Placed, data: Prepared, judgements: Judgements) -> Judged:
+def _unscored(pairs: Placed, split: Split, judgements: Judgements) -> Judged:
     """All that is the same for every row on a split."""
-    split, none = data.ranked.split, np.zeros(len(pairs.images), np.int64)
+    none = np.zeros(len(pairs.images), np.int64)
     found = Judged(
         images=pairs.images,
         captions=pairs.captions,
@@ -95,17 +89,14 @@ def _said(found: Judged) -> str:
     return f"Kendall's tau with experts {tau}{sure} ({told.pairs:,} pairs of {told.queries:,} captions)"
 
 
-def _matrices(job: Job, data: Prepared, store: Store, watch: Watch) -> Sequence[np.ndarray] | str:
+def _matrices(row: Row, watch: Watch) -> Sequence[np.ndarray] | str:
     """The (N, M) scores of the row, of one in two stages by its close look at every pair; or why there are none."""
-    side = data.ranked
-    if job.model.given:
-        found = given.read_row(job, side.split)
-        if isinstance(found, Lists):
-            return "lists of what was retrieved have no score for every judged pair"
-        if isinstance(found, Scores):
-            return [found.i2t] if found.t2i is None else [found.i2t, found.t2i]
-    row = contender(job, data, store)
-    if row is None:
-        return "no weights to score judged pairs by (--force trains it again)"
-    matrix, _ = evaluator.scores(row.model, side, job.settings, watch)
+    found = row.open(watch)
+    if isinstance(found, str):
+        return found
+    if isinstance(found, Lists):
+        return "lists of what was retrieved have no score for every judged pair"
+    if isinstance(found, Scores):
+        return [found.i2t] if found.t2i is None else [found.i2t, found.t2i]
+    matrix, _ = evaluator.scores(found.model, found.side, found.settings, watch)
     return [matrix]

@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import doors
 from harness.data.judgements import Judgements
 from harness.progress import Start
 from harness.record import Store
-from harness.spec import given
+from harness.spec import ensembles, given
 from harness.spec.job import Job, SpecError
+
+if TYPE_CHECKING:
+    from harness.phases.opened import Row
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,31 @@ class Phases:
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""
-        from harness.phases import average, judged, rerank, time, trace, truths  # these import torch
+        from harness.phases import average, rerank, time, trace  # these import torch
+        from harness.phases.opened import rows
 
         if self.average:
             yield from average.phase(jobs, store, watch, force=self.force)
-        yield from truths.phase(jobs, store, watch, asked=self.truths)  # identities need not be asked for
-        if self.judgements is not None:
-            yield from judged.phase(jobs, store, watch, judgements=self.judgements)
+        plans = ensembles.plan(jobs).plans if self.average else ()
+        yield from lines_of_others(rows(jobs, plans, store), store, watch, self.truths, self.judgements)
         if self.timing_rounds:
             yield from time.phase(jobs, store, watch, rounds=self.timing_rounds, budget_s=self.timing_budget_s)
         if self.rerank:
             yield from rerank.phase(jobs, store, watch, rounds=self.timing_rounds)
         if self.traces is not None:
             yield from trace.phase(jobs, store, watch, folder=self.traces)
+
+
+def lines_of_others(
+    rows: Sequence[Row], store: Store, watch: Start, truths: Sequence[str], judgements: Judgements | None
+) -> Iterator[str]:
+    """What recorded rows come to by what others say is right, a line each.  Raises DataError."""
+    from harness.phases import judged
+    from harness.phases import truths as extended
+
+    yield from extended.phase(rows, store, watch, asked=truths)  # identities need not be asked for
+    if judgements is not None:
+        yield from judged.phase(rows, store, watch, judgements=judgements)
 
 
 def traces_folder(given: str, results: Path) -> Path:
@@ -62,9 +77,12 @@ def traces_folder(given: str, results: Path) -> Path:
 
 def check_rerank(jobs: Sequence[Job]) -> None:
     """Raises SpecError where no pair can come of these jobs."""
-    families = {given.family(job.model) for job in jobs}
-    for family in ("independent", "interactive"):
-        if family not in families:
+    there = {
+        "independent": any(given.family(job.model) == "independent" for job in jobs),
+        "interactive": any(given.reranks(job.model) for job in jobs),
+    }
+    for family, some in there.items():
+        if not some:
             raise SpecError(
                 f"--rerank takes at least one independent and one interactive row, there is no {family} one"
             )

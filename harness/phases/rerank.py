@@ -1,5 +1,6 @@
 """Retrieve, then rerank: every independent row of a suite before every interactive one, once training is over.
 
+A matrix of scores from a file reranks too; what it takes to look at a pair nobody knows, so it has accuracy alone.
 One file per pair, kept as soon as it is found.  Accuracy is that of the stored weights on the test split; rows whose
 scores are stored already (FOLDER/scores/KEY.npy) are not scored again.
 """
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.given.matrix import Scores
 from harness.data.prepared import Prepared
+from harness.data.split import DataError
 from harness.measure import evaluator, rerank_cost
 from harness.measure.cost import Contender
 from harness.measure.provenance import machine
@@ -23,7 +26,7 @@ from harness.phases import given
 from harness.phases.time import contender, first_trained
 from harness.progress import Start, Watch
 from harness.record import RecordError, RerankRecord, Store, write_atomically
-from harness.spec.given import family, same_split
+from harness.spec.given import family, reranks, same_split, scores_alone
 from harness.spec.job import Job
 
 Pair = tuple[Job, Job]  # retriever, reranker
@@ -32,9 +35,9 @@ Pair = tuple[Job, Job]  # retriever, reranker
 def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> Iterator[str]:
     """Measures the pairs that are not stored for this machine and number of samples.  Yields one line for people.
 
-    Rows of all such pairs take turns within one process.  No rounds: accuracy alone.  Raises RecordError.
+    Rows of all such pairs take turns within one process.  No rounds: accuracy alone.  Raises RecordError, DataError.
     """
-    rows = first_trained([job for job in jobs if job.data.ranked == "test" and family(job.model)], store)
+    rows = first_trained([job for job in jobs if _takes_part(job)], store)
     rows = [job for job in rows if same_split(job.data, rows[0].data)]
     wanted = pairs(rows)
     if not wanted:
@@ -50,7 +53,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
     shown = watch("retrieve, then rerank")
     found = {job.key: contender(job, data, store) for job in rows if any(job in pair for pair in missing)}
     rows_here = [row for row in found.values() if row is not None]
-    ready = [pair for pair in missing if all(found[job.key] is not None for job in pair)]
+    ready = [pair for pair in missing if all(found[job.key] is not None or scores_alone(job.model) for job in pair)]
     samples = rerank_cost.measure(rows_here, data.ranked, ks, rounds, shown)
     with tempfile.TemporaryDirectory(prefix=".scores-", dir=store.folder) as scratch:
         scores = _Scores(data, store, Path(scratch), shown, {row.job.key: row for row in rows_here})
@@ -68,20 +71,19 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
                     samples_s=samples.get(retriever.key, {}) | samples.get(reranker.key, {}),
                 )
             )
-    lost = [job.model.label for job in rows if job.key in found and found[job.key] is None]
+    lost = [j.model.label for j in rows if found.get(j.key, j) is None and not scores_alone(j.model)]
     without = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
     yield f"reranked {len(ready)} pairs, shortlists of 1 to {ks[-1]}, {rounds} rounds{without}"
 
 
+def _takes_part(job: Job) -> bool:
+    return job.data.ranked == "test" and (family(job.model) == "independent" or reranks(job.model))
+
+
 def pairs(rows: Sequence[Job]) -> list[Pair]:
-    """Every independent row before every interactive one."""
-    families = {job.key: family(job.model) for job in rows}
-    return [
-        (first, second)
-        for first in rows
-        for second in rows
-        if families[first.key] == "independent" and families[second.key] == "interactive"
-    ]
+    """Every independent row before every one that reranks."""
+    first = [job for job in rows if family(job.model) == "independent"]
+    return [(retriever, reranker) for retriever in first for reranker in rows if reranks(reranker.model)]
 
 
 def _keys(pair: Pair) -> tuple[str, str]:
@@ -92,7 +94,8 @@ def _is_current(found: RerankRecord | None, reranker: Job, ks: Sequence[int], ro
     """Whether a stored curve has these shortlists and, where time is asked for, so many samples of this machine."""
     if found is None or tuple(found.ks) != tuple(ks):
         return False
-    stages = [f"{way}_{part}" for way in rerank_cost.WAYS for part in ("retrieve", "rerank")]
+    parts = ("retrieve",) if scores_alone(reranker.model) else ("retrieve", "rerank")
+    stages = [f"{way}_{part}" for way in rerank_cost.WAYS for part in parts]
     timed = found.machine == machine(reranker.settings) and all(
         len(samples) == rounds for stage in stages for samples in found.samples_s.get(stage, [[]])
     )
@@ -125,6 +128,8 @@ class _Scores:
 
     def of(self, job: Job) -> np.ndarray:
         """(N, M) float32.  Raises RecordError where a stored matrix is none of this split."""
+        if job.key not in self.known and scores_alone(job.model):
+            self.known[job.key] = self._given(job)
         if job.key not in self.known:
             path = self.store.folder / "scores" / f"{job.key}.npy"
             if not path.exists():
@@ -135,6 +140,14 @@ class _Scores:
                 del matrix
             self.known[job.key] = self._read(path)
         return self.known[job.key]
+
+    def _given(self, job: Job) -> np.ndarray:
+        """Raises DataError where images and captions ask by scores of their own."""
+        found = given.read_row(job, self.data.ranked.split)
+        assert isinstance(found, Scores)
+        if found.t2i is not None:
+            raise DataError(f"{job.model.label}: --rerank takes one matrix of scores, this row has one each way")
+        return found.i2t
 
     def _read(self, path: Path) -> np.ndarray:
         split = self.data.ranked.split

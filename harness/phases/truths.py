@@ -14,19 +14,15 @@ import numpy as np
 
 from harness.data import sources
 from harness.data.given.lists import Lists
-from harness.data.given.vectors import Embeddings
-from harness.data.prepared import Prepared
+from harness.data.given.matrix import Scores
 from harness.data.split import DataError
 from harness.data.truths import Truth, of_identities, read
 from harness.measure import evaluator, identities, metrics
 from harness.measure.extended import evaluate, positives
-from harness.phases import given
-from harness.phases.time import contender
+from harness.phases.opened import Row, by_split
 from harness.progress import Start, Watch
 from harness.protocol import Staged
 from harness.record import Extended, ExtendedRecord, Store
-from harness.spec.given import same_split
-from harness.spec.job import Job
 
 LEAST = 50  # items of a list, as ECCV Caption needs
 
@@ -43,51 +39,49 @@ class Retrieved:
         return self.i2t, self.t2i
 
 
-def phase(jobs: Sequence[Job], store: Store, watch: Start, *, asked: Sequence[str]) -> Iterator[str]:
-    """Every row that is recorded and not yet measured by these truths, a line each.
+def phase(rows: Sequence[Row], store: Store, watch: Start, *, asked: Sequence[str]) -> Iterator[str]:
+    """Every recorded row that is not yet measured by these truths, a line each.
 
     Those asked for, and the identities of the data where they tell any.  Raises DataError.
     """
-    done = [job for job in jobs if store.finished(job.key) is not None]
-    while done:
-        part = [job for job in done if same_split(job.data, done[0].data)]
-        done = [job for job in done if job not in part]
-        if asked or sources.find(part[0].data.path or part[0].data.name).identities:
+    for part in by_split(rows):
+        data = part[0].job.data
+        if asked or sources.find(data.path or data.name).identities:
             yield from _of_split(part, store, watch, asked)
 
 
-def _of_split(jobs: Sequence[Job], store: Store, watch: Start, asked: Sequence[str]) -> Iterator[str]:
-    data = given.prepared(jobs)
-    truths = [read(name, data.ranked.split) for name in asked]
+def _of_split(rows: Sequence[Row], store: Store, watch: Start, asked: Sequence[str]) -> Iterator[str]:
+    split = rows[0].split
+    truths = [read(name, split) for name in asked]
     most = [_positives(truth, way).most for truth in truths for way, some in truth.answers.items() if some]
     k = max([LEAST, *most])
-    own = of_identities(data.ranked.split)
+    own = of_identities(split)
     if own is not None:
         truths.append(own)
-    for job in jobs if truths else ():
-        known = store.extended(job.key)
+    for row in rows if truths else ():
+        label, known = row.job.model.label, store.extended(row.key)
         if known is not None and {t.digest for t in truths} <= {entry["digest"] for entry in known.truths}:
             continue
-        row = _retrieved(job, data, store, k, watch(f"{job.name}, extended truths"), whole=own is not None)
-        if row is None:
-            yield f"missing {job.name}: no weights to rank by extended truths (--force trains it again)"
+        found = _retrieved(row, k, watch(f"{row.name}, extended truths"), whole=own is not None)
+        if isinstance(found, str):
+            yield f"missing {row.name}: {found}"
             continue
-        if own is not None and row.scores is None:
-            yield f"missing {job.name}: its lists end before the gallery does and tell no places of all of an identity"
-        found = [_measured(truth, row, job) for truth in truths if row.scores is not None or not truth.whole]
-        if not found:
+        if own is not None and found.scores is None:
+            yield f"missing {row.name}: its lists end before the gallery does and tell no places of all of an identity"
+        new = [_measured(truth, found, label) for truth in truths if found.scores is not None or not truth.whole]
+        if not new:
             continue
-        kept = [] if known is None else [e for e in known.truths if e["digest"] not in {f["digest"] for f in found}]
-        store.save_extended(ExtendedRecord(job.key, job.model.label, [*kept, *found]), *row.tops())
-        parts = "; ".join(f"{entry['name']} {_said(entry)}" for entry in found)
-        yield f"truths  {job.name}: {parts}"
+        kept = [] if known is None else [e for e in known.truths if e["digest"] not in {n["digest"] for n in new}]
+        store.save_extended(ExtendedRecord(row.key, label, [*kept, *new]), *found.tops())
+        parts = "; ".join(f"{entry['name']} {_said(entry)}" for entry in new)
+        yield f"truths  {row.name}: {parts}"
 
 
 def _positives(truth: Truth, way: str):
     return positives(truth.answers[way], truth.beyond[way])
 
 
-def _measured(truth: Truth, row: Retrieved, job: Job) -> Extended:
+def _measured(truth: Truth, row: Retrieved, label: str) -> Extended:
     numbers: dict[str, dict[str, float]] = {}
     queries: dict[str, float] = {}
     for way, first, other in (("i2t", row.i2t, row.t2i), ("t2i", row.t2i, row.i2t)):
@@ -100,7 +94,7 @@ def _measured(truth: Truth, row: Retrieved, job: Job) -> Extended:
                 try:
                     numbers[way] = evaluate(first, _positives(truth, way), len(other)).summary()
                 except ValueError as error:
-                    raise DataError(f"{job.model.label}, {truth.name}, {way}: {error}") from None
+                    raise DataError(f"{label}, {truth.name}, {way}: {error}") from None
             queries[way] = len(truth.answers[way])
     return {"name": truth.name, "digest": truth.digest, "queries": queries, "percent": numbers, "note": truth.note}
 
@@ -119,22 +113,19 @@ def _said(entry: Extended) -> str:
     return ", ".join(f"{way} {told(of)}" for way, of in entry["percent"].items())
 
 
-def _retrieved(job: Job, data: Prepared, store: Store, k: int, watch: Watch, *, whole: bool) -> Retrieved | None:
-    """What a row retrieves, with all scores where `whole` and there are any; None where the weights are gone."""
-    side = data.ranked
-    if job.model.given:
-        found = given.read_row(job, side.split)
-        if isinstance(found, Lists):
-            return Retrieved(found.i2t[:, :k], found.t2i[:, :k], _orders(found) if whole else None)
-        if not isinstance(found, Embeddings):
-            return _of_scores(found.i2t, found.i2t if found.t2i is None else found.t2i, k)
-    row = contender(job, data, store)
-    if row is None:
-        return None
-    if whole or isinstance(row.model, Staged):
-        matrix, _ = evaluator.scores(row.model, side, job.settings, watch)
+def _retrieved(row: Row, k: int, watch: Watch, *, whole: bool) -> Retrieved | str:
+    """What a row retrieves, with all scores where `whole` and there are any; or why there is nothing."""
+    found = row.open(watch)
+    if isinstance(found, str):
+        return found
+    if isinstance(found, Lists):
+        return Retrieved(found.i2t[:, :k], found.t2i[:, :k], _orders(found) if whole else None)
+    if isinstance(found, Scores):
+        return _of_scores(found.i2t, found.i2t if found.t2i is None else found.t2i, k)
+    if whole or isinstance(found.model, Staged):
+        matrix, _ = evaluator.scores(found.model, found.side, found.settings, watch)
         return _of_scores(matrix, matrix, k)
-    ranked, _ = evaluator.retrieved(row.model, side, job.settings, k, watch)
+    ranked, _ = evaluator.retrieved(found.model, found.side, found.settings, k, watch)
     return Retrieved(ranked.i2t_top, ranked.t2i_top)
 
 

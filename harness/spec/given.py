@@ -70,22 +70,26 @@ def all_parsed(texts: Collection[str]) -> list[Request]:
     return found
 
 
-def job(request: Request, kind: str, digest: str, data: Data, changes: Mapping[str, Any], settings: Settings) -> Job:
-    """The row on the ranked split of the data.
-
-    Its identity is what the files hold, how they are read, and the data; of the settings only where it runs matters.
-    digest: of the content of `request.read`.  Raises SpecError for changes of the data that cannot be.
-    """
-    model = Model(
+def model(request: Request, kind: str, digest: str) -> Model:
+    """digest: of the content of `request.read`."""
+    return Model(
         request.name,
         options={"kind": kind, **{name: value for name, value in request.options.items() if name in CHOICES}},
         given=digest,
         files=tuple(map(str, request.files)),
         ids_file=request.options.get("ids", ""),
     )
+
+
+def job(request: Request, kind: str, digest: str, data: Data, changes: Mapping[str, Any], settings: Settings) -> Job:
+    """The row on the ranked split of the data.
+
+    Its identity is what the files hold, how they are read, and the data; of the settings only where it runs matters.
+    digest: of the content of `request.read`.  Raises SpecError for changes of the data that cannot be.
+    """
     place = Settings(device=settings.device, threads=settings.threads, score_memory_mib=settings.score_memory_mib)
     of_data = {path: value for path, value in changes.items() if path in ("data.ranked", "data.test_images")}
-    return override(Job(replace(data, train_images=0), model, place), of_data)
+    return override(Job(replace(data, train_images=0), model(request, kind, digest), place), of_data)
 
 
 def family(model: Model) -> str:
@@ -95,6 +99,16 @@ def family(model: Model) -> str:
     if model.options["kind"] != "embeddings":
         return ""
     return "interactive" if model.options.get("scorer") in BOTH else "independent"
+
+
+def scores_alone(model: Model) -> bool:
+    """Whether a row is a matrix of scores from a file."""
+    return bool(model.given) and model.options["kind"] == "scores"
+
+
+def reranks(model: Model) -> bool:
+    """Whether a row puts shortlists in order: an interactive one, or a matrix of scores, whatever they are of."""
+    return family(model) == "interactive" or scores_alone(model)
 
 
 def same_split(one: Data, other: Data) -> bool:

@@ -93,3 +93,34 @@ def test_what_has_no_embedding_or_other_numbers_is_refused():
         ExactIndex(Encoded(embedding=numbers(2, 3).bfloat16()))
     with pytest.raises(ValueError, match="one embedded caption is a query, got 2"):
         ExactIndex(Encoded(embedding=numbers(2, 3))).scores(Encoded(embedding=numbers(2, 3)))
+
+
+@pytest.mark.parametrize("views", [None, 3])
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("kind", ["float16", ">f4", "float32", "float64", "int8", "int8 by rows"])
+def test_what_is_stored_is_searched_as_if_it_were_float32(monkeypatch, tmp_path, kind, views, unit):
+    monkeypatch.setattr(exact, "DECODED_BYTES", 300)  # several parts, the last of them short
+    rng = np.random.default_rng(0)
+    numbers = 30 * rng.standard_normal((101, *([views] if views else []), 7))
+    np.save(tmp_path / "stored.npy", numbers.astype(kind.partition(" ")[0]))
+    stored = np.load(tmp_path / "stored.npy", mmap_mode="r")
+    scale = {"int8": np.array(0.5), "int8 by rows": rng.uniform(0.1, 2, 101)}.get(kind)
+    query = rng.standard_normal(7).astype(np.float32)
+
+    def slow(vector: np.ndarray, item: int) -> float:
+        real = vector.astype(float) * (1 if scale is None else scale if scale.ndim == 0 else scale[item])
+        return float(real @ query) / (float(np.linalg.norm(real)) if unit else 1)
+
+    expected = [max(slow(vector, item) for vector in np.atleast_2d(stored[item])) for item in range(101)]
+    for threads in (1, 3):
+        index = ExactIndex.stored(stored, threads, scale=scale, unit=unit)
+        found = index.scores(Encoded(embedding=torch.from_numpy(query[None])))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+        assert np.isfinite(index.read())
+    assert index.nbytes == stored.nbytes
+
+
+def test_a_map_of_a_file_in_float32_is_not_copied(tmp_path):
+    np.save(tmp_path / "stored.npy", np.ones((5, 3), np.float32))
+    stored = np.load(tmp_path / "stored.npy", mmap_mode="r")
+    assert np.shares_memory(ExactIndex.stored(stored).views, stored)

@@ -96,3 +96,40 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(data_folder, given_file, 
         assert says in found.stderr
         assert len(found.stderr.splitlines()) == 1
         assert not (results / "full-zoo").exists()
+
+
+def test_embeddings_that_do_not_fit_in_memory_are_one_line(data_folder, given_file, tmp_path, monkeypatch):
+    with np.load(given_file) as stored:
+        np.save(tmp_path / "i.npy", stored["images"])
+        np.save(tmp_path / "c.npy", stored["captions"])
+    monkeypatch.setattr("harness.phases.given.available_bytes", lambda _: 4 * 21 * 6 * 2 - 2)  # of 7 and 14 items
+    common = ["--data", str(data_folder), "--results", str(tmp_path / "results"), "--timing-rounds=0"]
+    found = run(f"--row=mine={tmp_path}/i.npy,{tmp_path}/c.npy", *common)
+    assert found.exit_code == 2
+    assert "may be taken; all pairs are ranked in memory; `search` and `search_index` read" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_matrix_of_scores_reranks_and_has_no_time(data_folder, given_file, tmp_path):
+    scores = np.random.default_rng(1).standard_normal((7, 14)).astype(np.float32)
+    np.save(tmp_path / "scores.npy", scores)
+    np.savez(tmp_path / "both.npz", scores=scores, scores_t2i=-scores)
+    common = ["--data", str(data_folder), "--results", str(tmp_path / "results"), "--rerank", "--timing-budget=0.1"]
+    rows = [f"--row=mine={given_file}", f"--row=scored={tmp_path}/scores.npy", "--timing-rounds=1"]
+    found = run(*rows, *common)
+    assert found.exit_code == 0, found.output
+    store = Store(tmp_path / "results" / "full-zoo")
+    (pair,) = store.reranks()
+    assert (pair.retriever, pair.reranker) == ("mine", "scored")
+    assert set(pair.samples_s) == {"i2t_retrieve", "t2i_retrieve"}
+    keys = {record.label: record.key for record in store.records()}
+    for place, label in ((0, "mine"), (-1, "scored")):  # a shortlist of one is the retriever, of all the reranker
+        ranks = store.ranks(keys[label])
+        assert pair.accuracy["t2i_r1"][place] == 100 * (ranks.t2i < 1).mean()
+        assert pair.accuracy["i2t_r1"][place] == 100 * (ranks.i2t < 1).mean()
+    assert "| mine (given) | scored (given) |" in (store.folder / "tables" / "rerank.md").read_text().replace("  ", "")
+    assert "cached  reranking of 1 pairs" in run(*rows, *common).output
+    found = run(f"--row=mine={given_file}", f"--row=both={tmp_path}/both.npz", "--timing-rounds=0", *common)
+    assert (found.exit_code, "both: --rerank takes one matrix of scores" in found.stderr) == (2, True)
+    found = run(f"--row=mine={given_file}", *common)
+    assert (found.exit_code, "there is no interactive one" in found.stderr) == (2, True)

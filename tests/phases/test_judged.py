@@ -113,3 +113,33 @@ def test_judgements_that_cannot_be_read_are_refused_before_anything_is_run(data_
         assert says in found.stderr
         assert len(found.stderr.splitlines()) == 1
         assert not (tmp_path / "results" / "full-zoo").exists()
+
+
+def test_ensembles_and_weights_on_other_data_stand_beside_people_too(data_folder, split, people, tmp_path):
+    results = tmp_path / "results"
+    common = ["--data", str(data_folder), "--results", str(results), f"--judgements={people}"]
+    rows = ["--only", "scan:t2i-avg,scan:i2t-lse", "--timing-rounds=0", "--seeds", "0", *SMALL]
+    assert run(*rows, *common).exit_code == 0
+    store = Store(results / "full-zoo")
+    stored = {record.label: store.judged(record.key) for record in store.records()}
+    both, one, other = stored["scan*"], stored["scan:t2i-avg"], stored["scan:i2t-lse"]
+    assert both is not None
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(both.scores, (one.scores + other.scores) / 2, rtol=1e-6)
+
+    more = tmp_path / "more.json"
+    more.write_text(f'{{"t2i": {{"{split.caption_ids[0]}": ["{split.images.ids[0]}"]}}}}')
+    found = run("--evaluate", str(store.folder), "--only", "scan:t2i-avg", "--truths", str(more), *common)
+    assert found.exit_code == 0, found.output
+    assert "judged  scan:t2i-avg seed 0: Kendall's tau with experts" in found.output
+    assert "truths  scan:t2i-avg seed 0: more t2i mAP@R" in found.output
+    here = Store(results / "evaluated-zoo")
+    (record,) = here.records()
+    again = here.judged(record.key)
+    assert again is not None
+    np.testing.assert_allclose(again.scores, one.scores, rtol=1e-5)
+    assert here.extended(record.key) is not None
+    table = (here.folder / "tables" / "judged.md").read_text()
+    assert "| scan:t2i-avg" in table
+    assert "judged" not in run("--evaluate", str(store.folder), "--only", "scan:t2i-avg", *common[:4]).output

@@ -104,6 +104,26 @@ def test_with_an_identity_an_image_trained_rows_find_what_they_find_of_pairs(per
         assert t2i["map"] == t2i["minp"] == pytest.approx(100 * (1 / (ranks.t2i + 1)).mean())  # one right image each
 
 
+def test_an_ensemble_is_measured_by_the_mean_of_its_members(persons):
+    shown = run(persons, "--only", "scan:t2i-avg,scan:i2t-lse", "--seeds", "0")
+    assert re.search(r"truths  scan\* seed 0: identities i2t mAP", shown)
+    store = Store(persons.parent / "results" / "full-zoo")
+    (record,) = [record for record in store.records() if record.members]
+    found = store.extended(record.key)
+    assert found is not None
+    scores = np.mean([np.load(store.scores_path(key)) for key in record.members], 0)
+    for way, numbers in expected(scores).items():
+        assert found.truths[0]["percent"][way] == pytest.approx(numbers)
+    assert re.search(r"\| scan\\?\* ", (store.folder / "tables" / "extended.md").read_text())
+    for key in record.members:
+        store.scores_path(key).unlink()
+        for path in store.checkpoints(key).iterdir():
+            path.unlink()
+    store.extended_path(record.key).unlink()
+    shown = run(persons, "--only", "scan:t2i-avg,scan:i2t-lse", "--seeds", "0")
+    assert re.search(r"missing scan\* seed 0: scan:\S+ seed 0 has neither scores nor weights", shown)
+
+
 def test_a_truth_that_is_asked_for_stands_beside_them(persons):
     split = prepare_ranked(described(str(persons))[0]).ranked.split
     more = persons.parent / "more.json"

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from harness import contents
+from harness.data.given.places import check_room
 from harness.data.precomp import open_array
 from harness.data.split import DataError
 from harness.data.texts import read_json
@@ -36,6 +37,7 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
 }
 MAPPING = ("image_ids", "caption_ids", "image_of_caption")
 KNOWN = {name for names in (*NEEDED.values(), *OPTIONAL.values(), MAPPING) for name in names}
+MAPPED = "as .npy it is read through a memory map"
 FORMATS = (".npz", ".npy", ".safetensors")
 
 
@@ -116,7 +118,7 @@ def _npz(path: Path, room: float) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: truncated, or no .npz; need arrays as numpy.savez writes them")
     with _readable(path):
         with zipfile.ZipFile(path) as archive:
-            _check_room(path, sum(member.file_size for member in archive.infolist()), room)
+            check_room(str(path), sum(member.file_size for member in archive.infolist()), room, MAPPED)
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files if name in KNOWN}
 
@@ -125,19 +127,11 @@ def _safetensors(path: Path, room: float) -> dict[str, np.ndarray]:
     """Tensors, and ids from the metadata, where texts are JSON lists.  Raises DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    _check_room(path, path.stat().st_size, room)
+    check_room(str(path), path.stat().st_size, room, MAPPED)
     with _readable(path), safe_open(path, framework="numpy") as stored:
         arrays = {name: stored.get_tensor(name) for name in stored.keys() if name in KNOWN}  # noqa: SIM118
         told = {name: json.loads(text) for name, text in (stored.metadata() or {}).items() if name in MAPPING}
     return arrays | {name: _listed(value, f"{path}: {name}") for name, value in told.items()}
-
-
-def _check_room(path: Path, size: int, room: float) -> None:
-    if size > room:
-        raise DataError(
-            f"{path}: needs {size / 2**30:.2f} GiB, {room / 2**30:.2f} may be taken; "
-            "as .npy it is read through a memory map"
-        )
 
 
 def _ids(path: Path) -> dict[str, np.ndarray]:

@@ -52,7 +52,9 @@ def _numbers(what: str, ids: np.ndarray, size: int, names: tuple[str, ...], name
     if ids.ndim != 2 or ids.dtype.kind not in "iuU":
         raise DataError(f"{what} must be ids or numbers of (queries, k), got {ids.dtype} of shape {ids.shape}")
     if ids.shape[1] < min(LEAST, size) or ids.shape[1] > size:
-        raise DataError(f"{what} lists {ids.shape[1]} items a query, need {min(LEAST, size)} to {size}, all")
+        raise DataError(
+            f"{what} lists {ids.shape[1]} items a query, need {min(LEAST, size)} to {size}, its whole gallery"
+        )
     if ids.dtype.kind == "U" or named:
         if not names:
             raise DataError(f"{what}: the data have no ids to find these by")

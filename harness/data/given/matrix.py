@@ -5,6 +5,7 @@ Nothing is transposed silently: a matrix is turned where one reading fits alone,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,11 +28,16 @@ class Scores:
     notes: tuple[str, ...] = ()
 
 
-def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth, axes: str | None = None) -> Scores:
-    """Raises DataError."""
+def read(
+    name: str, arrays: Mapping[str, np.ndarray], truth: Truth, axes: str | None = None, room: float = math.inf
+) -> Scores:
+    """Raises DataError, also where a matrix must be copied, being in another order or type, and needs more than room.
+
+    room: bytes.
+    """
     notes: list[str] = []
     found = [
-        _matrix(f"{name}: {what}", arrays[what], arrays, axes, truth, notes)
+        _matrix(f"{name}: {what}", arrays[what], arrays, axes, truth, notes, room)
         for what in ("scores", "scores_t2i")
         if what in arrays
     ]
@@ -45,6 +51,7 @@ def _matrix(
     axes: str | None,
     truth: Truth,
     notes: list[str],
+    room: float,
 ) -> np.ndarray:
     """(N, M) in the order of the data.  Raises DataError."""
     if given.ndim != 2 or 0 in given.shape:
@@ -56,11 +63,17 @@ def _matrix(
     places.check_owners(arrays.get("image_of_caption"), truth, rows, columns, name)
     if reading == AXES[1] and axes is None:
         notes.append(f"{name}: read as captions by images, the one reading that fits {given.shape}")
-    if not np.array_equal(rows, np.arange(turned.shape[0])):
+    exact = turned.dtype.kind == "f" and turned.dtype.itemsize >= 4
+    of_rows = not np.array_equal(rows, np.arange(turned.shape[0]))
+    of_columns = not np.array_equal(columns, np.arange(turned.shape[1]))
+    if of_rows or of_columns or not exact:
+        size = turned.size * max(4, turned.itemsize) * (1 + (of_rows and of_columns))
+        places.check_room(name, size, room, "as .npy of float32 in the order of the data it is read as it lies")
+    if of_rows:
         turned = turned[rows]
-    if not np.array_equal(columns, np.arange(turned.shape[1])):
+    if of_columns:
         turned = turned[:, columns]
-    if turned.dtype.kind != "f" or turned.dtype.itemsize < 4:
+    if not exact:
         turned = turned.astype(np.float32)
     _check_scores(name, turned)
     return turned

@@ -189,6 +189,12 @@ def equal_rows(array: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarr
     return same
 
 
+def check_room(what: str, size: float, room: float, instead: str) -> None:
+    """size, room: bytes that are needed, and that may be taken.  Raises DataError."""
+    if size > room:
+        raise DataError(f"{what}: needs {size / 2**30:.2f} GiB, {room / 2**30:.2f} may be taken; {instead}")
+
+
 def said(what: str, wrong: ArrayLike, rows: np.ndarray) -> str:
     """The first few of the rows that are wrong."""
     found = rows[: np.size(wrong)][np.asarray(wrong)]

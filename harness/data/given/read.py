@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,10 +16,17 @@ from harness.data.given.vectors import Embeddings
 Given = Embeddings | Scores | Lists
 
 
-def read(name: str, kind: str, arrays: Mapping[str, np.ndarray], options: Mapping[str, str], truth: Truth) -> Given:
-    """Raises DataError, one line, for all that does not fit the data."""
+def read(
+    name: str,
+    kind: str,
+    arrays: Mapping[str, np.ndarray],
+    options: Mapping[str, str],
+    truth: Truth,
+    room: float = math.inf,
+) -> Given:
+    """room: bytes that may be taken by a copy.  Raises DataError, one line, for all that does not fit the data."""
     if kind == "embeddings":
         return vectors.read(name, arrays, truth, options.get("scorer"))
     if kind == "scores":
-        return matrix.read(name, arrays, truth, options.get("axes"))
+        return matrix.read(name, arrays, truth, options.get("axes"), room)
     return lists.read(name, arrays, truth)

@@ -28,11 +28,16 @@ class Side:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the rows lie as the items do, each once."""
+        return len(self.rows) == len(self.vectors) and bool((self.rows == np.arange(len(self.rows))).all())
+
     def take(self, index: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray | None]:
         """Items in float32, (B, d) or (B, K, d), zero where padded; and their mask (B, K)."""
         rows = self.rows[index]
         with np.errstate(over="ignore"):  # float64 beyond float32 is told by `_check`
-            vectors = np.asarray(self.vectors[rows]).astype(np.float32)
+            vectors = np.asarray(self.vectors[rows]).astype(np.float32, copy=False)  # taken by rows, so a copy already
         if self.scale is not None:
             scale = np.asarray(self.scale, np.float32)
             vectors *= scale[rows].reshape(-1, *[1] * (vectors.ndim - 1)) if scale.ndim else scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -23,8 +23,11 @@ COLUMNS: Mapping[str, Callable[[Searched], str]] = {
 def approximate_search(group: Group, store: Store) -> Sheet | None:
     """A line per row, gallery, index and setting; None where nothing of the group was indexed.  Raises RecordError."""
     found = [(row.name, index) for row in group.rows for run in row.runs if (index := _index(run, store))]
-    if not found:
-        return None
+    return sheet_of(found) if found else None
+
+
+def sheet_of(found: Sequence[tuple[str, IndexRecord]]) -> Sheet:
+    """found: the name of a row, and what its indexes came to."""
     text = pd.DataFrame([line for name, index in found for line in _lines(name, index)], dtype=str)
     machines = {", ".join(f"{name} {value}" for name, value in sorted(index.machine.items())) for _, index in found}
     notes = [
@@ -58,7 +61,7 @@ def _lines(name: str, index: IndexRecord) -> list[dict[str, str]]:
     ]
 
 
-def _absent(found: list[tuple[str, IndexRecord]]) -> list[tuple[str, Searched]]:
+def _absent(found: Sequence[tuple[str, IndexRecord]]) -> list[tuple[str, Searched]]:
     return [(name, entry) for name, index in found for entry in index.entries if entry["note"]]
 
 

@@ -254,3 +254,16 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path):
     np.save(tmp_path / "s.npy", SCORES)
     with pytest.raises(DataError, match="a scorer is for embeddings"):
         opened(f"mine={tmp_path}/s.npy,scorer=dot")
+
+
+def test_a_matrix_that_must_be_copied_needs_room():
+    def read_in(room: float, scores: np.ndarray, **more: np.ndarray):
+        return read("mine", "scores", {"scores": scores, **more}, {}, TRUTH, room)
+
+    room = SCORES.size * 4 - 1
+    turned = np.array(TRUTH.image_ids[::-1])
+    assert read_in(room, SCORES.astype(np.float32)).i2t.shape == SCORES.shape  # as it lies
+    for scores, more in ((SCORES.astype(np.float16), {}), (SCORES.astype(np.float32), {"image_ids": turned})):
+        with pytest.raises(DataError, match=r"may be taken; as \.npy of float32 in the order of the data"):
+            read_in(room, scores, **more)
+        read_in(room + 1, scores, **more)
