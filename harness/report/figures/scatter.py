@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.report.figures.labels import label_points, named
+from harness.report.figures.looks import GREY, LOOKS, look
 from harness.report.figures.style import (
-    ELSEWHERE,
-    GREY,
-    LOOKS,
     ends_with_data,
     family_entries,
     frame,
-    look,
     plain_numbers,
     text_inches,
 )
+from harness.report.figures.values import Point, front
 
 DASHES = (0, (4, 2))
 HEIGHT = 4.2  # inches
-
-
-@dataclass(frozen=True)
-class Point:
-    """One method."""
-
-    name: str
-    family: str
-    ms: float  # per query, more than 0
-    rsum: float
-    interval: tuple[float, float] | None = None  # of rsum, None where it is not known
-    ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
-
-
-def front(points: Sequence[Point]) -> list[Point]:
-    """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow.
-
-    Rows that were trained elsewhere are in none: how, and on what, is not known.
-    """
-    single = [point for point in points if not point.ensemble and point.family not in ELSEWHERE]
-    kept = [point for point in single if not any(_beats(other, point) for other in single)]
-    return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
-
-
-def _beats(other: Point, point: Point) -> bool:
-    return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
 
 
 def accuracy_time(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.report.figures.scatter import Point, front
-from harness.report.figures.style import GREY, LOOKS, look
+from harness.report.figures.looks import GREY, LOOKS, look
+from harness.report.figures.values import Point, front
 from harness.report.formats import decimals, significant, six_figures
 from harness.report.read.times import TimeAxis
 

@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,9 +49,11 @@ class QueryTime:
 
 def query_time(cost: CostRecord | None, items: int | None = None) -> QueryTime | None:
     """Among `items` images, or among those of the data; None where there is no such figure."""
-    if cost is None:
-        return None
-    size = cost.sizes.get("gallery") if items is None else items
+    return None if cost is None else _query_time(cost, cost.sizes.get("gallery") if items is None else items)
+
+
+@lru_cache(maxsize=4096)  # tables, figures and page ask for the same ones, of a row and a gallery each
+def _query_time(cost: CostRecord, size: int | None) -> QueryTime | None:
     entry = next((entry for entry in cost.galleries if entry["items"] == size), None)
     if entry is None:
         return None
