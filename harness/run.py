@@ -236,16 +236,36 @@ def _run(
     processes: int,
 ) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
-    from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
-    from harness.phases import given as from_files
-    from harness.precision import prepare_torch
-
-    prepare_torch(jobs[0].settings)
     cached = [not force and store.finished(job.key) is not None for job in jobs]
     if any(cached):
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
+    known = phases.recorded(jobs, store) if all(cached) else None
+    for line in known or ():
+        out.print(line, highlight=False, soft_wrap=True)
+    if known is None:
+        _work(jobs, cached, planned, store, force, phases, place, processes)
+    results.show(store.folder, out)
+    return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
+
+
+def _work(
+    jobs: Sequence[Job],
+    cached: Sequence[bool],
+    planned: Planned,
+    store: Store,
+    force: bool,
+    phases: Phases,
+    place: Place | None,
+    processes: int,
+) -> None:
+    """Runs the jobs that are not cached, then the phases."""
+    from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; what is recorded is told at once
+    from harness.phases import given as from_files
+    from harness.precision import prepare_torch
+
+    prepare_torch(jobs[0].settings)
     todo = [job for job, known in zip(jobs, cached, strict=True) if not known and not job.model.given]
     with console.run_view(out, len(todo)) as view:
         for job in todo if force else ():
@@ -259,8 +279,6 @@ def _run(
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force, processes)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    results.show(store.folder, out)
-    return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
 def _check_device(name: str) -> None:

@@ -52,7 +52,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, asked: Sequence[st
     while done:
         part = [job for job in done if same_split(job.data, done[0].data)]
         done = [job for job in done if job not in part]
-        if asked or sources.find(part[0].data.path or part[0].data.name).identities:
+        if asked or sources.shows_identities(part[0].data):
             yield from _of_split(part, store, watch, asked)
 
 
