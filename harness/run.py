@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from harness import ROOT, console, doors, evaluation, expected, listing, report, results, settled
+from harness import ROOT, console, doors, expected, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
-from harness.data import judgements, sources
+from harness.data import sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, Store, write_atomically
@@ -39,6 +39,9 @@ from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_va
 from harness.spec.override import checked_settings
 from harness.spec.pretrained import Pretrained
 from harness.tuned import TunedRecord
+
+if TYPE_CHECKING:
+    from harness.data.judgements import Judgements
 
 out = Console()
 KEPT = "finished records are kept; the same command goes on from the last epoch"
@@ -57,6 +60,8 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             _list(once.parameters)
             return
         if once.evaluate is not None:
+            from harness import evaluation
+
             if evaluation.evaluate(context, once.evaluate, what, how, where, out, force=once.force, dry=once.dry_run):
                 raise typer.Exit(1)
             return
@@ -221,9 +226,18 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         force=force,
         rerank=after.rerank,
         truths=doors.words(after.truths, "truths"),
-        judgements=judgements.read(Path(after.judgements)) if after.judgements else None,
+        judgements=_judgements(after.judgements),
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
+
+
+def _judgements(path: str) -> Judgements | None:
+    """Raises DataError."""
+    if not path:
+        return None
+    from harness.data import judgements  # with the libraries of pictures
+
+    return judgements.read(Path(path))
 
 
 def _run(

@@ -9,17 +9,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import doors
 from harness.data import sources
-from harness.data.judgements import Judgements
 from harness.phases import recorded
 from harness.progress import Start
 from harness.record import Store
 from harness.spec import given
 from harness.spec.ensembles import plan
 from harness.spec.job import Job, SpecError
+
+if TYPE_CHECKING:
+    from harness.data.judgements import Judgements
 
 
 @dataclass(frozen=True)
