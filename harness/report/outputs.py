@@ -72,9 +72,9 @@ class Made:
         return {**self.tables, **self.figures, **self.page}
 
 
-def make(folder: Path, groups: Sequence[Group]) -> Made:
-    """Tables, figures and the page of the records."""
-    made, drawn = texts(folder, groups), gather.draw(groups, folder)
+def make(folder: Path, groups: Sequence[Group], *, png: bool = True) -> Made:
+    """Tables, figures and the page of the records.  png: whether PNGs must be those of the figures."""
+    made, drawn = texts(folder, groups), gather.draw(groups, folder, png=png)
     at, command = scripts_at(folder), f"python -m harness.report {shown(folder)}"
     retrieved = (folder / overview.RETRIEVED).is_file()
     html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), at, rows_for, retrieved)
@@ -207,7 +207,7 @@ def check(folder: Path) -> Difference:
 
     Figures and pages that are not there are not missing: they can be made again, and a copy may be kept without them.
     """
-    whole = make(folder, collect(folder))
+    whole = make(folder, collect(folder), png=False)
     made = whole.all
     stored = _stored(folder) | {name for name in made if (folder / name).is_file()}
     return Difference(

@@ -57,15 +57,16 @@ class Drawn:
     absent: tuple[str, ...]  # figures that are not there, and why
 
 
-def draw(groups: Sequence[Group], folder: Path | None = None) -> Drawn:
+def draw(groups: Sequence[Group], folder: Path | None = None, *, png: bool = True) -> Drawn:
     """All figures of a folder; without one, and where its `figures` are not of the same, drawn anew.  Raises OSError.
 
-    Those of several groups are numbered as its tables are.
+    Those of several groups are numbered as its tables are.  png: whether PNGs are wanted.
     """
     sketches, absent = sketched(groups)
-    return Drawn(
-        {name: s.draw() if folder is None else s.drawn(folder / FIGURES / name) for name, s in sketches.items()}, absent
-    )
+    if folder is None:
+        return Drawn({name: sketch.draw() for name, sketch in sketches.items()}, absent)
+    place = folder / FIGURES
+    return Drawn({name: sketch.drawn(place / name, png=png) for name, sketch in sketches.items()}, absent)
 
 
 def sketched(groups: Sequence[Group]) -> tuple[Mapping[str, Sketch], tuple[str, ...]]:

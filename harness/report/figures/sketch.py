@@ -53,13 +53,13 @@ class Sketch:
             figure = make(*self.values, title=self.title, caption=self.caption, **self.more)
             return style.picture(figure, self.title, self.caption)
 
-    def drawn(self, at: Path) -> Picture:
+    def drawn(self, at: Path, *, png: bool = True) -> Picture:
         """The picture whose files are `at` with the endings .svg and .png; drawn where those are not of this sketch.
 
-        Raises OSError.
+        png: whether its PNG is wanted; else that may be another or none.  Raises OSError.
         """
         identity = self.identity()
-        return _lying(at, self, identity) or sealed(self.draw(), identity)
+        return _lying(at, self, identity, png=png) or sealed(self.draw(), identity)
 
 
 def sealed(picture: Picture, identity: str) -> Picture:
@@ -72,19 +72,18 @@ def unsealed(svg: bytes) -> bytes:
     return SEAL.sub(b"", svg)
 
 
-def _lying(at: Path, sketch: Sketch, identity: str) -> Picture | None:
-    """What was drawn of this sketch and lies there as it was written; None where either file is another."""
-    files = [at.with_name(f"{at.name}.{kind}") for kind in ("svg", "png")]
-    if not all(file.is_file() for file in files):
+def _lying(at: Path, sketch: Sketch, identity: str, *, png: bool) -> Picture | None:
+    """What was drawn of this sketch and lies there as it was written; None where a file that is wanted is another."""
+    svg, beside = (_read(at.with_name(f"{at.name}.{kind}")) for kind in ("svg", "png"))
+    seal = SEAL.search(svg)
+    if seal is None or (seal[1].decode(), seal[2].decode()) != (identity, _hash(unsealed(svg))):
         return None
-    svg, png = (file.read_bytes() for file in files)
-    told = SEAL.search(svg)
-    expected = (identity, _hash(unsealed(svg)), _hash(png))
-    return Picture(sketch.title, sketch.caption, svg, png) if told and _texts(told) == expected else None
+    return None if png and seal[3].decode() != _hash(beside) else Picture(sketch.title, sketch.caption, svg, beside)
 
 
-def _texts(told: re.Match[bytes]) -> tuple[str, ...]:
-    return tuple(part.decode() for part in told.groups())
+def _read(path: Path) -> bytes:
+    """Nothing where there is no such file."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 @cache

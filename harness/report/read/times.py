@@ -292,7 +292,10 @@ def stage_ms(cost: CostRecord | None, stages: Sequence[str], per: str) -> float 
 
 def timing_conflict(rows: Sequence[Row]) -> str:
     """Why the times of these rows must not share a column; "" where they may."""
-    timed = [(row.name, flatten({**row.cost.machine, "sizes": row.cost.sizes})) for row in rows if row.cost]
+    costs = [(row.name, cost) for row in rows if (cost := row.cost) is not None]
+    if all(cost.machine == costs[0][1].machine and cost.sizes == costs[0][1].sizes for _, cost in costs):
+        return ""
+    timed = [(name, flatten({**cost.machine, "sizes": cost.sizes})) for name, cost in costs]
     parts = []
     for name in differing([flat for _, flat in timed]):
         by_value: dict[str, list[str]] = {}
