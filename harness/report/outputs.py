@@ -142,7 +142,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             ("single-query", single_queries(group)),
             ("extended", extended_sheet(group, Store(folder))),
             ("judged", judged_sheet(group, Store(folder))),
-            ("approximate-search", approximate_search(group, Store(folder))),
+            ("approximate-search", approximate_search(group)),
         ):
             if sheet is not None:
                 found |= {

@@ -19,6 +19,7 @@ from harness.report.read.contrasts import Contrast
 from harness.report.read.described import data_line, described, settings_line, timing_line
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
+from harness.report.read.served import among
 from harness.report.read.times import STAGES as QUERY_STAGES
 from harness.report.read.times import QueryTime, query_times, stage_ms, time_axis, timing_conflict, without_time
 from harness.report.tables import gap, reranking
@@ -113,7 +114,25 @@ def points(group: Group) -> list[Point]:
         if row.runs and row.name in axis.ms and not row.is_scale:
             ms, rsums = axis.ms[row.name], list(row.rsums.values())
             found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums), row.is_ensemble))
-    return found
+    return [*found, *_served(group)]
+
+
+def _served(group: Group) -> list[Point]:
+    """What a shortlist makes of rows, among the images of the data; none where no row has an end-to-end time."""
+    if not query_times(group.rows):
+        return []
+    return [
+        Point(
+            f"{way.name}, {entry['recall']:.0%} of exact {way.neighbours}",
+            family(way.row),
+            way.ms(entry),
+            way.mean("rsum", entry["recall"]),
+            serves=way.row.name,
+        )
+        for row in group.rows
+        if row.runs and row.cost is not None and not row.is_scale
+        for way, entry in among([row], row.cost.sizes.get("gallery"))
+    ]
 
 
 def chance(group: Group) -> float | None:
@@ -126,12 +145,13 @@ def _accuracy_time(group: Group) -> Sketch:
     found = points(group)
     if not found:
         raise Undrawn("no method has both ranks and times")
-    lone = [point.name for point in found if point.interval is None]
+    lone = [point.name for point in found if point.interval is None and not point.serves]
     words = [
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
         "Named besides: the highest and the lowest of each family.",
+        SERVED if any(point.serves for point in found) else "",
         _not_drawn([r for r in group.rows if not r.is_scale], {point.name for point in found}),
         _guessed(group),
         without_time(group.rows),
@@ -221,6 +241,10 @@ def _claims(group: Group) -> Sketch:
     return _sketch(group, title, [FOREST], "bars.forest", rows, axis="Rsum, SelfAlign minus host")
 
 
+SERVED = (
+    "Small and hollow: an index names a shortlist that the row's own scores order, among as many images; the share of "
+    "the exact first images that it finds is named, and text-to-image recalls are taken times that share."
+)
 FOREST = (
     "Mean difference over the seeds both ran, with its 95% interval over seeds and images at once, corrected for all "
     "that are tested together (Holm); filled where zero lies outside."

@@ -20,6 +20,7 @@ from harness.report.figures.values import Point, front
 
 DASHES = (0, (4, 2))
 HEIGHT = 4.2  # inches
+LARGE, SMALL = 6, 4.5  # points: marks of the legend, and of what a shortlist serves
 
 
 def accuracy_time(
@@ -58,7 +59,9 @@ def accuracy_time(
     others = sorted({p.family for p in points} - set(LOOKS))
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
     if any(point.ensemble for point in points):
-        entries.append(_hollow_entry())
+        entries.append(_hollow_entry("hollow: two models"))
+    if any(point.serves for point in points):
+        entries.append(_hollow_entry("small: by a shortlist", SMALL))
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, handletextpad=0.4)
     shown = [points[at] for at in told]
     in_front = [point in best for point in shown]
@@ -66,16 +69,16 @@ def accuracy_time(
     return figure
 
 
-def _hollow_entry() -> Line2D:
+def _hollow_entry(said: str, size: float = LARGE) -> Line2D:
     """What a hollow mark is, for the legend."""
-    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="hollow: two models")
+    return Line2D([], [], color=GREY, marker="o", markersize=size, markerfacecolor="white", linestyle="", label=said)
 
 
 def _draw(axes, point: Point) -> None:
     style = look(point.family)
     if point.interval:
         axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
-    hollow = point.ensemble
+    hollow = point.ensemble or bool(point.serves)
     axes.plot(
         point.ms,
         point.rsum,
@@ -83,7 +86,7 @@ def _draw(axes, point: Point) -> None:
         color=style.colour,
         markerfacecolor="white" if hollow else style.colour,
         markeredgecolor=style.colour if hollow else "white",
-        markersize=8,
+        markersize=SMALL if point.serves else 8,
         linestyle="",
         zorder=3,
     )

@@ -29,6 +29,11 @@ class Point:
     rsum: float
     interval: tuple[float, float] | None = None  # of rsum, None where it is not known
     ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
+    serves: str = ""  # the row that a shortlist stands in for: drawn small and hollow, never ranked, its Rsum derived
+
+    @property
+    def row(self) -> str:
+        return self.serves or self.name
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -36,7 +41,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 
     Rows that were trained elsewhere are in none: how, and on what, is not known.
     """
-    single = [point for point in points if not point.ensemble and point.family not in ELSEWHERE]
+    single = [point for point in points if not (point.ensemble or point.serves or point.family in ELSEWHERE)]
     kept = [point for point in single if not any(_beats(other, point) for other in single)]
     return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
 

@@ -153,7 +153,7 @@ def _chart(group: Group, sheet: Sheet, found: Table) -> dict[str, Any] | None:
     if not (points := gather.points(group)):
         return None
     numbers = {str(cells["method"]): cells for cells in sheet.text.to_dict("records")}
-    told = {point.name: _told(point, numbers[point.name]) for point in points}
+    told = {point.name: _told(point, numbers[point.row]) for point in points}
     rows = {row["name"]: row for row in found.rows}
     return chart(points, told, gather.chance(group), rows, time_axis(group.rows))
 
