@@ -30,7 +30,7 @@ def accuracy_time(
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
-    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best for point in points])
+    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best or bool(point.serves) for point in points])
     figure, place = frame(title, caption, 7.2, HEIGHT, margins=(0.62, 0.15, 0.5, 0.48))
     axes = figure.subplots(gridspec_kw=place)
     for family in dict.fromkeys([*LOOKS, *(p.family for p in points)]):

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.report.figures import gather
 from harness.report.figures.gather import Drawn
-from harness.report.formats import Sheet, interval
+from harness.report.formats import Sheet, decimals, interval
 from harness.report.page import scripts
 from harness.report.page.answer import answer
 from harness.report.page.chart import chart
@@ -160,6 +160,8 @@ def _chart(group: Group, sheet: Sheet, found: Table) -> dict[str, Any] | None:
 
 def _told(point: Any, cells: Mapping[Any, Any]) -> dict[str, str]:
     """What the hover of a point says of its row."""
+    if point.serves:
+        return {"Rsum, derived": decimals(1)(point.rsum), "of exact scores": str(cells["Rsum"])}
     lines = {name: str(cells[name]) for name in TOLD if name in cells}
     return lines | {"95% interval of Rsum": interval(point.interval)} if point.interval else lines
 

@@ -18,9 +18,7 @@ from harness.report.read.times import TimeCurve, encode_ms
 
 INDEXES = ("word anchors", "muvera sq8")
 SETTING = "shortlist="
-ENOUGH = (
-    0.95  # of the exact first ten: where an index finds as many, the fastest is shown, else the one that finds most
-)
+ENOUGH = 0.95  # of the exact first ten; of ways that find as many the fastest is shown, else the one that finds most
 
 
 @dataclass(frozen=True)
