@@ -1,4 +1,4 @@
-"""What the benchmarks say, as one table: medians, and their ratios beside the goals.  `python -m tests.perf.ratios FILE`.
+"""What the benchmarks say, as one table: medians, and ratios beside their goals.  `python -m tests.perf.ratios FILE`.
 
 FILE is what `pytest tests/perf --benchmark-json=FILE` wrote.
 """

@@ -76,7 +76,14 @@ def test_a_step(benchmark, request, label, data):
     size = SIZES[data]
     count = FEWER if request.config.getoption("benchmark_disable") else size.batch
     torch.manual_seed(0)
-    inputs = Inputs(image_dim=size.width, regions=size.regions, vocabulary=500, dim=size.dim)
+    inputs = Inputs(
+        image_dim=size.width,
+        regions=size.regions,
+        vocabulary=500,
+        dim=size.dim,
+        words=tuple(f"w{number}" for number in range(500)),
+        caption_tokens=torch.randint(4, 500, (1000, WORDS)),  # whose words CVSE finds its concepts among
+    )
     model = build(registry.model(label), inputs, 0).to(DEVICE).train()
     images = _images(count, size)
     words = torch.randint(4, 500, (count, WORDS), device=DEVICE)
