@@ -103,7 +103,8 @@ def evaluate(
     shared = _shared(where)
     threads = shared.threads or 1 if shared else where.threads or dispatch.available_cpus()
     here: dict[str, Any] = {"device": where.device, "threads": threads, "score_memory_mib": where.score_memory}
-    truths, people = doors.words(after.truths, "truths"), judgements.told(after.judgements)
+    truths = doors.words(after.truths, "truths")
+    people = judgements.read(Path(after.judgements)) if after.judgements else None
     done, rows, lines = [], [], []
     with results.exclusive(store.folder):
         with run_view(out, len(records)) as view, _workers(shared, view):

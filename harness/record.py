@@ -208,6 +208,9 @@ class CostRecord(_Stored):
     law: Mapping[str, Any] = field(default_factory=dict)  # ms = intercept_ms + ms_per_item * items, and its residual
     schema: int = SCHEMA
 
+    def __hash__(self) -> int:  # what is computed of one can be kept
+        return hash(self.key)
+
 
 RECALLS = tuple(f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
 ACCURACIES = (*RECALLS, "i2t_ceiling", "t2i_ceiling", "rsum_ceiling")

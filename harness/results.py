@@ -46,8 +46,7 @@ def _files(folder: Path) -> bool:
 
 def show(folder: Path, out: Console) -> None:
     """Writes tables, figures and the page, and says where they are."""
-    report.write(folder)
-    out.print(report.console_table(folder))
+    out.print(report.write_and_tell(folder))
     out.print(f"tables: {_shown(folder / 'tables')}", highlight=False, soft_wrap=True)
     out.print(f"page: {_shown(folder / 'index.html')}", highlight=False, soft_wrap=True)
 

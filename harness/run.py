@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from harness import ROOT, console, doors, evaluation, expected, listing, report, results, settled
+from harness import ROOT, console, doors, expected, listing, report, results, settled
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
-from harness.data import judgements, sources
+from harness.data import sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record, Store, write_atomically
@@ -39,6 +39,9 @@ from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_va
 from harness.spec.override import checked_settings
 from harness.spec.pretrained import Pretrained
 from harness.tuned import TunedRecord
+
+if TYPE_CHECKING:
+    from harness.data.judgements import Judgements
 
 out = Console()
 KEPT = "finished records are kept; the same command goes on from the last epoch"
@@ -57,6 +60,8 @@ def main(context: typer.Context, once: Once, what: What, how: How, where: Where,
             _list(once.parameters)
             return
         if once.evaluate is not None:
+            from harness import evaluation
+
             options = (what, how, where, after)
             if evaluation.evaluate(context, once.evaluate, *options, out, force=once.force, dry=once.dry_run):
                 raise typer.Exit(1)
@@ -222,9 +227,18 @@ def _phases(after: Afterwards, store: Store, *, average: bool, force: bool) -> P
         force=force,
         rerank=after.rerank,
         truths=doors.words(after.truths, "truths"),
-        judgements=judgements.told(after.judgements),
+        judgements=_judgements(after.judgements),
         traces=None if after.trace is None else traces_folder(after.trace, store.folder),
     )
+
+
+def _judgements(path: str) -> Judgements | None:
+    """Raises DataError."""
+    if not path:
+        return None
+    from harness.data import judgements  # with the libraries of pictures
+
+    return judgements.read(Path(path))
 
 
 def _run(
@@ -237,16 +251,36 @@ def _run(
     processes: int,
 ) -> int:
     """Runs what is not recorded, averages, then times, then reports.  Returns how many jobs failed."""
-    from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; --list and --dry-run are at once
-    from harness.phases import given as from_files
-    from harness.precision import prepare_torch
-
-    prepare_torch(jobs[0].settings)
     cached = [not force and store.finished(job.key) is not None for job in jobs]
     if any(cached):
         out.print(
             f"cached  {sum(cached)} of {len(jobs)} jobs are recorded already (--force runs them again)", highlight=False
         )
+    known = phases.recorded(jobs, store) if all(cached) else None
+    for line in known or ():
+        out.print(line, highlight=False, soft_wrap=True)
+    if known is None:
+        _work(jobs, cached, planned, store, force, phases, place, processes)
+    results.show(store.folder, out)
+    return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
+
+
+def _work(
+    jobs: Sequence[Job],
+    cached: Sequence[bool],
+    planned: Planned,
+    store: Store,
+    force: bool,
+    phases: Phases,
+    place: Place | None,
+    processes: int,
+) -> None:
+    """Runs the jobs that are not cached, then the phases."""
+    from harness.learn.checkpoint import Checkpoints  # torch takes seconds to import; what is recorded is told at once
+    from harness.phases import given as from_files
+    from harness.precision import prepare_torch
+
+    prepare_torch(jobs[0].settings)
     todo = [job for job, known in zip(jobs, cached, strict=True) if not known and not job.model.given]
     with console.run_view(out, len(todo)) as view:
         for job in todo if force else ():
@@ -260,8 +294,6 @@ def _run(
         dispatch.run(todo, len(jobs), planned.member_keys, store, view, finish, place, force, processes)
         for line in phases.lines(jobs, store, view.start):
             out.print(line, highlight=False, soft_wrap=True)
-    results.show(store.folder, out)
-    return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 
 def _check_device(name: str) -> None:

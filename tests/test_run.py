@@ -106,11 +106,26 @@ def test_the_list_is_readable_at_80_columns():
 def test_what_only_shows_needs_no_torch(arguments, tmp_path):
     code = (
         "import sys; from harness.run import app; app(standalone_mode=False);"
-        "sys.exit(bool({'torch', 'transformers', 'ray', 'pandas'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'transformers', 'ray', 'pandas', 'scipy', 'matplotlib', 'PIL'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, *arguments, "--results", str(tmp_path / "results")]
     assert subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode == 0
     assert not (tmp_path / "results").exists()
+
+
+def test_a_run_that_finds_everything_recorded_needs_no_torch(door):
+    door()
+    before = door.written()
+    code = (
+        "import sys; from harness.run import app; app(standalone_mode=False);"
+        "sys.exit(' '.join({'torch', 'transformers', 'ray', 'scipy.stats'} & set(sys.modules)) or 0)"
+    )
+    command = [sys.executable, "-c", code, *door.arguments()]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cached  2 of 2 jobs" in done.stdout
+    assert "cached  timing of 2 rows" in done.stdout
+    assert door.written() == before
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(door):

@@ -81,11 +81,6 @@ def read(folder: Path) -> Judgements:
     return Judgements(folder, parse_experts(*_opened(folder / EXPERTS)), parse_crowd(*_opened(folder / CROWD)))
 
 
-def told(folder: str) -> Judgements | None:
-    """As `--judgements` names them; None where it does not.  Raises DataError."""
-    return read(Path(folder)) if folder else None
-
-
 def _opened(path: Path) -> tuple[bytes, str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")

@@ -40,6 +40,11 @@ def find(name: str) -> Source:
     return precomp.source(Path(name))
 
 
+def shows_identities(data: Data) -> bool:
+    """Whether its images tell whom they show, which is a truth that nobody need ask for.  Raises DataError."""
+    return bool(find(data.path or data.name).identities)
+
+
 def _of_others(point: EntryPoint) -> Source:
     """Raises DataError, one line that names the package, whatever its code raises."""
     where = f"{plugins.giver(point)} brings no data {point.name!r}"

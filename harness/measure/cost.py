@@ -23,7 +23,7 @@ import torch
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images
 from harness.data.vocabulary import Tokens
-from harness.measure import gallery, metrics
+from harness.measure import gallery, metrics, sampled
 from harness.measure.clock import timed
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.flops import flops
@@ -31,6 +31,7 @@ from harness.measure.gallery import Searcher
 from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
 from harness.measure.query import encoder, index_bytes, prepared
+from harness.measure.sampled import BUDGET_S, STAGES, stages
 from harness.measure.scoring import all_pairs, in_order
 from harness.measure.shortlist import searched
 from harness.precision import score_products
@@ -39,9 +40,6 @@ from harness.protocol import PairScorer, Retriever, Staged
 from harness.record import CostRecord, Gallery
 from harness.spec.job import Job
 
-STAGES = ("encode_images", "encode_texts", "score", "rank")
-IMAGES, CAPTIONS, QUERIES = 256, 512, 256  # items of one sample, fewer where the split has fewer
-BUDGET_S = 10.0  # of one row: half for its rounds, half for single queries
 COUNTED = 32  # images and captions whose operations are counted
 COUNTED_PASSES = 2  # images of pairs that are looked at one by one
 
@@ -74,17 +72,12 @@ class Workload:
         }
 
 
-def stages(job: Job) -> tuple[str, ...]:
-    """Those that a row has: one from files was encoded elsewhere."""
-    return STAGES[2:] if job.model.given else STAGES
-
-
 def workload(side: Side) -> Workload:
     """Queries and captions are spread evenly over the split."""
-    captions = spread(len(side.tokens.lengths), CAPTIONS)
-    queries = spread(len(side.tokens.lengths), QUERIES)
+    captions = spread(len(side.tokens.lengths), sampled.CAPTIONS)
+    queries = spread(len(side.tokens.lengths), sampled.QUERIES)
     return Workload(
-        images=side.split.images.first(IMAGES),
+        images=side.split.images.first(sampled.IMAGES),
         tokens=side.tokens.some(captions),
         queries=queries,
         query_images=side.split.caption_to_image[queries],
@@ -230,16 +223,3 @@ def drift(first: CostRecord, second: CostRecord) -> dict[str, float]:
         low, high = sorted(float(np.median(cost.samples_s[stage])) for cost in (first, second))
         found[stage] = high / low - 1
     return found
-
-
-def is_current(cost: CostRecord | None, job: Job, load: Workload, rounds: int, budget_s: float = BUDGET_S) -> bool:
-    """Whether stored samples are of this machine and workload, and of as many rounds and seconds as are asked for."""
-    return (
-        cost is not None
-        and cost.machine == machine(job.settings)
-        and cost.sizes == load.sizes
-        and dict(cost.asked) == {"rounds": rounds, "budget_s": budget_s}
-        and all(0 < len(cost.samples_s.get(stage, ())) <= rounds for stage in stages(job))
-        and [entry["items"] for entry in cost.galleries] == list(gallery.sizes(len(load.gallery)))
-        and all("stages_ms" in entry for entry in cost.galleries)
-    )

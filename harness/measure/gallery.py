@@ -24,22 +24,17 @@ from harness.measure.law import fit_law
 from harness.measure.memory import available_bytes
 from harness.measure.metrics import blocks
 from harness.measure.query import STAGES, Search, index_bytes, prepared, ready, stages_ms
+from harness.measure.sampled import galleries
 from harness.progress import Progress, Watch, unwatched
 from harness.protocol import Encoded, Retriever
 from harness.spec.job import Settings
 
-SIZES = (1_000, 5_000, 10_000, 100_000, 1_000_000)  # and the data's own gallery
 PROBES = (250, 500)  # measured for the law alone; galleries up to the larger one are measured always
 TURNS = 3  # bursts of queries per size, other methods between them
 LEAST, MOST = 6, 99  # samples of a size that is measured
 WARM = 3  # queries of a burst that are no samples
 MEMORY_SHARE = 0.5  # of what is available that one gallery may take
 STEP = 1e-6  # by which the factors of two consecutive repeats differ
-
-
-def sizes(own: int) -> tuple[int, ...]:
-    """The galleries of a report; own: images of the data's own."""
-    return tuple(sorted({*SIZES, own}))
 
 
 def enlarged(images: Encoded, size: int) -> Encoded:
@@ -90,7 +85,7 @@ class Searcher:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Galleries in the order they are measured in."""
-        return tuple(sorted({*PROBES, *sizes(len(self.images))}))
+        return tuple(sorted({*PROBES, *galleries(len(self.images))}))
 
     def may(self, size: int) -> bool:
         """Whether a gallery of that size is to be measured; if not, `stopped` says why."""
@@ -145,7 +140,7 @@ class Searcher:
     @property
     def probed_encode_ms(self) -> list[float]:
         """Samples of encoding that no entry of `rows` has."""
-        reported = sizes(len(self.images))
+        reported = galleries(len(self.images))
         return [ms for size in PROBES if size not in reported for ms in self.samples_ms[size]["encode"]]
 
     def searched_ms(self, size: int) -> list[float]:
@@ -164,7 +159,7 @@ class Searcher:
         largest = percentiles(self.searched_ms(last))
         per_image = index_bytes(self._kept) // len(self._kept)
         found: list[Mapping[str, Any]] = []
-        for size in sizes(len(self.images)):
+        for size in galleries(len(self.images)):
             measured, limits = size in self.samples_ms, self.limits_ms.get(size, [])
             if measured:
                 ms = percentiles(self.searched_ms(size))

@@ -13,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness import ROOT
 from harness.spec.job import Settings
 
@@ -34,14 +32,21 @@ def provenance(settings: Settings) -> dict[str, Any]:
 
 def machine(settings: Settings) -> dict[str, Any]:
     """What timings depend on: only rows with equal machines share a time column."""
-    cuda = settings.device.startswith("cuda")
+    device, cuda = _gpu(settings.device) if settings.device.startswith("cuda") else (processor(), None)
     return {
-        "device": torch.cuda.get_device_name(settings.device) if cuda else processor(),
+        "device": device,
         "threads": settings.threads,
         "precision": settings.precision,
         "tf32": settings.tf32,
-        "cuda": torch.version.cuda if cuda else None,
+        "cuda": cuda,
     }
+
+
+def _gpu(device: str) -> tuple[str, str | None]:
+    """Its name, and the version of CUDA."""
+    import torch  # takes seconds to import; what a CPU is called can be told without
+
+    return torch.cuda.get_device_name(device), torch.version.cuda
 
 
 def kernels() -> dict[str, Any]:
@@ -50,6 +55,8 @@ def kernels() -> dict[str, Any]:
     instruction_set: torch's own word, such as AVX512 or DEFAULT; asked: what ATEN_CPU_CAPABILITY asks for, None where
     nobody asked; mkl, onednn: their versions, None where torch was built without.
     """
+    import torch
+
     built = torch.__config__.show()
     return {
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
@@ -75,6 +82,8 @@ def processor() -> str:
 def peak_memory_mib(device: str) -> float:
     """Largest resident size of this process so far, or of CUDA's allocator."""
     if device.startswith("cuda"):
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

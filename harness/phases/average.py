@@ -6,7 +6,7 @@ Where a member's scores are gone and its weights are not, it scores the split on
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from harness.learn.checkpoint import CheckpointError, Checkpoints
 from harness.measure import evaluator
 from harness.measure.metrics import blocks, summary
 from harness.measure.provenance import peak_memory_mib, provenance
+from harness.phases.recorded import Unmade, averaged, kept_lines, member, stamp
 from harness.phases.train import load_model
 from harness.progress import Progress, Start, Watch, unwatched
 from harness.record import Ranks, Record, RecordError, Store
@@ -27,17 +28,13 @@ BLOCK_ROWS = 128  # images averaged at a time: what is read of each member stays
 TIME = ("encode_images", "encode_texts", "score", "train")  # what all members spend; ranks are found once
 
 
-class Unmade(ValueError):
-    """An ensemble that cannot be made; one line that says which member is missing and why."""
-
-
 def phase(jobs: Sequence[Job], store: Store, watch: Start, *, force: bool) -> Iterator[str]:
     """Makes every ensemble of these jobs that is not recorded (or all), a line each; then what stored scores take."""
     planned = plan(jobs)
     for line in planned.short:
         yield f"missing {line}"
     for ensemble in planned.plans:
-        if not force and is_current(ensemble, store):
+        if not force and averaged(ensemble, store):
             yield f"cached  {ensemble.name}"
             continue
         started = time.perf_counter()
@@ -50,24 +47,12 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, force: bool) -> It
         rsum, made_of = summary(ranks.i2t, ranks.t2i)["rsum"], " and ".join(job.name for job in ensemble.jobs)
         ranked, seconds = ensemble.job.data.ranked, time.perf_counter() - started
         yield f"done    {ensemble.name}: {ranked} Rsum {rsum:.1f}, mean scores of {made_of}, {seconds:.0f} s"
-    if line := kept_line(planned.member_keys, store):
-        yield line
-
-
-def is_current(plan: Plan, store: Store) -> bool:
-    """Whether the record is there and its members have not run again since."""
-    record = store.record(plan.key)
-    if record is None or record.status != "ok" or not store.ranks_path(plan.key).exists():
-        return False
-    try:
-        return record.provenance.get("members") == [_stamp(job, _member(job, store)) for job in plan.jobs]
-    except Unmade:
-        return False
+    yield from kept_lines(planned.member_keys, store)
 
 
 def average(plan: Plan, store: Store, watch: Watch = unwatched) -> Ranks:
     """Stores record and ranks of the averaged scores.  Raises Unmade."""
-    members = [_member(job, store) for job in plan.jobs]
+    members = [member(job, store) for job in plan.jobs]
     matrices = [scores_of(job, store, watch) for job in plan.jobs]
     job, settings = plan.job, plan.jobs[0].settings
     side = prepare(job.data, settings).ranked
@@ -85,7 +70,7 @@ def average(plan: Plan, store: Store, watch: Watch = unwatched) -> Ranks:
         seconds={stage: seconds for stage, seconds in spent.items() if seconds is not None} | {"rank": rank_s},
         peak_memory_mib=peak_memory_mib(settings.device),
         tied_queries=tied,
-        provenance=provenance(settings) | {"members": [_stamp(j, m) for j, m in zip(plan.jobs, members, strict=True)]},
+        provenance=provenance(settings) | {"members": [stamp(j, m) for j, m in zip(plan.jobs, members, strict=True)]},
         members=plan.members,
     )
     store.save(record, ranks)
@@ -131,28 +116,3 @@ def _scored_again(job: Job, store: Store, watch: Watch) -> np.ndarray:
     except CheckpointError:
         raise Unmade(f"{job.name} has neither scores nor weights (--force trains it again)") from None
     return evaluator.scores(model, data.ranked, job.settings, watch)[0]
-
-
-def _member(job: Job, store: Store) -> Record:
-    """The member's record.  Raises Unmade."""
-    record = store.record(job.key)
-    if record is None:
-        raise Unmade(f"{job.name} is not recorded")
-    if record.status != "ok":
-        raise Unmade(f"{job.name} failed")
-    return record
-
-
-def _stamp(job: Job, record: Record) -> str:
-    return f"{job.name}, {record.provenance.get('finished')}"
-
-
-def kept_line(keys: Iterable[str], store: Store) -> str:
-    """How much room the stored scores take; "" where there are none."""
-    sizes = [path.stat().st_size for key in keys if (path := store.scores_path(key)).exists()]
-    return (
-        f"scores  {len(sizes)} matrices for ensembles take {sum(sizes) / 2**20:.1f} MiB in "
-        f"{store.folder.name}/scores, safe to delete"
-        if sizes
-        else ""
-    )

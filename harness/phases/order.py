@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import doors
-from harness.data.judgements import Judgements
+from harness.data import sources
+from harness.phases import recorded
 from harness.progress import Start
 from harness.record import Store
 from harness.spec import ensembles, given
 from harness.spec.job import Job, SpecError
 
 if TYPE_CHECKING:
+    from harness.data.judgements import Judgements
     from harness.phases.opened import Row
 
 
@@ -34,6 +36,21 @@ class Phases:
     traces: Path | None = None  # folder of the traces
     truths: Sequence[str] = ()  # extended ground truths
     judgements: Judgements | None = None  # what people said of pairs
+
+    def recorded(self, jobs: Sequence[Job], store: Store) -> list[str] | None:
+        """The lines of the phases where records of jobs that all ended well hold all that they would find; else None.
+
+        Tells without torch; of phases that are to be asked for, and of data that show identities, it does not know.
+        """
+        asked = self.force or self.rerank or self.truths or self.judgements is not None or self.traces is not None
+        if asked or any(sources.shows_identities(job.data) for job in jobs):
+            return None
+        averages = recorded.averaged_lines(ensembles.plan(jobs), store) if self.average else []
+        alike = recorded.timed_alike(jobs, store) if self.timing_rounds else []
+        current = all(recorded.timed(part, store, self.timing_rounds, self.timing_budget_s) for part in alike)
+        if averages is None or not current or (self.timing_rounds and not alike):
+            return None
+        return [*averages, *map(recorded.timed_line, alike)]
 
     def lines(self, jobs: Sequence[Job], store: Store, watch: Start) -> Iterator[str]:
         """Runs the phases; one line for people each.  Tracing comes last: nothing is timed beside a profiler."""

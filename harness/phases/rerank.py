@@ -23,7 +23,8 @@ from harness.measure.cost import Contender
 from harness.measure.provenance import machine
 from harness.measure.rerank import curve, rerank, sizes
 from harness.phases import given
-from harness.phases.time import contender, first_trained
+from harness.phases.recorded import first_trained
+from harness.phases.time import contender
 from harness.progress import Start, Watch
 from harness.record import RecordError, RerankRecord, Store, write_atomically
 from harness.spec.given import family, reranks, same_split, scores_alone

@@ -22,7 +22,8 @@ from harness.measure.cost import spread, workload
 from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.scoring import all_pairs
 from harness.measure.trace import STAGES, trace
-from harness.phases.time import contender, first_trained
+from harness.phases.recorded import first_trained
+from harness.phases.time import contender
 from harness.phases.train import load_model
 from harness.precision import score_products
 from harness.progress import Progress, Start

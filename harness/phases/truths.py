@@ -45,8 +45,7 @@ def phase(rows: Sequence[Row], store: Store, watch: Start, *, asked: Sequence[st
     Those asked for, and the identities of the data where they tell any.  Raises DataError.
     """
     for part in by_split(rows):
-        data = part[0].job.data
-        if asked or sources.find(data.path or data.name).identities:
+        if asked or sources.shows_identities(part[0].job.data):
             yield from _of_split(part, store, watch, asked)
 
 

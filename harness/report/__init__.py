@@ -22,6 +22,17 @@ def write(folder: Path) -> list[Path]:
     return [folder / name for name in outputs.write(folder, collect(folder)).tables]
 
 
+def write_and_tell(folder: Path) -> Table:
+    """As `write`; the comparison in short, of records that are read once.  Raises RecordError and OSError."""
+    from harness.report import outputs
+    from harness.report.read.groups import collect
+    from harness.report.tables import terminal
+
+    groups = collect(folder)
+    outputs.write(folder, groups)
+    return terminal.tables(groups)
+
+
 def console_table(folder: Path) -> Table:
     """The comparison in short, one table below the other where settings differ.  Raises RecordError."""
     from harness.report.tables import terminal

@@ -18,7 +18,8 @@ from harness import ROOT
 from harness.record import Store, remove_leftovers, write_atomically
 from harness.report.alike import alike
 from harness.report.figures import gather
-from harness.report.figures.gather import Drawn
+from harness.report.figures.gather import FIGURES, Drawn
+from harness.report.figures.sketch import unsealed
 from harness.report.formats import csv, latex, markdown
 from harness.report.page import overview, scripts
 from harness.report.read.described import header_lines, shown
@@ -72,16 +73,16 @@ class Made:
         return {**self.tables, **self.figures, **self.page}
 
 
-def make(folder: Path, groups: Sequence[Group]) -> Made:
-    """Tables, figures and the page of the records."""
-    made, drawn = texts(folder, groups), gather.draw(groups)
+def make(folder: Path, groups: Sequence[Group], *, png: bool = True) -> Made:
+    """Tables, figures and the page of the records.  png: whether PNGs must be those of the figures."""
+    made, drawn = texts(folder, groups), gather.draw(groups, folder, png=png)
     at, command = scripts_at(folder), f"python -m harness.report {shown(folder)}"
     retrieved = (folder / overview.RETRIEVED).is_file()
     html = overview.html(folder.resolve().name, command, groups, drawn, sorted(made), at, rows_for, retrieved)
     loaded = scripts.files(overview.has_chart(groups))
     return Made(
         tables={f"tables/{name}": text.encode() for name, text in made.items()},
-        figures={f"figures/{name}": data for name, data in _pictures(drawn).items()},
+        figures={f"{FIGURES}/{name}": data for name, data in _pictures(drawn).items()},
         page={"index.html": html.encode()} | {f"{at}/{name}": data for name, data in loaded.items()},
         absent=drawn.absent,
     )
@@ -143,7 +144,7 @@ def texts(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
             ("single-query", single_queries(group)),
             ("extended", extended_sheet(group, Store(folder))),
             ("judged", judged_sheet(group, Store(folder))),
-            ("approximate-search", approximate_search(group, Store(folder))),
+            ("approximate-search", approximate_search(group)),
         ):
             if sheet is not None:
                 found |= {
@@ -181,7 +182,7 @@ def _of_tuning(folder: Path, groups: Sequence[Group]) -> dict[str, str]:
 def write(folder: Path, groups: Sequence[Group]) -> Made:
     """Makes all of it anew, without what no longer belongs there.  Raises OSError."""
     made = make(folder, groups)
-    remove_leftovers(folder, folder / "tables", folder / "figures", folder / scripts_at(folder))
+    remove_leftovers(folder, folder / "tables", folder / FIGURES, folder / scripts_at(folder))
     for name, data in made.all.items():
         write_atomically(folder / name, lambda file, data=data: file.write(data))
     for name in _stored(folder) - made.all.keys():
@@ -192,7 +193,8 @@ def write(folder: Path, groups: Sequence[Group]) -> Made:
 def write_slides(folder: Path, groups: Sequence[Group]) -> tuple[str, ...]:
     """The figures as PNGs that fill a slide, in place of those that lie there; their names.  Raises OSError."""
     place = folder / SLIDES
-    drawn = {f"{name}.png": picture.png for name, picture in gather.draw(groups, slides=True).pictures.items()}
+    sketches, _ = gather.sketched(groups)
+    drawn = {f"{name}.png": sketch.draw(slide=True).png for name, sketch in sketches.items()}
     remove_leftovers(place)
     for name, data in drawn.items():
         write_atomically(place / name, lambda file, data=data: file.write(data))
@@ -207,7 +209,7 @@ def check(folder: Path) -> Difference:
 
     Figures and pages that are not there are not missing: they can be made again, and a copy may be kept without them.
     """
-    whole = make(folder, collect(folder))
+    whole = make(folder, collect(folder), png=False)
     made = whole.all
     stored = _stored(folder) | {name for name in made if (folder / name).is_file()}
     return Difference(
@@ -221,13 +223,13 @@ def _is_fresh(path: Path, name: str, made: Mapping[str, bytes]) -> bool:
     if path.suffix == ".png":
         return True
     if path.suffix == ".svg":
-        return alike(path.read_bytes(), made[name])
+        return alike(unsealed(path.read_bytes()), unsealed(made[name]))
     return path.read_bytes() == made[name]
 
 
 def _stored(folder: Path) -> set[str]:
     """What was made of the folder before; paths from it."""
-    places = (("tables", KINDS), ("figures", PICTURES))
+    places = (("tables", KINDS), (FIGURES, PICTURES))
     found = {
         f"{place}/{path.name}"
         for place, kinds in places

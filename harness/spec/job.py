@@ -270,9 +270,13 @@ def _elsewhere(kind: type[Data | Model | Settings]) -> frozenset[str]:
 
 def _written(value: Data | Model | Settings) -> dict[str, Any]:
     """All fields, without what was added later and is as it always was."""
-    usual = _usual(type(value))
-    every = {f.name: getattr(value, f.name) for f in fields(value)}
-    return {name: own for name, own in every.items() if name not in usual or own != usual[name]}
+    usual, every = _usual(type(value)), ((name, getattr(value, name)) for name in _names(type(value)))
+    return {name: own for name, own in every if name not in usual or own != usual[name]}
+
+
+@cache
+def _names(kind: type[Data | Model | Settings]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
 
 
 @cache

@@ -95,6 +95,8 @@ def checked_settings(changes: Mapping[str, Any]) -> Settings:
 
 
 def _replaced(value: Any, changes: Mapping[str, Any], where: str) -> Any:
+    if not changes:
+        return value
     known = {f.name: getattr(value, f.name) for f in fields(value)}
     for name in changes:
         if name not in known:

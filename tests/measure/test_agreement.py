@@ -5,8 +5,9 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
-from harness.measure.agreement import LEAST, Agreement, agreement, by_family
+from harness.measure.agreement import LEAST, MOST, Agreement, agreement, by_family
 
 
 def slow_tau(a: list[int], b: list[int]) -> float:
@@ -26,6 +27,23 @@ def test_tau_counts_pairs(pairs):
     assert found.tau == pytest.approx(slow_tau(a, b), abs=1e-12)
     assert found.p is not None
     assert 0 <= found.p <= 1
+
+
+@given(st.integers(3, 45).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 3 * n), min_size=n, max_size=n)] * 2)))
+def test_tau_and_p_are_those_of_scipy(sides):
+    a, b = sides
+    if len(set(a)) > 1 and len(set(b)) > 1:
+        expected = kendalltau(a, b)
+        assert (agreement(a, b).tau, agreement(a, b).p) == (
+            pytest.approx(expected.statistic, abs=1e-12),
+            pytest.approx(expected.pvalue, abs=1e-12),
+        )
+
+
+@pytest.mark.parametrize("n", [LEAST, 12, MOST, MOST + 1])
+def test_p_without_ties_is_that_of_scipy(n):
+    a, b = list(range(n)), [(7 * i) % 59 for i in range(n)]
+    assert agreement(a, b).p == pytest.approx(kendalltau(a, b).pvalue, abs=1e-12)
 
 
 def test_p_by_hand():

@@ -12,18 +12,17 @@ from harness.data.prepared import Side
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Vocabulary, tokens
 from harness.learn.build import build
-from harness.measure import cost, gallery
+from harness.measure import cost, gallery, sampled
 from harness.measure.cost import (
-    STAGES,
     Contender,
     drift,
     index_bytes,
-    is_current,
     measure,
     noise,
     spread,
     workload,
 )
+from harness.measure.sampled import STAGES, is_current
 from harness.progress import Progress
 from harness.protocol import Encoded, Inputs
 from harness.spec import registry
@@ -35,7 +34,7 @@ REGIONS, DIM, EMBEDDING = 5, 7, 8
 @pytest.fixture(autouse=True)
 def small_galleries(monkeypatch):
     monkeypatch.setattr(gallery, "PROBES", (3, 5))
-    monkeypatch.setattr(gallery, "SIZES", (7, 17))
+    monkeypatch.setattr(sampled, "GALLERIES", (7, 17))
 
 
 def side(images: int = 11, per_image: int = 2) -> Side:
@@ -61,15 +60,17 @@ def test_items_are_spread_evenly(length, count, expected):
 
 
 def test_the_workload_is_as_large_as_the_split_allows(monkeypatch):
-    monkeypatch.setattr(cost, "IMAGES", 5)
-    monkeypatch.setattr(cost, "CAPTIONS", 13)
-    monkeypatch.setattr(cost, "QUERIES", 3)
+    monkeypatch.setattr(sampled, "IMAGES", 5)
+    monkeypatch.setattr(sampled, "CAPTIONS", 13)
+    monkeypatch.setattr(sampled, "QUERIES", 3)
     data = side()
     load = workload(data)
     assert load.sizes == {"images": 5, "captions": 13, "queries": 3, "gallery": 11}
     assert load.query_images.tolist() == data.split.caption_to_image[load.queries].tolist()
     assert load.queries[[0, -1]].tolist() == [0, 21]
     assert workload(side(3)).sizes == {"images": 3, "captions": 6, "queries": 3, "gallery": 3}
+    assert sampled.sizes(3, 6) == workload(side(3)).sizes  # as records tell it, without the data
+    assert sampled.sizes(len(data.split.images), len(data.split.captions)) == load.sizes
 
 
 def test_every_round_but_the_first_is_a_sample():
@@ -143,13 +144,13 @@ def test_the_index_of_each_family_has_the_size_of_what_it_keeps():
 
 def test_samples_are_current_while_machine_work_and_rounds_are_the_same():
     row, data = contender("vsepp"), side()
-    load = workload(data)
+    load = workload(data).sizes
     record = measure([row], data, 2)[0]
     assert is_current(record, row.job, load, 2)
     assert not is_current(None, row.job, load, 2)
     assert not is_current(record, row.job, load, 3)
     assert not is_current(record, replace(row.job, settings=replace(row.job.settings, threads=7)), load, 2)
-    assert not is_current(record, row.job, workload(side(12)), 2)
+    assert not is_current(record, row.job, workload(side(12)).sizes, 2)
     assert not is_current(record, row.job, load, 2, budget_s=11.0)
     assert not is_current(replace(record, asked={}), row.job, load, 2)  # stored before single queries were timed
     unlike = [{name: value for name, value in entry.items() if name != "stages_ms"} for entry in record.galleries]
@@ -174,7 +175,7 @@ def test_a_row_over_its_budget_still_has_one_sample_after_the_warm_up():
         assert {len(samples) for samples in record.samples_s.values()} == {1}
         assert record.asked == {"rounds": 5, "budget_s": 1e-6}
         assert [entry["measured"] for entry in record.galleries] == [False, False, False]
-    assert is_current(slow, contender("scan:t2i-lse").job, workload(side()), 5, 1e-6)
+    assert is_current(slow, contender("scan:t2i-lse").job, workload(side()).sizes, 5, 1e-6)
 
 
 def test_a_record_says_how_much_is_computed_kept_and_learnt():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.learn.build import build
-from harness.measure import gallery
+from harness.measure import gallery, sampled
 from harness.measure.gallery import Searcher, enlarged, percentiles, take_turns
 from harness.measure.law import fit_law
 from harness.measure.query import STAGES, index_bytes
@@ -41,7 +41,7 @@ def searcher(label: str = "vsepp", budget_s: float = 60.0) -> Searcher:
 @pytest.fixture(autouse=True)
 def small_galleries(monkeypatch):
     monkeypatch.setattr(gallery, "PROBES", (3, 5))
-    monkeypatch.setattr(gallery, "SIZES", (7, 17, 29))
+    monkeypatch.setattr(sampled, "GALLERIES", (7, 17, 29))
 
 
 # Galleries -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 
 from harness import ROOT
 from harness.report.figures import gather
-from harness.report.figures.style import LOOKS
+from harness.report.figures.looks import LOOKS
 from harness.report.read.groups import collect
 from harness.report.tables.headline import headline
 

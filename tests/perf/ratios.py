@@ -1,4 +1,4 @@
-"""What the benchmarks say: ratios of medians timed in turns, beside the goals.  `python -m tests.perf.ratios FILE`.
+"""What the benchmarks say, as one table: medians, and ratios beside their goals.  `python -m tests.perf.ratios FILE`.
 
 FILE is what `pytest tests/perf --benchmark-json=FILE` wrote.
 """
@@ -28,6 +28,9 @@ GOALS: Mapping[str, tuple[float | None, float | None]] = {
     "rank, 5000 x 25000": (6, 0.8),
 }
 
+DOORS: Mapping[str, float] = {"door[run --list]": 0.5, "door[report]": 4.0}  # seconds at most
+NONE = "—"
+
 
 def ratios(benchmarks: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, float | None]]:
     """(measure, against what, ratio, goal): the reference over the fast way, and the bound over the fast way."""
@@ -49,19 +52,39 @@ def ratios(benchmarks: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, 
                 yield benchmark["name"], f"times faster than {other}", beside / own, faster
 
 
-def main(file: str) -> None:
-    benchmarks = json.loads(Path(file).read_text(encoding="utf-8"))["benchmarks"]
-    rows = [
-        (
-            name,
-            what,
-            f"{ratio:.2f}",
-            "—" if goal is None else f">= {goal}",
-            "" if goal is None or ratio >= goal else "short",
-        )
+def medians(benchmarks: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, float | None]]:
+    """(measure, unit, median, goal) of each: milliseconds of a call; of a door the seconds of the processor."""
+    for benchmark in sorted(benchmarks, key=lambda b: b["name"]):
+        cpu = benchmark["extra_info"].get("cpu_s")
+        if cpu:
+            yield benchmark["name"], "s of CPU", median(cpu), DOORS.get(benchmark["name"])
+        else:
+            yield benchmark["name"], "ms", 1000 * median(benchmark["stats"]["data"]), None
+
+
+def lines(benchmarks: list[dict[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+    """The table: what takes how long, then what is how many times faster, and whether that is short of its goal."""
+    found = [
+        (name, unit, f"{value:.3g}", NONE if goal is None else f"<= {goal}", value, goal and -goal)
+        for name, unit, value, goal in medians(benchmarks)
+    ]
+    found += [
+        (name, what, f"{ratio:.2f}", NONE if goal is None else f">= {goal}", ratio, goal)
         for name, what, ratio, goal in ratios(benchmarks)
     ]
-    print(tabulate(rows, headers=["measure", "", "ratio", "goal", ""], disable_numparse=True))
+    return [(*told, _short(value, goal)) for *told, value, goal in found]  # type: ignore[misc]
+
+
+def _short(value: float, goal: float | None) -> str:
+    """goal: at least so much; below zero, at most its opposite."""
+    met = goal is None or (value >= goal if goal > 0 else value <= -goal)
+    return "" if met else "short"
+
+
+def main(file: str) -> None:
+    told = json.loads(Path(file).read_text(encoding="utf-8"))
+    print(tabulate(lines(told["benchmarks"]), headers=["measure", "", "", "goal", ""], disable_numparse=True))
+    print(f"\n{told.get('machine_info', {}).get('cpu', {}).get('brand_raw', NONE)}, {told.get('datetime', NONE)[:10]}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ And what interactive methods gain where a small batch, as of the embedded scenes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 from harness.learn.build import build
+from harness.measure.clock import timed
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
 from models import pairs
 from models.losses import hinge
-from tests.perf.turns import in_turns
+from tests.perf.turns import DEVICE, in_turns
 
 BATCH, REGIONS, WORDS = 128, 36, 13
 FEWER = 8  # pairs where nothing is timed
@@ -40,22 +42,61 @@ def test_hinge(benchmark, size, hardest):
     assert scores.grad.any()
 
 
-@pytest.mark.parametrize("label", ["vsepp", "vsepp+selfalign"])
-def test_a_step(benchmark, size, label):
-    """Encoding, losses and their gradients; the difference of the two rows is SelfAlign."""
+@dataclass(frozen=True)
+class Size:
+    """What a step learns from: pairs of a batch, regions of an image, their width, and the embedding's."""
+
+    batch: int
+    regions: int
+    width: int
+    dim: int
+
+
+FAMILIES = ("independent", "interactive")
+SIZES = {"scenes": Size(64, 12, 64, 64), "flickr8k": Size(128, 36, 1280, 256)}
+METHODS = [m for m in registry.methods().values() if m.family in FAMILIES and not (m.floor or m.aside)]
+ROWS = tuple(method.labels[0] for method in METHODS)
+STEPPED = (*ROWS, "vsepp+selfalign")
+
+
+def _images(count: int, size: Size) -> ImageBatch:
+    corners = 100 * torch.rand(count, size.regions, 2, device=DEVICE)
+    return ImageBatch(
+        torch.randn(count, size.regions, size.width, device=DEVICE),
+        torch.ones(count, size.regions, dtype=torch.bool, device=DEVICE),
+        boxes=torch.cat([corners, corners + 50], -1),
+        sizes=torch.full((count, 2), 150.0, device=DEVICE),
+    )
+
+
+@pytest.mark.parametrize("data", SIZES)
+@pytest.mark.parametrize("label", STEPPED)
+def test_a_step(benchmark, request, label, data):
+    """Encoding, losses and their gradients, of every method; a host's two rows differ by SelfAlign."""
+    size = SIZES[data]
+    count = FEWER if request.config.getoption("benchmark_disable") else size.batch
     torch.manual_seed(0)
-    model = build(registry.model(label), INPUTS, 0).train()
-    images = ImageBatch(torch.randn(size, REGIONS, 64), torch.ones(size, REGIONS, dtype=torch.bool))
-    texts = TextBatch(torch.randint(4, 500, (size, WORDS)), torch.ones(size, WORDS, dtype=torch.bool))
-    batch = PairBatch(images, texts, torch.arange(size))
+    inputs = Inputs(
+        image_dim=size.width,
+        regions=size.regions,
+        vocabulary=500,
+        dim=size.dim,
+        words=tuple(f"w{number}" for number in range(500)),
+        caption_tokens=torch.randint(4, 500, (1000, WORDS)),  # whose words CVSE finds its concepts among
+    )
+    model = build(registry.model(label), inputs, 0).to(DEVICE).train()
+    images = _images(count, size)
+    words = torch.randint(4, 500, (count, WORDS), device=DEVICE)
+    texts = TextBatch(words, torch.ones(count, WORDS, dtype=torch.bool, device=DEVICE))
+    batch = PairBatch(images, texts, torch.arange(count, device=DEVICE))
 
     def step() -> None:
         model.zero_grad()
         terms = model.losses(model.encode_images(images), model.encode_texts(texts), batch)
         torch.stack(list(terms.values())).sum().backward()
 
-    benchmark.name = f"step[{label}]"
-    benchmark.pedantic(step, rounds=5, warmup_rounds=1)
+    benchmark.name = f"step[{label}, {data}]"
+    benchmark.pedantic(timed, (step, DEVICE), rounds=3, warmup_rounds=1)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 

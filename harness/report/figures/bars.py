@@ -7,18 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.report.figures.style import (
-    GREY,
-    INK,
-    LOOKS,
-    OTHER,
-    PALE,
-    PALETTE,
-    family_entries,
-    frame,
-    look,
-    text_inches,
-)
+from harness.report.figures.looks import GREY, INK, LOOKS, OTHER, PALE, PALETTE, look
+from harness.report.figures.style import family_entries, frame, text_inches
 from harness.report.formats import ABSENT, interval, signed, significant
 
 SHADES = (PALETTE[4], "#4d4d4d", PALE)  # of the parts of a bar, in order: apart in a grey print too

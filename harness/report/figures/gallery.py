@@ -12,16 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.report.figures.labels import label_points, named
-from harness.report.figures.style import (
-    GREY,
-    LOOKS,
-    ends_with_data,
-    family_entries,
-    frame,
-    look,
-    plain_numbers,
-    text_inches,
-)
+from harness.report.figures.looks import GREY, LOOKS, look
+from harness.report.figures.style import ends_with_data, family_entries, frame, plain_numbers, text_inches
 
 MIB = 2**20
 HEIGHT = 4.2  # inches

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from harness.report.figures.labels import label_points
-from harness.report.figures.style import GREY, LOOKS, family_entries, frame, look, plain_numbers
-
-
-@dataclass(frozen=True)
-class Share:
-    """One row between a student and a teacher."""
-
-    name: str
-    student: str
-    family: str
-    ms: float  # per query, more than 0
-    percent: float  # of the gap
-    interval: tuple[float, float] | None = None  # of percent, None where it is not known
+from harness.report.figures.looks import GREY, LOOKS, look
+from harness.report.figures.style import family_entries, frame, plain_numbers
+from harness.report.figures.values import Share
 
 
 def gap_time(shares: Sequence[Share], title: str, caption: str) -> Figure:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.intervals import mean_sd, t_interval
 from harness.record import RerankRecord
+from harness.report.figures.sketch import Sketch
+from harness.report.figures.values import Curves, Picture, Point, Share, Shortlist, front
 from harness.report.read.contrasts import Contrast
 from harness.report.read.described import data_line, described, settings_line, timing_line
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
+from harness.report.read.served import among
 from harness.report.read.times import STAGES as QUERY_STAGES
 from harness.report.read.times import QueryTime, query_times, stage_ms, time_axis, timing_conflict, without_time
 from harness.report.tables import gap, reranking
@@ -26,9 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.report.figures.bars import ForestRow
-    from harness.report.figures.rerank import Curves
-    from harness.report.figures.scatter import Point
-    from harness.report.figures.style import Picture
 
 SELFALIGN = "independent + SelfAlign"
 STAGES = {  # stage -> its column heading, what its time is of, what of `sizes` that is
@@ -37,6 +38,7 @@ STAGES = {  # stage -> its column heading, what its time is of, what of `sizes` 
     "score": ("score", "ms per query", "queries"),
     "rank": ("rank", "ms per query", "queries"),
 }
+FIGURES = "figures"  # their folder within one of results
 MOST = 3  # groups of settings that get figures of their own; a sweep gets one for all of it
 
 
@@ -56,34 +58,41 @@ class Drawn:
     absent: tuple[str, ...]  # figures that are not there, and why
 
 
-def draw(groups: Sequence[Group], *, slides: bool = False) -> Drawn:
-    """All figures of a folder, their PNGs as fine as slides want them.  Those of several groups are numbered as its
-    tables are.
-    """
-    from harness.report.figures import style
+def draw(groups: Sequence[Group], folder: Path | None = None, *, png: bool = True) -> Drawn:
+    """All figures of a folder; without one, and where its `figures` are not of the same, drawn anew.  Raises OSError.
 
-    pictures: dict[str, Picture] = {}
+    Those of several groups are numbered as its tables are.  png: whether PNGs are wanted.
+    """
+    sketches, absent = sketched(groups)
+    if folder is None:
+        return Drawn({name: sketch.draw() for name, sketch in sketches.items()}, absent)
+    place = folder / FIGURES
+    return Drawn({name: sketch.drawn(place / name, png=png) for name, sketch in sketches.items()}, absent)
+
+
+def sketched(groups: Sequence[Group]) -> tuple[Mapping[str, Sketch], tuple[str, ...]]:
+    """What the figures of a folder are drawn of, by their file names, and which cannot be drawn and why."""
+    sketches: dict[str, Sketch] = {}
     reasons: dict[tuple[str, str], list[str]] = {}
-    with style.styled(style.SLIDE_DPI if slides else style.DPI):
-        if len(groups) > 1:
+    if len(groups) > 1:
+        try:
+            sketches["sweep"] = _sweep(groups)
+        except Undrawn as why:
+            reasons["sweep", str(why)] = ["sweep"]
+    sketches |= _ablations(groups)
+    if len(groups) > MOST:
+        why = f"{len(groups)} combinations of settings, more than {MOST}"
+        return sketches, (*_absent(reasons), f"No figures of each combination of settings: {why}.")
+    for place, group in enumerate(groups, start=1):
+        number = f"-{place}" if len(groups) > 1 else ""
+        for kind, make in KINDS.items():
             try:
-                pictures["sweep"] = _sweep(groups)
+                sketches[f"{kind}{number}"] = make(group)
+            except Unasked:
+                continue
             except Undrawn as why:
-                reasons["sweep", str(why)] = ["sweep"]
-        pictures |= _ablations(groups)
-        if len(groups) > MOST:
-            why = f"{len(groups)} combinations of settings, more than {MOST}"
-            return Drawn(pictures, (*_absent(reasons), f"No figures of each combination of settings: {why}."))
-        for place, group in enumerate(groups, start=1):
-            number = f"-{place}" if len(groups) > 1 else ""
-            for kind, make in KINDS.items():
-                try:
-                    pictures[f"{kind}{number}"] = make(group)
-                except Unasked:
-                    continue
-                except Undrawn as why:
-                    reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
-    return Drawn(pictures, _absent(reasons))
+                reasons.setdefault((kind, str(why)), []).append(f"{kind}{number}")
+    return sketches, _absent(reasons)
 
 
 def _absent(reasons: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, ...]:
@@ -100,14 +109,30 @@ def family(row: Row) -> str:
 
 def points(group: Group) -> list[Point]:
     """Every row that has both an Rsum and a time on the group's axis; none where times must not share an axis."""
-    from harness.report.figures.scatter import Point
-
     axis, found = time_axis(group.rows), []
     for row in group.rows:
         if row.runs and row.name in axis.ms and not row.is_scale:
             ms, rsums = axis.ms[row.name], list(row.rsums.values())
             found.append(Point(row.name, family(row), ms, mean_sd(rsums)[0], t_interval(rsums), row.is_ensemble))
-    return found
+    return [*found, *_served(group)]
+
+
+def _served(group: Group) -> list[Point]:
+    """What a shortlist makes of rows, among the images of the data; none where no row has an end-to-end time."""
+    if not query_times(group.rows):
+        return []
+    return [
+        Point(
+            f"{way.name}, {entry['recall']:.0%} of exact {way.neighbours}",
+            family(way.row),
+            way.ms(entry),
+            way.mean("rsum", entry["recall"]),
+            serves=way.row.name,
+        )
+        for row in group.rows
+        if row.runs and row.cost is not None and not row.is_scale
+        for way, entry in among([row], row.cost.sizes.get("gallery"))
+    ]
 
 
 def chance(group: Group) -> float | None:
@@ -115,27 +140,26 @@ def chance(group: Group) -> float | None:
     return next((mean_sd(list(row.rsums.values()))[0] for row in group.rows if row.is_floor and row.runs), None)
 
 
-def _accuracy_time(group: Group) -> Picture:
-    from harness.report.figures.scatter import accuracy_time, front
-
+def _accuracy_time(group: Group) -> Sketch:
     _refuse_untimed(group)
     found = points(group)
     if not found:
         raise Undrawn("no method has both ranks and times")
-    lone = [point.name for point in found if point.interval is None]
+    lone = [point.name for point in found if point.interval is None and not point.serves]
     words = [
         "Vertical bars: 95% interval of the mean over seeds (Student's t)."
         + (f" One seed, no bar: {', '.join(lone)}." if lone else ""),
         f"Pareto front (bold): {', '.join(point.name for point in front(found))}.",
         "Named besides: the highest and the lowest of each family.",
+        SERVED if any(point.serves for point in found) else "",
         _not_drawn([r for r in group.rows if not r.is_scale], {point.name for point in found}),
         _guessed(group),
         without_time(group.rows),
         timing_line(group),
     ]
     label = time_axis(group.rows).label
-    return _picture(
-        group, "Accuracy against retrieval time", words, lambda t, c: accuracy_time(found, chance(group), t, c, label)
+    return _sketch(
+        group, "Accuracy against retrieval time", words, "scatter.accuracy_time", found, chance(group), axis=label
     )
 
 
@@ -144,9 +168,7 @@ def _guessed(group: Group) -> str:
     return f"Time extrapolated from smaller galleries: {', '.join(names)}." if names else ""
 
 
-def _query_parts(group: Group) -> Picture:
-    from harness.report.figures.bars import divided
-
+def _query_parts(group: Group) -> Sketch:
     _refuse_untimed(group)
     times = query_times(group.rows)
     rows = [(row.name, family(row), times[row.name].parts) for row in group.rows if row.name in times]
@@ -160,12 +182,10 @@ def _query_parts(group: Group) -> Picture:
         without_time(group.rows),
         timing_line(group),
     ]
-    return _picture(group, "Where the time of one query goes", words, lambda t, c: divided(rows, QUERY_STAGES, t, c))
+    return _sketch(group, "Where the time of one query goes", words, "bars.divided", rows, QUERY_STAGES)
 
 
-def _stages(group: Group) -> Picture:
-    from harness.report.figures.bars import stages
-
+def _stages(group: Group) -> Sketch:
     _refuse_untimed(group)
     rows = [
         (row.name, family(row), {STAGES[stage][0]: stage_ms(row.cost, [stage], STAGES[stage][2]) for stage in STAGES})
@@ -174,12 +194,10 @@ def _stages(group: Group) -> Picture:
     ]
     units = {title: unit for title, unit, _ in STAGES.values()}
     words = ["Each panel has a scale of its own.", _not_drawn(group.rows, {n for n, _, _ in rows}), timing_line(group)]
-    return _picture(group, "Time of every stage in batches", words, lambda t, c: stages(rows, units, t, c))
+    return _sketch(group, "Time of every stage in batches", words, "bars.stages", rows, units)
 
 
-def _gallery(group: Group) -> Picture:
-    from harness.report.figures.gallery import gallery
-
+def _gallery(group: Group) -> Sketch:
     conflict = timing_conflict(group.rows)
     if conflict:
         raise Undrawn(conflict.rstrip("."))
@@ -194,7 +212,7 @@ def _gallery(group: Group) -> Picture:
         _not_drawn(group.rows, {name for name, _, _ in rows}),
         timing_line(group).partition(";")[0] + ".",
     ]
-    return _picture(group, "Time and memory as the gallery grows", words, lambda t, c: gallery(rows, t, c))
+    return _sketch(group, "Time and memory as the gallery grows", words, "gallery.gallery", rows)
 
 
 def gallery_sizes(row: Row, times: Mapping[int, Mapping[str, QueryTime]]) -> list[Mapping[str, Any]]:
@@ -215,16 +233,18 @@ def gallery_sizes(row: Row, times: Mapping[int, Mapping[str, QueryTime]]) -> lis
     ]
 
 
-def _claims(group: Group) -> Picture:
-    from harness.report.figures.bars import forest
-
+def _claims(group: Group) -> Sketch:
     rows = forest_rows([(f"{found.row.name} − {found.other.name}", found) for found in against_hosts(group)])
     if not rows:
         raise Undrawn("no SelfAlign row stands beside its host")
     title = "What SelfAlign adds to its host"
-    return _picture(group, title, [FOREST], lambda t, c: forest(rows, t, c, "Rsum, SelfAlign minus host"))
+    return _sketch(group, title, [FOREST], "bars.forest", rows, axis="Rsum, SelfAlign minus host")
 
 
+SERVED = (
+    "Small and hollow: an index names a shortlist that the row's own scores order, among as many images; the share of "
+    "the exact first images that it finds is named, and text-to-image recalls are taken times that share."
+)
 FOREST = (
     "Mean difference over the seeds both ran, with its 95% interval over seeds and images at once, corrected for all "
     "that are tested together (Holm); filled where zero lies outside."
@@ -240,9 +260,7 @@ def forest_rows(named: Sequence[tuple[str, Contrast]]) -> list[ForestRow]:
     return rows
 
 
-def _gap(group: Group) -> Picture:
-    from harness.report.figures.gap import Share, gap_time
-
+def _gap(group: Group) -> Sketch:
     found = gap.gaps(group)
     if not found:
         raise Unasked
@@ -255,14 +273,10 @@ def _gap(group: Group) -> Picture:
     if not shares:
         raise Undrawn("no row that is taught has both ranks and times, and a teacher above it")
     words = [gap.MEANING, _not_drawn([each.row for each in found], {each.row.name for each in found if each.ms})]
-    return _picture(
-        group, "How much of the gap to its teacher a row closes", words, lambda t, c: gap_time(shares, t, c)
-    )
+    return _sketch(group, "How much of the gap to its teacher a row closes", words, "gap.gap_time", shares)
 
 
-def _training(group: Group) -> Picture:
-    from harness.report.figures.panels import curves
-
+def _training(group: Group) -> Sketch:
     rows = [
         (row.name, family(row), runs)
         for row in group.rows
@@ -272,12 +286,10 @@ def _training(group: Group) -> Picture:
         raise Undrawn("no record holds a dev Rsum by epoch")
     trained = [row for row in group.rows if not (row.is_scale or row.is_elsewhere)]
     words = ["One line a seed; all other methods in grey.", _not_drawn(trained, {name for name, _, _ in rows})]
-    return _picture(group, "Training", words, lambda t, c: curves(rows, t, c, "Rsum on the dev split"))
+    return _sketch(group, "Training", words, "panels.curves", rows, axis="Rsum on the dev split")
 
 
-def _tuning(group: Group) -> Picture:
-    from harness.report.figures.tuning import tuning_curves
-
+def _tuning(group: Group) -> Sketch:
     rows = {row.model.label: (row.model.host, family(row), scores) for row in group.rows if (scores := _trials(row))}
     if not rows:
         raise Undrawn("no row has trials of its own")
@@ -285,7 +297,7 @@ def _tuning(group: Group) -> Picture:
         "Expected best dev Rsum of n trials drawn from a row's own without replacement (Tang et al. 2020); a host and "
         "its row with SelfAlign in one panel, steps outward left out."
     ]
-    return _picture(group, "What tuning is worth", words, lambda t, c: tuning_curves(list(rows.values()), t, c))
+    return _sketch(group, "What tuning is worth", words, "tuning.tuning_curves", list(rows.values()))
 
 
 def _trials(row: Row) -> list[float]:
@@ -297,9 +309,7 @@ def _trials(row: Row) -> list[float]:
     return [score for score in scores if score is not None]
 
 
-def _ranks(group: Group) -> Picture:
-    from harness.report.figures.panels import recalls
-
+def _ranks(group: Group) -> Sketch:
     rows: list[tuple[str, str, Mapping[str, np.ndarray]]] = []
     for row in (row for row in group.rows if row.runs):
         i2t, t2i = row.ranks()
@@ -307,13 +317,10 @@ def _ranks(group: Group) -> Picture:
     if not rows:
         raise Undrawn("no record has ranks")
     words = ["All seeds together; ties count against the model.", _not_drawn(group.rows, {name for name, _, _ in rows})]
-    return _picture(group, "Recall among the first K answers", words, lambda t, c: recalls(rows, t, c))
+    return _sketch(group, "Recall among the first K answers", words, "panels.recalls", rows)
 
 
-def _sweep(groups: Sequence[Group]) -> Picture:
-    from harness.report.figures.panels import sweep
-    from harness.report.figures.style import picture
-
+def _sweep(groups: Sequence[Group]) -> Sketch:
     names = list(dict.fromkeys(row.name for group in groups for row in group.rows if row.runs))
     if not names:
         raise Undrawn("no method has a result")
@@ -328,29 +335,24 @@ def _sweep(groups: Sequence[Group]) -> Picture:
     )
     title = "Rsum by settings"
     caption = f"Mean over seeds; × where a method has no result. Settings {numbered}. {data_line(groups[0])}"
-    return picture(sweep(rows, title, caption), title, caption)
+    return Sketch(title, caption, "panels.sweep", (rows,), {})
 
 
-def _ablations(groups: Sequence[Group]) -> dict[str, Picture]:
+def _ablations(groups: Sequence[Group]) -> dict[str, Sketch]:
     """`ablation-<question>` of every question that the records answer."""
-    from harness.report.figures.bars import forest
-    from harness.report.figures.style import picture
-
-    pictures = {}
+    sketches = {}
     for name, found in by_question(groups).items():
         rows = forest_rows(named(found))
         if rows:
             words = f"{FOREST} Base: {', '.join(dict.fromkeys(a.base.name for a in found))}."
             title, caption = found[0].question, f"{data_line(groups[0])} {words}"
-            pictures[f"ablation-{name}"] = picture(forest(rows, title, caption), title, caption)
-    return pictures
+            sketches[f"ablation-{name}"] = Sketch(title, caption, "bars.forest", (rows,), {})
+    return sketches
 
 
-def _rerank(group: Group) -> Picture:
-    from harness.report.figures.rerank import rerank
-
+def _rerank(group: Group) -> Sketch:
     curves = rerank_curves(group.reranks)
-    return _picture(group, "Retrieve, then rerank", (), lambda t, c: rerank(curves, t, c))
+    return _sketch(group, "Retrieve, then rerank", (), "rerank.rerank", curves)
 
 
 def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
@@ -358,8 +360,6 @@ def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
 
     Raises Undrawn where nothing was timed or times must not share an axis.
     """
-    from harness.report.figures.rerank import Shortlist
-
     if conflict := reranking.conflict(pairs):
         raise Undrawn(conflict.rstrip("."))
     curves: dict[str, dict[str, list[Shortlist]]] = {}
@@ -373,7 +373,7 @@ def rerank_curves(pairs: Sequence[RerankRecord]) -> Curves:
     return curves
 
 
-KINDS: Mapping[str, Callable[[Group], Picture]] = {
+KINDS: Mapping[str, Callable[[Group], Sketch]] = {
     "accuracy-time": _accuracy_time,
     "claims": _claims,
     "gap-closed": _gap,
@@ -401,10 +401,8 @@ def _not_drawn(rows: Sequence[Row], drawn: set[str]) -> str:
     return f"Not drawn, nothing to draw: {', '.join(row.name for row in missing)}." if missing else ""
 
 
-def _picture(group: Group, title: str, words: Sequence[str], make: Callable[[str, str], Any]) -> Picture:
-    """The figure under its caption: data, settings, then words of its own."""
-    from harness.report.figures.style import picture
-
+def _sketch(group: Group, title: str, words: Sequence[str], by: str, *values: Any, **more: Any) -> Sketch:
+    """The figure under its caption: data, settings, then words of its own.  The rest as `Sketch` has it."""
     told = f"Only records with {described(group.differs).replace('`', '')}." if group.differs else ""
     caption = " ".join(part for part in (data_line(group), told, settings_line(group), *words) if part)
-    return picture(make(title, caption), title, caption)
+    return Sketch(title, caption, by, values, more)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from harness.report.figures.style import GREY, PALE, frame, look
+from harness.report.figures.looks import GREY, PALE, look
+from harness.report.figures.style import frame
 
 ACROSS, PANEL = 4, (1.75, 1.3)  # panels in a row; inches of one
 MOST = 100  # answers a reader may look at

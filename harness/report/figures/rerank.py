@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.report.figures.style import GREY, PALETTE, frame, plain_numbers
+from harness.report.figures.looks import GREY, PALETTE
+from harness.report.figures.style import frame, plain_numbers
+from harness.report.figures.values import Curves, Shortlist
 
 MARKERS = "osD^vP*X<>"  # one per retriever, so that no curve is known by its colour alone
 ACROSS, PANEL = 3, (3.0, 2.4)  # panels in a row; inches of one
 ENTRY, GAP = 0.2, 0.75  # inches: a line of the legend, what stands between two rows of panels
-
-
-class Shortlist(NamedTuple):
-    """A pair at one size of the shortlist."""
-
-    label: str  # "" = goes unnamed
-    ms: float  # per caption query
-    rsum: float
-    ceiling: float  # what the shortlist allows
-
-
-Curves = Mapping[str, Mapping[str, Sequence[Shortlist]]]  # reranker -> retriever -> from short to long
 
 
 def rerank(curves: Curves, title: str, caption: str) -> Figure:

@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.report.figures.labels import label_points, named
+from harness.report.figures.looks import GREY, LOOKS, look
 from harness.report.figures.style import (
-    ELSEWHERE,
-    GREY,
-    LOOKS,
     ends_with_data,
     family_entries,
     frame,
-    look,
     plain_numbers,
     text_inches,
 )
+from harness.report.figures.values import Point, front
 
 DASHES = (0, (4, 2))
 HEIGHT = 4.2  # inches
-
-
-@dataclass(frozen=True)
-class Point:
-    """One method."""
-
-    name: str
-    family: str
-    ms: float  # per query, more than 0
-    rsum: float
-    interval: tuple[float, float] | None = None  # of rsum, None where it is not known
-    ensemble: bool = False  # several models together: drawn hollow, never ranked with single ones
-
-
-def front(points: Sequence[Point]) -> list[Point]:
-    """The single models that no other beats: as fast and as accurate, and better in one of both.  From fast to slow.
-
-    Rows that were trained elsewhere are in none: how, and on what, is not known.
-    """
-    single = [point for point in points if not point.ensemble and point.family not in ELSEWHERE]
-    kept = [point for point in single if not any(_beats(other, point) for other in single)]
-    return sorted(kept, key=lambda point: (point.ms, -point.rsum, point.name))
-
-
-def _beats(other: Point, point: Point) -> bool:
-    return other.ms <= point.ms and other.rsum >= point.rsum and (other.ms, other.rsum) != (point.ms, point.rsum)
+LARGE, SMALL = 6, 4.5  # points: marks of the legend, and of what a shortlist serves
 
 
 def accuracy_time(
@@ -58,7 +30,7 @@ def accuracy_time(
     if not points:
         raise ValueError("no point to draw")
     best = front(points)
-    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best for point in points])
+    told = named([(p.family, p.ms, p.rsum) for p in points], [point in best or bool(point.serves) for point in points])
     figure, place = frame(title, caption, 7.2, HEIGHT, margins=(0.62, 0.15, 0.5, 0.48))
     axes = figure.subplots(gridspec_kw=place)
     for family in dict.fromkeys([*LOOKS, *(p.family for p in points)]):
@@ -87,7 +59,9 @@ def accuracy_time(
     others = sorted({p.family for p in points} - set(LOOKS))
     entries = [*family_entries([*drawn, *others]), Line2D([], [], color=GREY, linestyle=DASHES, label="Pareto front")]
     if any(point.ensemble for point in points):
-        entries.append(_hollow_entry())
+        entries.append(_hollow_entry("hollow: two models"))
+    if any(point.serves for point in points):
+        entries.append(_hollow_entry("small: by a shortlist", SMALL))
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, handletextpad=0.4)
     shown = [points[at] for at in told]
     in_front = [point in best for point in shown]
@@ -95,16 +69,16 @@ def accuracy_time(
     return figure
 
 
-def _hollow_entry() -> Line2D:
+def _hollow_entry(said: str, size: float = LARGE) -> Line2D:
     """What a hollow mark is, for the legend."""
-    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="hollow: two models")
+    return Line2D([], [], color=GREY, marker="o", markersize=size, markerfacecolor="white", linestyle="", label=said)
 
 
 def _draw(axes, point: Point) -> None:
     style = look(point.family)
     if point.interval:
         axes.plot([point.ms] * 2, point.interval, color=style.colour, linewidth=1.3, alpha=0.65, zorder=2)
-    hollow = point.ensemble
+    hollow = point.ensemble or bool(point.serves)
     axes.plot(
         point.ms,
         point.rsum,
@@ -112,7 +86,7 @@ def _draw(axes, point: Point) -> None:
         color=style.colour,
         markerfacecolor="white" if hollow else style.colour,
         markeredgecolor=style.colour if hollow else "white",
-        markersize=8,
+        markersize=SMALL if point.serves else 8,
         linestyle="",
         zorder=3,
     )

@@ -1,8 +1,4 @@
-"""What all figures have in common: colours, markers, the frame with its caption, the bytes of a finished picture.
-
-Families differ in colour and in marker, so that a grey print still tells them apart; the colours are those of Okabe and
-Ito (2008), which colour-blind readers can tell apart as well.
-"""
+"""What all figures have in common: the style, the frame with its caption, the bytes of a finished picture."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any
 
@@ -22,29 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from harness.report.figures.looks import GREY, INK, look
+from harness.report.figures.values import Picture
 
-
-@dataclass(frozen=True)
-class Look:
-    """How the members of a family are drawn."""
-
-    colour: str
-    marker: str  # matplotlib's letter
-    symbol: str  # plotly's word for the same
-    hatch: str
-
-
-GIVEN, PRETRAINED = ELSEWHERE = "given", "pretrained"  # whatever their scores are made of: in no front
-LOOKS = {
-    "independent": Look(PALETTE[0], "o", "circle", ""),
-    "independent + SelfAlign": Look(PALETTE[1], "D", "diamond", "///"),
-    "interactive": Look(PALETTE[2], "s", "square", "\\\\\\"),
-    GIVEN: Look(PALETTE[4], "P", "cross", "..."),
-    PRETRAINED: Look(PALETTE[5], "v", "triangle-down", "oo"),
-}
-OTHER = Look(PALETTE[3], "^", "triangle-up", "xx")
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -72,20 +47,6 @@ RC: dict[Any, Any] = {
 DPI, SLIDE_DPI = 144, 288  # of a PNG: for a page, and for a slide, where figures of this width fill 1,920 pixels
 CAPTION = 7  # its letters, in points
 TITLE, LINE = 0.42, 0.155  # inches: room for the title, a line of the caption
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A finished figure."""
-
-    title: str
-    caption: str  # data set and settings; also drawn under the figure
-    svg: bytes
-    png: bytes
-
-
-def look(family: str) -> Look:
-    return LOOKS.get(family, OTHER)
 
 
 def frame(

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.measure.tuning_curve import tuning_curve
+from harness.report.figures.looks import look
 from harness.report.figures.panels import grid
-from harness.report.figures.style import look
 
 
 def tuning_curves(rows: Sequence[tuple[str, str, Sequence[float]]], title: str, caption: str) -> Figure:

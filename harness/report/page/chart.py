@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from harness.report.figures.scatter import Point, front
-from harness.report.figures.style import GREY, LOOKS, look
+from harness.report.figures.looks import GREY, LOOKS, look
+from harness.report.figures.values import Point, front
 from harness.report.formats import decimals, significant, six_figures
 from harness.report.read.times import TimeAxis
 
@@ -28,7 +28,7 @@ def chart(
     for family in families:
         members = sorted((p for p in points if p.family == family), key=lambda p: p.ensemble)  # the first in the legend
         data += [
-            _mark(point, told.get(point.name, {}), rows[point.name], axis.name, first=not place)
+            _mark(point, told.get(point.name, {}), rows[point.row], axis.name, first=not place)
             for place, point in enumerate(members)
         ]
     layout = {
@@ -87,9 +87,9 @@ def _mark(point: Point, told: Mapping[str, str], row: Mapping[str, Any], time: s
         "y": [six_figures(point.rsum)],
         "marker": {
             "color": style.colour,
-            "symbol": style.symbol + ("-open" if point.ensemble else ""),
-            "size": 12,
-            "line": {"color": style.colour if point.ensemble else "white", "width": 1.5},
+            "symbol": style.symbol + ("-open" if point.ensemble or point.serves else ""),
+            "size": 8 if point.serves else 12,
+            "line": {"color": style.colour if point.ensemble or point.serves else "white", "width": 1.5},
         },
         "text": ["<br>".join(lines)],
         "hoverinfo": "text",

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.report.figures import gather
 from harness.report.figures.gather import Drawn
-from harness.report.formats import Sheet, interval
+from harness.report.formats import Sheet, decimals, interval
 from harness.report.page import scripts
 from harness.report.page.answer import answer
 from harness.report.page.chart import chart
@@ -153,13 +153,15 @@ def _chart(group: Group, sheet: Sheet, found: Table) -> dict[str, Any] | None:
     if not (points := gather.points(group)):
         return None
     numbers = {str(cells["method"]): cells for cells in sheet.text.to_dict("records")}
-    told = {point.name: _told(point, numbers[point.name]) for point in points}
+    told = {point.name: _told(point, numbers[point.row]) for point in points}
     rows = {row["name"]: row for row in found.rows}
     return chart(points, told, gather.chance(group), rows, time_axis(group.rows))
 
 
 def _told(point: Any, cells: Mapping[Any, Any]) -> dict[str, str]:
     """What the hover of a point says of its row."""
+    if point.serves:
+        return {"Rsum, derived": decimals(1)(point.rsum), "of exact scores": str(cells["Rsum"])}
     lines = {name: str(cells[name]) for name in TOLD if name in cells}
     return lines | {"95% interval of Rsum": interval(point.interval)} if point.interval else lines
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import schema
 from harness.measure import metrics
-from harness.record import CostRecord, Gallery, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Gallery, IndexRecord, Ranks, Record, RecordError, Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
 
@@ -26,6 +26,7 @@ class Run:
     ranks: Ranks | None
     cost: CostRecord | None
     problem: str = ""  # why no table averages it in; "" = one may
+    index: IndexRecord | None = None  # approximate search over what it retrieves from
 
     @property
     def seed(self) -> int:
@@ -76,9 +77,12 @@ def _run(store: Store, key: str) -> Run:
         job = _job(record)
     if cost is not None and cost.label != record.label:
         raise RecordError(f"{store.folder.name}/costs/{key}.json: label must be {record.label}, got {cost.label}")
+    index = store.index(key)
+    if index is not None and index.label != record.label:
+        raise RecordError(f"{store.folder.name}/indexes/{key}.json: label must be {record.label}, got {index.label}")
     if ranks is not None:
         _check_counts(record, job, ranks, f"{store.folder.name}/ranks/{key}.npz")
-    return Run(record, job, ranks, cost, _problem(record, job, ranks))
+    return Run(record, job, ranks, cost, _problem(record, job, ranks), index)
 
 
 def _job(record: Record) -> Job:

@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,9 +49,11 @@ class QueryTime:
 
 def query_time(cost: CostRecord | None, items: int | None = None) -> QueryTime | None:
     """Among `items` images, or among those of the data; None where there is no such figure."""
-    if cost is None:
-        return None
-    size = cost.sizes.get("gallery") if items is None else items
+    return None if cost is None else _query_time(cost, cost.sizes.get("gallery") if items is None else items)
+
+
+@lru_cache(maxsize=4096)  # tables, figures and page ask for the same ones, of a row and a gallery each
+def _query_time(cost: CostRecord, size: int | None) -> QueryTime | None:
     entry = next((entry for entry in cost.galleries if entry["items"] == size), None)
     if entry is None:
         return None
@@ -289,7 +292,10 @@ def stage_ms(cost: CostRecord | None, stages: Sequence[str], per: str) -> float 
 
 def timing_conflict(rows: Sequence[Row]) -> str:
     """Why the times of these rows must not share a column; "" where they may."""
-    timed = [(row.name, flatten({**row.cost.machine, "sizes": row.cost.sizes})) for row in rows if row.cost]
+    costs = [(row.name, cost) for row in rows if (cost := row.cost) is not None]
+    if all(cost.machine == costs[0][1].machine and cost.sizes == costs[0][1].sizes for _, cost in costs):
+        return ""
+    timed = [(name, flatten({**cost.machine, "sizes": cost.sizes})) for name, cost in costs]
     parts = []
     for name in differing([flat for _, flat in timed]):
         by_value: dict[str, list[str]] = {}

@@ -17,6 +17,7 @@ from harness.record import RECALLS, RerankRecord
 from harness.report.formats import six_figures
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
+from harness.report.read.served import served
 from harness.report.read.times import TimeCurve, encode_ms, time_curves, timing_conflict
 from harness.report.tables.choice import Candidate
 
@@ -50,7 +51,7 @@ def candidates(group: Group) -> Field:
     )
     words = [f"Left out, {why}: {', '.join(names)}." for names, why in told if names]
     conflict = timing_conflict(list(rows.values()))
-    return Field((*singles, *pairs), rows, (*words, *([conflict] if conflict else [])))
+    return Field((*singles, *pairs, *_served(group, curves)), rows, (*words, *([conflict] if conflict else [])))
 
 
 def _single(row: Row, curve: TimeCurve, is_tuned: bool) -> Candidate:
@@ -109,6 +110,23 @@ def _pairs(group: Group, rows: Mapping[str, Row], curves: Mapping[str, TimeCurve
                     )
                 )
     return found, unlike
+
+
+def _served(group: Group, curves: Mapping[str, TimeCurve]) -> list[Candidate]:
+    """Rows by a shortlist that an index names, at every length that was measured; their accuracy is derived."""
+    return [
+        Candidate(
+            name=way.name,
+            means={by: six_figures(way.mean(name)) for by, name in FIGURES.items()},
+            curve=way.curve,
+            bytes_per_image=six_figures((way.entries[-1]["bytes"] or 0.0) / way.entries[-1]["items"]),
+            images=len(way.row.runs[0].usable_ranks.i2t),
+            family="shortlist, then exact",
+            k=way.k,
+            untuned=group.is_tuned and not way.row.is_settled,
+        )
+        for way in served([row for row in group.rows if row.runs and row.name in curves])
+    ]
 
 
 def _of_both(pair: RerankRecord) -> str:

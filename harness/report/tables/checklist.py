@@ -51,7 +51,8 @@ def checks(group: Group, found: Sequence[Claim] | None = None) -> list[Check]:
     """Every claim of every pair: recall, then time by what is timed and by the size of the gallery."""
     pairs = claims(group) if found is None else found
     times = _times(group.rows)
-    return [check for pair in pairs for check in (_recall(pair), *_timed(pair, group.rows, times))]
+    batches = {} if times else search_times(group.rows)
+    return [check for pair in pairs for check in (_recall(pair), *_timed(pair, batches, times))]
 
 
 def _recall(pair: Claim) -> Check:
@@ -65,10 +66,10 @@ def _times(rows: Sequence[Row]) -> Mapping[int, Mapping[str, QueryTime]]:
     return {size: found for size in sizes if (found := query_times(rows, size))}
 
 
-def _timed(pair: Claim, rows: Sequence[Row], times: Mapping[int, Mapping[str, QueryTime]]) -> list[Check]:
+def _timed(pair: Claim, ms: Mapping[str, float], times: Mapping[int, Mapping[str, QueryTime]]) -> list[Check]:
+    """ms: of search in batches, where no query was timed alone."""
     row, other = pair.row.name, pair.other.name
     if not times:
-        ms = search_times(rows)
         known = row in ms and ms.get(other)
         return [_time_check(pair, "in batches", None, ms[row] / ms[other], None, measured=True)] if known else []
     found: list[Check] = []

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from harness.record import IndexRecord, RecordError, Searched, Store
+from harness.record import IndexRecord, Searched
 from harness.report.formats import ABSENT, Sheet, decimals, significant, whole
 from harness.report.read.groups import Group
-from harness.report.read.runs import Run
 
 COLUMNS: Mapping[str, Callable[[Searched], str]] = {
     "recall": lambda entry: _shown(entry["recall"], decimals(3)),
@@ -20,9 +19,9 @@ COLUMNS: Mapping[str, Callable[[Searched], str]] = {
 }
 
 
-def approximate_search(group: Group, store: Store) -> Sheet | None:
-    """A line per row, gallery, index and setting; None where nothing of the group was indexed.  Raises RecordError."""
-    found = [(row.name, index) for row in group.rows for run in row.runs if (index := _index(run, store))]
+def approximate_search(group: Group) -> Sheet | None:
+    """A line per row, gallery, index and setting; None where nothing of the group was indexed."""
+    found = [(row.name, run.index) for row in group.rows for run in row.runs if run.index]
     return sheet_of(found) if found else None
 
 
@@ -37,15 +36,6 @@ def sheet_of(found: Sequence[tuple[str, IndexRecord]]) -> Sheet:
     notes += [f"{name}, {entry['items']:,} items, {entry['index']}: {entry['note']}." for name, entry in _absent(found)]
     notes += [f"Times are medians of single queries ({machine})." for machine in sorted(machines)]
     return Sheet("Approximate search", text, text, notes=tuple(dict.fromkeys(notes)), names=4)
-
-
-def _index(run: Run, store: Store) -> IndexRecord | None:
-    """Raises RecordError."""
-    found = store.index(run.record.key)
-    if found is not None and found.label != run.record.label:
-        where = f"{store.folder.name}/indexes/{found.key}.json"
-        raise RecordError(f"{where}: label must be {run.record.label}, got {found.label}")
-    return found
 
 
 def _lines(name: str, index: IndexRecord) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from statistics import fmean
@@ -32,9 +33,14 @@ STYLES = {"best": "bold", "second": "underline"}
 
 
 def console_table(folder: Path) -> Table:
-    """One table below the other where settings differ, what is left out below each.  Raises RecordError."""
+    """Of the records of a folder.  Raises RecordError."""
+    return tables(collect(folder))
+
+
+def tables(groups: Sequence[Group]) -> Table:
+    """One table below the other where settings differ, what is left out below each."""
     grid = Table.grid()
-    for group in collect(folder):
+    for group in groups:
         grid.add_row(_table(group))
     return grid
 

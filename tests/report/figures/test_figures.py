@@ -13,15 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from harness.report.figures import style
+from harness.report.figures import looks, style
 from harness.report.figures.bars import SHADES, divided, forest, stages
 from harness.report.figures.gallery import gallery, short
 from harness.report.figures.labels import columns, named, spread_apart
 from harness.report.figures.panels import KS, curves, recall_by_k, recalls, sweep
-from harness.report.figures.scatter import Point, accuracy_time, front
+from harness.report.figures.scatter import accuracy_time
 from harness.report.figures.style import log_ticks
+from harness.report.figures.values import Point, front
 
-FAMILIES = tuple(style.LOOKS)
+FAMILIES = tuple(looks.LOOKS)
 
 
 @pytest.fixture(autouse=True)
@@ -104,13 +105,13 @@ def test_no_two_names_overlap_and_all_lie_within_the_figure(count):
 
 
 def test_families_differ_in_marker_and_in_colour_and_ensembles_are_hollow():
-    looks = [*style.LOOKS.values(), style.OTHER]
+    every = [*looks.LOOKS.values(), looks.OTHER]
     for part in ("colour", "marker", "symbol", "hatch"):
-        assert len({getattr(look, part) for look in looks}) == len(looks)
+        assert len({getattr(look, part) for look in every}) == len(every)
     points = [Point("scan", "interactive", 1, 100), Point("scan*", "interactive", 2, 120, ensemble=True)]
     figure = accuracy_time(points, None, "t", "c")
     faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "s"]
-    assert faces == [style.LOOKS["interactive"].colour, "white"]
+    assert faces == [looks.LOOKS["interactive"].colour, "white"]
 
 
 def test_a_family_of_another_name_is_drawn_and_in_the_legend():
@@ -280,7 +281,7 @@ def test_extrapolated_sizes_are_hollow_and_dashed():
     figure = gallery([("scan", "interactive", sizes(True, True, False)[::-1])], "t", "c")
     for axes in figure.axes:
         marks = [line for line in axes.lines if line.get_marker() == "s"]
-        assert [line.get_markerfacecolor() for line in marks] == [style.LOOKS["interactive"].colour] * 2 + ["white"]
+        assert [line.get_markerfacecolor() for line in marks] == [looks.LOOKS["interactive"].colour] * 2 + ["white"]
         joins = [line.get_linestyle() for line in axes.lines if line.get_linewidth() == 1.2]
         assert joins == ["-", "--"]
     assert [short(n) for n in (500, 1000, 1_000_000)] == ["500", "1K", "1M"]
