@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ FUZZ = settings(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Iterator[Path]:
+def folder(tmp_path_factory) -> Path:
     """A record of every kind there is."""
     make = filled(Maker(tmp_path_factory.mktemp("stored") / "full-scenes"))
     jobs = [make.job(label) for label in ("vsepp", "vsepp+selfalign", "scan:t2i-lse")]
@@ -101,10 +101,8 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     make.store.save_judged(own, judged(0))
     question = {"name": "margin", "question": "Which margin?", "base": first, "arms": [["0.1", own]]}
     make.store.save_asked(AskedRecord("0" * 16, "full", False, [first, own, last], [question], [{"settings.lr": 0.1}]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gather, "_picture", lambda *_: None)  # what figures are made of is gathered, nothing is drawn
-        read_all(make.folder)
-        yield make.folder
+    read_all(make.folder)
+    return make.folder
 
 
 def concepts() -> Concepts:
@@ -122,7 +120,7 @@ def read_all(folder: Path) -> None:
     for group in groups:
         left_out_lines(group)
     texts(folder, groups)
-    gather.draw(groups)
+    gather.sketched(groups)  # what figures are made of, nothing is drawn
     store = Maker(folder).store
     for path in (folder / "concepts").iterdir():
         store.concepts(path.stem)
