@@ -199,10 +199,19 @@ def _shown(ms: float | None) -> str:
 
 
 def taken_over(group: Group) -> list[str]:
-    """A sentence for every row that has a share, the largest first, for FINDINGS."""
-    named = [(each, each.value) for each in gaps(group) if each.value is not None]
-    return [
+    """For FINDINGS, of hosts with modules: a sentence for every row that has a share, the largest first, then for what
+    reranking the host's shortlist by a teacher closes.
+    """
+    hosts = {each.student.name for each in gaps(group) if each.row.model.modules}
+    asked = [each for each in gaps(group) if each.student.name in hosts and any(each.row is row for row in group.rows)]
+    named = [(each, each.value) for each in asked if each.value is not None]
+    told = [
         f"`{each.name}` closes {_cells(each)[0]} of the gap from {each.student.name} to {each.teacher.name}"
         + (f", at {_shown(each.ms)} ms a query." if each.ms else ".")
         for each, _ in sorted(named, key=lambda pair: -np.float64(pair[1]))
     ]
+    for each in {each.teacher.name: each for each in asked}.values():
+        for name, _, share, ms in _shortlists(group, each):
+            closes = f"`{each.student.name}`, its {name} without any training, closes {decimals(0)(100 * share)}%"
+            told.append(closes + (f", at {_shown(ms)} ms a query." if ms else "."))
+    return told

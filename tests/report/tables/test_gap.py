@@ -59,7 +59,8 @@ def test_the_table_names_modules_by_what_they_are_and_shows_the_ends(taught):
     assert all("%" in cell for name, cell in zip(names, sheet.text["gap closed"], strict=True) if "+" in name)
 
 
-def test_the_shortlist_of_the_teacher_stands_beside(taught):
+def pair(taught):
+    """Reranking by the best teacher, measured."""
     retriever, reranker = taught.job("vsepp").key, taught.job("chan").key
     recalls = [f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
     accuracy = {name: [10.0, 40.0, 50.0] for name in recalls}
@@ -77,6 +78,10 @@ def test_the_shortlist_of_the_teacher_stands_beside(taught):
             samples_s={},
         )
     )
+
+
+def test_the_shortlist_of_the_teacher_stands_beside(taught):
+    pair(taught)
     sheet = gap.gap_sheet(group(taught))
     (line,) = [row for row in sheet.text.itertuples(index=False) if row.row.startswith("first 10")]
     assert line[4] == "75%"  # (240 - 60) / (300 - 60)
@@ -104,3 +109,13 @@ def test_a_sentence_for_each_the_largest_first(taught):
     first, second = gap.taken_over(group(taught))
     assert first.startswith("`vsepp+")
     assert "of the gap from vsepp to" in second
+
+
+def test_the_sentences_are_of_hosts_with_modules_and_name_the_shortlist(taught):
+    taught.add(taught.job("vsrn"), taught.ranks(*LOW))
+    taught.add(taught.job("vsrn+selfalign"), taught.ranks(*MIDDLE))
+    told = gap.taken_over(group(taught))
+    assert len(told) == 2
+    assert all(sentence.startswith("`vsepp+") and "% [" in sentence for sentence in told)
+    pair(taught)
+    assert gap.taken_over(group(taught))[2].startswith("`vsepp`, its first 10 reranked by chan without any training")
