@@ -204,3 +204,9 @@ def stated_entropy(share, sides, scale):
     rows = [softmax(row) for block in blocks for row in block]
     found = -sum(p * math.log(p) for row in rows for p in row) / len(rows)
     assert found == pytest.approx(share * math.log(13), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_teacher_of_any_scale_teaches_alike(scale):
+    scores = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(calibrated(scale * scores, 0.5), calibrated(scores, 0.5), rtol=1e-6, atol=1e-9)
