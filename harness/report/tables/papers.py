@@ -19,6 +19,7 @@ from harness.report.tables.comparison import comparison
 
 RECALLS = tuple(f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
 STYLES = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
+NAME = 13  # letters
 METRICS = tuple(f"{way}_{what}" for way in ("i2t", "t2i") for what in ("r1", "r5", "r10", "medr", "meanr"))
 HEAD = r"""\begingroup\scriptsize\setlength{\tabcolsep}{2.2pt}%
 \begin{tabular}{@{}lrrrrrrrr@{}}
@@ -54,8 +55,25 @@ def _paper_line(sheet: Sheet, place: int, row: Row, time: QueryTime | None) -> s
         return STYLES.get(sheet.marks.get((place, column), ""), "{}").format(text)
 
     ms = latex_escape(shown_ms(time) if time else ABSENT)
-    name = latex_escape(row.name.replace("+selfalign", "+SA"))
-    return " & ".join([name, *map(cell, RECALLS), cell("Rsum"), ms]) + r" \\"
+    label, _, options = row.name.replace("+selfalign", "+SA").partition(" (")
+    line = " & ".join([_narrow(label), *map(cell, RECALLS), cell("Rsum"), ms])
+    if not options:
+        return rf"{line} \\"
+    told = latex_escape(options.removesuffix(")"))  # on a line of its own, as wide as the table
+    return rf"{line} \\*" + "\n" + rf"\multicolumn{{9}}{{@{{}}l}}{{\tiny\quad {told}}} \\"
+
+
+def _narrow(label: str) -> str:
+    """A label no wider than a column of names may be: what is put on a host below it, where both are too long."""
+    parts = label.split("+")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 1 + len(part) <= NAME:
+            lines[-1] += f"+{part}"
+        else:
+            lines.append(f"+{part}")
+    told = r" \\ ".join(map(latex_escape, lines))
+    return told if len(lines) == 1 else rf"\shortstack[l]{{{told}}}"
 
 
 def identified(sheet: Sheet, group: Group, suite: str) -> Sheet:

@@ -72,8 +72,8 @@ def test_a_changed_record_changes_the_texts(copied):
 
 
 def test_a_changed_time_changes_the_leaders(copied):
-    key = keys(copied, "chan")[0]
-    path = copied / "reference" / FOLDER / "costs" / f"{key}.json"
+    costs = copied / "reference" / FOLDER / "costs"
+    path = next(path for key in keys(copied, "chan") if (path := costs / f"{key}.json").exists())  # one seed is timed
     cost = json.loads(path.read_text())
     entry = next(entry for entry in cost["galleries"] if entry["items"] == 1000)
     entry["stages_ms"] = {"encode": [1.0, 2.0, 9.0], "search": [4997.0] * 3, "rank": [1.0] * 3}
@@ -164,7 +164,7 @@ def test_runs_that_still_improve_are_counted(copied):
         ("facts.dev('scenes', 'vsepp')", "trials of vsepp with {}"),
         ("facts.dev('mars', 'vsepp')", "shared-rate-mars.json cannot be read"),
         ("facts.arm('full-scenes', 'submodules', 'vsepp', 'neither')", "0 of submodules: vsepp, neither"),
-        ("facts.rerank('full-scenes', 'vsepp', 'chan', 10)", "0 of chan behind vsepp"),
+        ("facts.rerank('full-scenes', 'vsepp', 'naaf', 10)", "0 of naaf behind vsepp"),
         ("facts.query_ms('full-scenes', 'vsepp', 7)", "no single query of vsepp among 7 images"),
         ("facts.setting('full-scenes', 'colour')", "0 of colour"),
         ("facts.rsums('full-scenes', 'vsepp')", "no attribute 'rsums'"),
