@@ -25,6 +25,7 @@ from harness.report.read.times import QueryTime, query_times, stage_ms, time_axi
 from harness.report.tables import gap, reranking
 from harness.report.tables.ablations import by_question, named
 from harness.report.tables.claims import against_hosts
+from harness.spec import registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,12 +262,14 @@ def forest_rows(named: Sequence[tuple[str, Contrast]]) -> list[ForestRow]:
 
 
 def _gap(group: Group) -> Sketch:
-    found = gap.gaps(group)
+    found = gap.of_taught(group)
     if not found:
         raise Unasked
     _refuse_untimed(group)
     shares = [
-        Share(each.name, each.student.name, family(each.row), each.ms, 100 * each.value, each.percent)
+        Share(
+            registry.named(each.row.model), each.student.name, family(each.row), each.ms, 100 * each.value, each.percent
+        )
         for each in found
         if each.value is not None and each.ms
     ]

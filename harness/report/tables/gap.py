@@ -89,6 +89,13 @@ def gaps(group: Group) -> list[Gap]:
     ]
 
 
+def of_taught(group: Group) -> list[Gap]:
+    """Rows, no arms of a question, on the hosts that have modules: what the figure and the sentences are of."""
+    found = gaps(group)
+    hosts = {each.student.name for each in found if each.row.model.modules}
+    return [each for each in found if each.student.name in hosts and any(each.row is row for row in group.rows)]
+
+
 def _student(row: Row, rows: Sequence[Row]) -> Row | None:
     """The same host with nothing on it."""
     return next((other for other in rows if _is_bare(other) and _same_host(other, row)), None)
@@ -202,8 +209,7 @@ def taken_over(group: Group) -> list[str]:
     """For FINDINGS, of hosts with modules: a sentence for every row that has a share, the largest first, then for what
     reranking the host's shortlist by a teacher closes.
     """
-    hosts = {each.student.name for each in gaps(group) if each.row.model.modules}
-    asked = [each for each in gaps(group) if each.student.name in hosts and any(each.row is row for row in group.rows)]
+    asked = of_taught(group)
     named = [(each, each.value) for each in asked if each.value is not None]
     told = [
         f"`{each.name}` closes {_cells(each)[0]} of the gap from {each.student.name} to {each.teacher.name}"
