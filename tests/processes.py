@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,19 @@ def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any
             return found
         time.sleep(0.02)
     raise AssertionError(f"in {seconds:.0f} s no {what}")
+
+
+def imported_by_a_report(folder: Path) -> set[str]:
+    """Names of the modules that `harness.report` of a folder loads, in a process of its own.  Fails where it fails."""
+    code = (
+        "import sys; from harness.report.__main__ import app\n"
+        "try: app([sys.argv[1]])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(); print(' '.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def _stat(path: Path) -> tuple[int, int, bytes] | None:

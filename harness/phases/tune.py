@@ -90,8 +90,9 @@ class Trials:
     def outdone(self, job: Job) -> list[Job]:
         """Of a trial's row, what has an outcome and is not the best of the trials so far: weights nobody will take."""
         row = self.rows[registry.named(job.model)]
-        best = winner(self._scores(self._all(row)))
-        others = [own for trial, own in self._all(row).items() if trial != best]
+        jobs = self._all(row)
+        best = winner(self._scores(jobs))
+        others = [own for trial, own in jobs.items() if trial != best]
         return [own for own in (*others, *self._doubled(row)) if self.known(own) is not None]
 
     def _first(self, row: Job) -> dict[Trial, Job]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,6 +16,7 @@ from harness.report import outputs
 from harness.report.figures import gather, sketch, style
 from harness.report.read.groups import collect
 from harness.spec import registry
+from tests.processes import imported_by_a_report
 from tests.report.conftest import Maker
 
 NONE = outputs.Difference((), (), ())
@@ -121,14 +121,7 @@ def test_a_png_that_is_gone_is_made_again(stored):
 
 def test_what_is_drawn_already_takes_no_matplotlib(stored):
     outputs.write(stored.folder, collect(stored.folder))
-    code = (
-        "import sys; from harness.report.__main__ import app\n"
-        "try: app([sys.argv[1]])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "sys.exit(' '.join({'torch', 'matplotlib', 'scipy.stats', 'PIL'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(stored.folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert not imported_by_a_report(stored.folder) & {"torch", "matplotlib", "scipy.stats", "PIL"}
 
 
 def test_the_identity_of_a_figure_covers_all_code_that_draws_it():

@@ -73,27 +73,38 @@ def titled(row: Row) -> str:
     return row.name + "".join(f" [{title}]" for title in titles if title)
 
 
+Trio = tuple[Row, Row, Row]  # a row, its student and its teacher
+
+
 def gaps(group: Group) -> list[Gap]:
     """Every row with something on its host, modules beside SelfAlign first asked for: none where no row has any."""
-    rows = [row for row in (*group.rows, *group.arms) if row.runs and not row.is_ensemble]
-    if not any(row.model.modules for row in rows):
-        return []
-    timed = not timing_conflict(rows)
-    return [
-        Gap(row, student, teacher, _share(row, student, teacher), _ms(row) if timed else None)
-        for row in rows
-        if row.model.modules or row.model.selfalign is not None
-        for student in [_student(row, rows)]
-        for teacher in [_teacher(row, rows)]
-        if student is not None and teacher is not None
-    ]
+    return _measured(group, _trios(group))
 
 
 def of_taught(group: Group) -> list[Gap]:
     """Rows, no arms of a question, on the hosts that have modules: what the figure and the sentences are of."""
-    found = gaps(group)
-    hosts = {each.student.name for each in found if each.row.model.modules}
-    return [each for each in found if each.student.name in hosts and any(each.row is row for row in group.rows)]
+    found = _trios(group)
+    hosts = {id(student) for row, student, _ in found if row.model.modules}
+    rows = {id(row) for row in group.rows}
+    return _measured(group, [trio for trio in found if id(trio[0]) in rows and id(trio[1]) in hosts])
+
+
+def _rows(group: Group) -> list[Row]:
+    return [row for row in (*group.rows, *group.arms) if row.runs and not row.is_ensemble]
+
+
+def _trios(group: Group) -> list[Trio]:
+    rows = _rows(group)
+    if not any(row.model.modules for row in rows):
+        return []
+    put_on = [row for row in rows if row.model.modules or row.model.selfalign is not None]
+    found = [(row, _student(row, rows), _teacher(row, rows)) for row in put_on]
+    return [(row, student, teacher) for row, student, teacher in found if student is not None and teacher is not None]
+
+
+def _measured(group: Group, trios: Sequence[Trio]) -> list[Gap]:
+    timed = not timing_conflict(_rows(group))
+    return [Gap(*trio, _share(*trio), _ms(trio[0]) if timed else None) for trio in trios]
 
 
 def _student(row: Row, rows: Sequence[Row]) -> Row | None:
