@@ -14,13 +14,8 @@ from torch import Tensor
 from models.losses import negatives
 
 SHARPEST = 1e4  # largest factor on standardised scores: beyond it nothing but ties is left
-STEPS = 40  # halvings of the logarithm of that factor: 18.4 / 2^40, below single precision
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Of softmax over the last axis, in nats.  (..., C) -> (...)."""
-    logs = logits.log_softmax(-1)
-    return -(logs.exp() * logs).sum(-1)
+STEPS = 40  # steps towards that factor at most; where each only halved the range of its logarithm: 18.4 / 2^40
+NEAR = 1e-6  # of a step that may be the last, on the logarithm
 
 
 def calibrated(scores: Tensor, share: float, sides: str = "both") -> Tensor:
@@ -33,18 +28,27 @@ def calibrated(scores: Tensor, share: float, sides: str = "both") -> Tensor:
     standard = scores - scores.mean()
     spread = standard.square().mean().sqrt()
     standard = standard / torch.where(spread > 0, spread, 1.0)
+    blocks = torch.stack(faces(standard, sides))
     wanted = share * math.log(len(scores))
-    low, high = (torch.tensor(end, dtype=scores.dtype).log() for end in (1 / SHARPEST, SHARPEST))
+    low, high = -math.log(SHARPEST), math.log(SHARPEST)
+    place = 0.0
     for _ in range(STEPS):
-        middle = (low + high) / 2
-        flat = bool(mean_entropy(standard * middle.exp().to(standard), sides) > wanted)
-        low, high = (middle, high) if flat else (low, middle)
-    return standard * ((low + high) / 2).exp().to(standard)
+        found, slope = (term.item() for term in entropy_and_slope(blocks * math.exp(place)))
+        low, high = (place, high) if found > wanted else (low, place)
+        step = place - (found - wanted) / slope if slope < 0 else math.inf
+        last, place = place, step if low < step < high else (low + high) / 2
+        if abs(place - last) < NEAR:
+            break
+    return standard * math.exp(place)
 
 
-def mean_entropy(logits: Tensor, sides: str) -> Tensor:
-    """() nats, over the rows and columns named."""
-    return torch.stack([entropy(block).mean() for block in faces(logits, sides)]).mean()
+def entropy_and_slope(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean entropy of softmax over the last axis, in nats, and its derivative by the logarithm of a factor on them:
+    minus the mean variance of logits under their softmax.  (..., C) -> two of ()."""
+    logs = logits.log_softmax(-1)
+    weighted = logs.exp() * logs
+    own = -weighted.sum(-1)  # (...)
+    return own.mean(), (own.square() - (weighted * logs).sum(-1)).mean()
 
 
 def faces(block: Tensor, sides: str) -> list[Tensor]:
