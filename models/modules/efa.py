@@ -58,17 +58,19 @@ def sparse_weights(products: Tensor, mask: Tensor) -> Tensor:
     return spread / spread.sum(2, keepdim=True)  # the best fitting region has 1 before, so the sum is at least 1
 
 
-def set_scores(tokens: Tensor, mask: Tensor, others: Tensor, other_mask: Tensor) -> Tensor:
-    """How well each set of tokens finds itself in each other set: (B, C), rows of unit length.
+def set_scores(tokens: Tensor, mask: Tensor, others: Tensor, other_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """How well each set of tokens finds itself in each other set (B, C), and the others in it (C, B).
 
     tokens: (B, N, d), others: (C, M, d), unit rows; masks: (B, N), (C, M) bool.  Each token takes its best cosine, the
-    tokens of a set are joined by log-sum-exp, a row is divided by its length.
+    tokens of a set are joined by log-sum-exp; rows of both have unit length.
     """
-    (sets, length, _), (count, other_length) = tokens.shape, other_mask.shape
-    cosines = (tokens.flatten(0, 1) @ others.flatten(0, 1).T).view(sets, length, count, other_length)
-    best = cosines.masked_fill(~other_mask, float("-inf")).amax(3)  # (B, N, C)
-    joined = best.masked_fill(~mask[..., None], float("-inf")).logsumexp(1)  # (B, C)
-    return unit(joined)
+    cosines = (tokens.flatten(0, 1) @ others.flatten(0, 1).T).view(*mask.shape, *other_mask.shape)
+    least = float("-inf")
+    best = cosines.masked_fill(~other_mask, least).max(3).values  # (B, N, C)
+    forth = best.masked_fill(~mask[..., None], least).logsumexp(1)  # (B, C)
+    best = cosines.masked_fill(~mask[..., None, None], least).max(1).values  # (B, C, M)
+    back = best.masked_fill(~other_mask, least).logsumexp(2)  # (B, C)
+    return unit(forth), unit(back.T)
 
 
 def soft_hinge(scores: Tensor, impostors: Tensor, margin: float, temperature: float) -> Tensor:
@@ -96,9 +98,8 @@ def efa_loss(
         (words, word_mask, options.word_margin),
         (regions, region_mask, options.region_margin),
     ):
-        forth = set_scores(tokens, mask, gathered, word_mask)
-        back = set_scores(gathered, word_mask, tokens, mask)
-        terms += [soft_hinge(scores, impostors, margin, options.temperature) for scores in (forth, back)]
+        sides = set_scores(tokens, mask, gathered, word_mask)
+        terms += [soft_hinge(scores, impostors, margin, options.temperature) for scores in sides]
     return torch.stack(terms).sum()
 
 

@@ -33,10 +33,11 @@ def test_padding_is_gathered_by_no_word():
 def test_sets_find_themselves_by_log_sum_exp_of_best_cosines():
     x, y = [1.0, 0.0], [0.0, 1.0]
     tokens, others = torch.tensor([[x, y], [x, x]]), torch.tensor([[x], [y]])
-    scores = set_scores(tokens, torch.ones(2, 2, dtype=torch.bool), others, torch.ones(2, 1, dtype=torch.bool))
+    forth, back = set_scores(tokens, torch.ones(2, 2, dtype=torch.bool), others, torch.ones(2, 1, dtype=torch.bool))
     one, two, both = math.log(1 + math.e), math.log(2), math.log(2 * math.e)
     expected = F.normalize(torch.tensor([[one, one], [both, two]]), dim=1)
-    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(forth, expected)
+    torch.testing.assert_close(back, F.normalize(torch.tensor([[1.0, 1.0], [1.0, 0.0]]), dim=1))
 
 
 def test_the_hinge_by_hand():
