@@ -20,10 +20,11 @@ from harness.data import sources
 from harness.data.given import places
 from harness.data.split import DataError
 from harness.measure import metrics
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec import needs, registry, suites, taken
 from harness.spec.given import Request
 from harness.spec.job import Job
+from harness.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import doors
+from harness.atomic import write_atomically
 from harness.commands import HELP
-from harness.record import write_atomically
 from harness.report.compare.differences import sheets
 from harness.report.formats import Sheet, markdown
 from harness.report.outputs import shown

@@ -18,12 +18,13 @@ from harness.data import judgements, sources
 from harness.data.split import DataError
 from harness.options import on_command_line
 from harness.phases.order import lines_of_others
-from harness.record import Record, RecordError, Store
+from harness.record import Record, RecordError
 from harness.schedule import dispatch
 from harness.schedule.division import Place
 from harness.spec import suites
 from harness.spec.asked import Asked
 from harness.spec.job import MOST_SEED, Job, SpecError
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.learn.stored import Trained

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from harness.record import Record, RecordError, Store
+from harness.record import Record, RecordError
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 
 def expected_seconds(jobs: Sequence[Job], stored: Sequence[Record]) -> list[float | None]:

@@ -18,10 +18,11 @@ from rich.console import Console
 
 from harness import doors
 from harness.commands import HELP
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec.job import MOST_SEED, Job, SpecError
 from harness.spec.names import nearest
 from harness.spec.runs import run_of
+from harness.store import Store
 
 app = doors.Door()
 out = Console(highlight=False, soft_wrap=True, markup=False)

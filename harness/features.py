@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from harness import doors
+from harness.atomic import remove_leftovers, write_atomically
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import components
@@ -50,7 +51,6 @@ from harness.data.int8 import encoded
 from harness.data.memo import Memo
 from harness.data.pictures import Container
 from harness.data.split import DataError
-from harness.record import remove_leftovers, write_atomically
 
 BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
 BROKEN_SAID = 3  # names of them that are said

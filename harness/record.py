@@ -1,34 +1,17 @@
-"""Records: what a run found, one immutable JSON file per job, with per-query ranks beside it.  No torch here.
+"""What is stored of a run: one immutable JSON file per job and of what was measured beside it, arrays of each query.
 
-FOLDER/records/KEY.json   the job, its outcome, its training history, where it came from
-FOLDER/ranks/KEY.npz      per-query ranks and the first items retrieved
-FOLDER/concepts/KEY.npz   what SelfAlign's concept level assigned, where a row has one
-FOLDER/costs/KEY.json     time and memory samples of the timing phase
-FOLDER/reranks/A-B.json   accuracy and time of rows A and B as retriever and reranker, for every shortlist size
-FOLDER/indexes/KEY.json   recall and time of approximate search
-FOLDER/extended/KEY.json  what a row finds of extended ground truths, with its lists in FOLDER/tops/KEY.npz
-FOLDER/judged/KEY.npz     scores of the pairs that people judged, and what they said of them; never committed
-FOLDER/asked/KEY.json     what a run asked for: rows, questions with their arms, whose tuned settings they have
-FOLDER/tuned/KEY.json     those tuned settings, as a copy (harness.tuned)
-FOLDER/checkpoints/KEY/   weights and the vocabulary they read; kept for timing and evaluation, never committed
-FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to delete, never committed
+Kinds of records with their schemas, and of arrays with their shapes; where they lie is told in `harness.store`.  No
+torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import re
-import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, NotRequired, Self, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict
 
 import numpy as np
 
@@ -37,13 +20,16 @@ from harness import schema
 SCHEMA = 1
 Key = Annotated[str, "[0-9a-f]{16}"]  # of a job
 Pair = Annotated[str, "[0-9a-f]{16}-[0-9a-f]{16}"]  # of two
-
-
 OWNERS = "caption_to_image"  # that ranks of before do not hold
 
 
 class RecordError(ValueError):
     """A stored file that cannot be trusted: newer, incomplete or not ours.  One line that names it."""
+
+
+def short(path: Path) -> str:
+    """As errors name it."""
+    return "/".join(path.parts[-3:])
 
 
 class _Stored:
@@ -81,9 +67,9 @@ class _Stored:
         """What lies there, None where nothing does.  Raises RecordError also where it is of another key."""
         if not path.exists():
             return None
-        found = cls.from_json(path.read_bytes(), _short(path))
+        found = cls.from_json(path.read_bytes(), short(path))
         if found.key != path.stem:
-            raise RecordError(f"{_short(path)} holds the record of {found.key}")
+            raise RecordError(f"{short(path)} holds the record of {found.key}")
         return found
 
 
@@ -351,6 +337,32 @@ class Ranks:
     caption_to_image: np.ndarray | None = None  # (M,) int32; None of a record from before it was stored
 
 
+def ranks_problem(arrays: Mapping[str, np.ndarray]) -> str:
+    """Which ranks or items are none of their gallery; "" where all are."""
+    images, captions = len(arrays["i2t"]), len(arrays["t2i"])
+    folds = [arrays["fold_of_image"], arrays["fold_of_caption"]]
+    count = max((int(fold.max()) + 1 for fold in folds if fold.size), default=0)
+    if count > sum(map(len, folds)):
+        return f"fold_of_image and fold_of_caption tell of fold {count - 1}, of so few queries"
+    in_fold = [np.bincount(fold, minlength=count) for fold in folds]
+    galleries = {
+        "i2t": captions,
+        "t2i": images,
+        "i2t_top": captions,
+        "t2i_top": images,
+        "fold_i2t": in_fold[1][folds[0]],
+        "fold_t2i": in_fold[0][folds[1]],
+    }
+    for name, gallery in galleries.items():
+        limit = np.broadcast_to(gallery, arrays[name].shape)
+        wrong = arrays[name] >= limit
+        if wrong.any():
+            return f"{name} has {arrays[name][wrong][0]}, counted from 0, in a gallery of {limit[wrong][0]}"
+    if OWNERS in arrays and not np.array_equal(np.unique(arrays[OWNERS]), np.arange(images)):
+        return f"{OWNERS} must name every one of {images} images and no other"
+    return ""
+
+
 @dataclass(frozen=True)
 class Concepts:
     """What SelfAlign's concept level assigned: S captions of the ranked split with L words, P of its prototypes."""
@@ -399,242 +411,7 @@ class Judged:
         return sha.hexdigest()[:16]
 
 
-class Store:
-    """The folder of one suite on one data set."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def record_path(self, key: str) -> Path:
-        return self.folder / "records" / f"{key}.json"
-
-    def ranks_path(self, key: str) -> Path:
-        return self.folder / "ranks" / f"{key}.npz"
-
-    def concepts_path(self, key: str) -> Path:
-        return self.folder / "concepts" / f"{key}.npz"
-
-    def cost_path(self, key: str) -> Path:
-        return self.folder / "costs" / f"{key}.json"
-
-    def scores_path(self, key: str) -> Path:
-        return self.folder / "scores" / f"{key}.npy"
-
-    def rerank_path(self, retriever: str, reranker: str) -> Path:
-        return self.folder / "reranks" / f"{retriever}-{reranker}.json"
-
-    def index_path(self, key: str) -> Path:
-        return self.folder / "indexes" / f"{key}.json"
-
-    def extended_path(self, key: str) -> Path:
-        return self.folder / "extended" / f"{key}.json"
-
-    def tops_path(self, key: str) -> Path:
-        return self.folder / "tops" / f"{key}.npz"
-
-    def judged_path(self, key: str) -> Path:
-        return self.folder / "judged" / f"{key}.npz"
-
-    def asked(self) -> list[AskedRecord]:
-        """All of them, ordered by their file names.  Raises RecordError."""
-        paths = sorted((self.folder / "asked").glob("[!.]*.json"))
-        return [asked for path in paths if (asked := AskedRecord.read(path)) is not None]
-
-    def checkpoints(self, key: str) -> Path:
-        return self.folder / "checkpoints" / key
-
-    def record(self, key: str) -> Record | None:
-        """None where there is none.  Raises RecordError."""
-        return Record.read(self.record_path(key))
-
-    def finished(self, key: str) -> Record | None:
-        """The record of a job that need not run again: not one that failed, or whose ranks are gone."""
-        record = self.record(key)
-        return record if record is not None and record.status == "ok" and self.ranks_path(key).exists() else None
-
-    def cost(self, key: str) -> CostRecord | None:
-        return CostRecord.read(self.cost_path(key))
-
-    def rerank(self, retriever: str, reranker: str) -> RerankRecord | None:
-        """Of two keys; None where there is none.  Raises RecordError."""
-        return RerankRecord.read(self.rerank_path(retriever, reranker))
-
-    def reranks(self) -> list[RerankRecord]:
-        """All of them, ordered by their file names.  Raises RecordError."""
-        paths = sorted((self.folder / "reranks").glob("[!.]*.json"))
-        return [pair for path in paths if (pair := RerankRecord.read(path)) is not None]
-
-    def index(self, key: str) -> IndexRecord | None:
-        return IndexRecord.read(self.index_path(key))
-
-    def extended(self, key: str) -> ExtendedRecord | None:
-        return ExtendedRecord.read(self.extended_path(key))
-
-    def save_extended(self, found: ExtendedRecord, i2t: np.ndarray, t2i: np.ndarray) -> None:
-        """With the lists it was measured on, (N, k) and (M, l) int; the record goes last."""
-        lists: dict[str, Any] = {"i2t": _narrow(i2t), "t2i": _narrow(t2i)}
-        write_atomically(self.tops_path(found.key), lambda file: np.savez_compressed(file, **lists))
-        write_atomically(self.extended_path(found.key), lambda file: file.write(found.to_json().encode()))
-
-    def ranks(self, key: str) -> Ranks | None:
-        """None where there are none.  Raises RecordError."""
-        path = self.ranks_path(key)
-        if not path.exists():
-            return None
-        arrays = _arrays(path)
-        masks = {name: array for name, array in arrays.items() if name.startswith("group_")}
-        owners = {OWNERS: "counts M"} if OWNERS in arrays else {}
-        layout = {**schema.layout(Ranks), **dict.fromkeys(masks, "flags M"), **owners}
-        if why := schema.array_problem(arrays, layout) or _beyond(arrays):
-            raise RecordError(f"{_short(path)}: {why}")
-        numbers = {name: array.astype(np.int32) for name, array in arrays.items() if name not in masks}
-        return Ranks(**numbers, groups={name.removeprefix("group_"): mask for name, mask in masks.items()})
-
-    def concepts(self, key: str) -> Concepts | None:
-        """None where there are none.  Raises RecordError."""
-        path = self.concepts_path(key)
-        if not path.exists():
-            return None
-        arrays = _arrays(path)
-        if why := schema.array_problem(arrays, schema.layout(Concepts)):
-            raise RecordError(f"{_short(path)}: {why}")
-        return Concepts(**arrays)
-
-    def judged(self, key: str) -> Judged | None:
-        """None where there is none.  Raises RecordError."""
-        path = self.judged_path(key)
-        if not path.exists():
-            return None
-        arrays = _arrays(path)
-        if why := schema.array_problem(arrays, schema.layout(Judged)) or _misjudged(Judged(**arrays)):
-            raise RecordError(f"{_short(path)}: {why}")
-        return Judged(**arrays)
-
-    def save_judged(self, key: str, found: Judged) -> None:
-        arrays: dict[str, Any] = {f.name: _narrow(getattr(found, f.name)) for f in fields(found)}
-        write_atomically(self.judged_path(key), lambda file: np.savez_compressed(file, **arrays))
-
-    def scores(self, key: str) -> np.ndarray | None:
-        """The (N, M) float32 score matrix, memory-mapped; None where there is none.  Raises RecordError."""
-        path = self.scores_path(key)
-        if not path.exists():
-            return None
-        with _readable(path):
-            scores = np.load(path, mmap_mode="r", allow_pickle=False)
-        if scores.ndim != 2 or scores.dtype != np.float32:
-            raise RecordError(f"{_short(path)} holds {scores.dtype} of shape {scores.shape}, not a score matrix")
-        if not np.isfinite(scores.sum(dtype=np.float64)):  # of finite float32 it cannot overflow
-            raise RecordError(f"{_short(path)} holds scores that are not finite")
-        return scores
-
-    def records(self) -> list[Record]:
-        """All of them, ordered by label and seed."""
-        keys = [path.stem for path in sorted((self.folder / "records").glob("[!.]*.json"))]
-        found = [record for key in keys if (record := self.record(key)) is not None]
-        return sorted(found, key=lambda r: (r.label, r.job["settings"]["seed"], r.key))
-
-    def rows(self) -> list[Record]:
-        """Single models that ended well, ordered by label and seed.
-
-        Arms of questions share the labels of rows: they are left out where a row of their label is here.
-        """
-        stored = self.asked()
-        wanted = {key for asked in stored for key in (*asked.rows, *(question.base for question in asked.posed))}
-        arms = {key for asked in stored for question in asked.posed for _, key in question.arms} - wanted
-        found = [record for record in self.records() if record.status == "ok" and not record.members]
-        plain = {record.label for record in found if record.key not in arms}
-        return [record for record in found if record.key not in arms or record.label not in plain]
-
-    def save(self, record: Record, ranks: Ranks | None = None, concepts: Concepts | None = None) -> None:
-        """Ranks first, so that a record on disk always has its ranks; nothing of an earlier run of the job stays."""
-        self.cost_path(record.key).unlink(missing_ok=True)
-        if concepts is None:
-            self.concepts_path(record.key).unlink(missing_ok=True)
-        else:
-            assigned = {f.name: getattr(concepts, f.name) for f in fields(concepts)}
-            write_atomically(self.concepts_path(record.key), lambda file: np.savez_compressed(file, **assigned))
-        for path in (self.folder / "reranks").glob(f"*{record.key}*.json"):
-            path.unlink()
-        for path in (self.index_path, self.extended_path, self.tops_path, self.judged_path):
-            path(record.key).unlink(missing_ok=True)
-        if ranks is None:
-            self.ranks_path(record.key).unlink(missing_ok=True)
-            self.scores_path(record.key).unlink(missing_ok=True)
-        else:
-            arrays = {f.name: array for f in fields(ranks) if isinstance(array := getattr(ranks, f.name), np.ndarray)}
-            arrays |= {f"group_{name}": mask for name, mask in ranks.groups.items()}
-            small: dict[str, Any] = {name: _narrow(array) for name, array in arrays.items()}
-            write_atomically(self.ranks_path(record.key), lambda file: np.savez_compressed(file, **small))
-        write_atomically(self.record_path(record.key), lambda file: file.write(record.to_json().encode()))
-
-    def save_scores(self, key: str, scores: np.ndarray) -> None:
-        """scores: (N, M) float32."""
-        write_atomically(self.scores_path(key), lambda file: np.save(file, scores, allow_pickle=False))
-
-    def remove(self, key: str) -> None:
-        """The record of this key and what lies beside it; weights stay.  The record goes first."""
-        beside = (self.extended_path, self.tops_path, self.judged_path)
-        for path in (self.record_path, self.ranks_path, self.cost_path, self.scores_path, *beside):
-            path(key).unlink(missing_ok=True)
-
-    def save_operators(self, key: str, operators: Mapping[str, Any]) -> None:
-        """The one thing a record may gain later: what a tracing phase found.  Ranks and costs stay as they are."""
-        record = self.record(key)
-        if record is None:
-            raise RecordError(f"{_short(self.record_path(key))} is gone")
-        traced = replace(record, operators=operators)
-        write_atomically(self.record_path(key), lambda file: file.write(traced.to_json().encode()))
-
-    def save_rerank(self, found: RerankRecord) -> None:
-        retriever, _, reranker = found.key.partition("-")
-        path = self.rerank_path(retriever, reranker)
-        write_atomically(path, lambda file: file.write(found.to_json().encode()))
-
-    def save_cost(self, cost: CostRecord) -> None:
-        write_atomically(self.cost_path(cost.key), lambda file: file.write(cost.to_json().encode()))
-
-    def save_asked(self, asked: AskedRecord) -> None:
-        path = self.folder / "asked" / f"{asked.key}.json"
-        write_atomically(path, lambda file: file.write(asked.to_json().encode()))
-
-    def save_index(self, index: IndexRecord) -> None:
-        write_atomically(self.index_path(index.key), lambda file: file.write(index.to_json().encode()))
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    """Whole numbers in the fewest bytes that hold them: ranks among thousands need two, and compress better."""
-    if array.dtype.kind != "i" or not array.size:
-        return array
-    return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))
-
-
-def _beyond(arrays: Mapping[str, np.ndarray]) -> str:
-    """Which ranks or items are none of their gallery; "" where all are."""
-    images, captions = len(arrays["i2t"]), len(arrays["t2i"])
-    folds = [arrays["fold_of_image"], arrays["fold_of_caption"]]
-    count = max((int(fold.max()) + 1 for fold in folds if fold.size), default=0)
-    if count > sum(map(len, folds)):
-        return f"fold_of_image and fold_of_caption tell of fold {count - 1}, of so few queries"
-    in_fold = [np.bincount(fold, minlength=count) for fold in folds]
-    galleries = {
-        "i2t": captions,
-        "t2i": images,
-        "i2t_top": captions,
-        "t2i_top": images,
-        "fold_i2t": in_fold[1][folds[0]],
-        "fold_t2i": in_fold[0][folds[1]],
-    }
-    for name, gallery in galleries.items():
-        limit = np.broadcast_to(gallery, arrays[name].shape)
-        wrong = arrays[name] >= limit
-        if wrong.any():
-            return f"{name} has {arrays[name][wrong][0]}, counted from 0, in a gallery of {limit[wrong][0]}"
-    if OWNERS in arrays and not np.array_equal(np.unique(arrays[OWNERS]), np.arange(images)):
-        return f"{OWNERS} must name every one of {images} images and no other"
-    return ""
-
-
-def _misjudged(found: Judged) -> str:
+def judged_problem(found: Judged) -> str:
     """Which judgements or places cannot be; "" where all can."""
     images, captions = found.gallery.tolist()
     limits = {"images": images, "captions": captions, "i2t_above": captions, "t2i_above": images}
@@ -648,104 +425,3 @@ def _misjudged(found: Judged) -> str:
     if len(np.unique(found.captions.astype(np.int64) * images + found.images)) != len(found.images):
         return "images and captions name a pair twice"
     return "" if found.digest.item() == found.said() else "digest is not that of the judgements"
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Raises RecordError for a file that is damaged or no npz file."""
-    if not zipfile.is_zipfile(path):
-        raise RecordError(f"{_short(path)} is cut short or no npz file")
-    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raises RecordError for a file that is damaged or not ours, whatever the library that reads it makes of that."""
-    try:
-        yield
-    except Exception as error:
-        raise RecordError(f"{_short(path)} cannot be read: {' '.join(str(error).split())[:200]}") from None
-
-
-def _short(path: Path) -> str:
-    return "/".join(path.parts[-3:])
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The whole file or none of it, whenever the process may die.  Raises Unwritable."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        try:
-            write(file)
-        except OSError as error:
-            if error.errno is None:  # numpy tells how many items were written, and not where or why
-                raise Unwritable(f"{path} cannot be written: {error}") from None
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-
-
-class Unwritable(OSError):
-    """A file that could not be written, of which nothing is there now; it names the file and why."""
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` on success and removed on failure.  Raises Unwritable."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp")
-    try:
-        _make(path.parent)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise
-        raise Unwritable(error.errno, error.strerror, str(path)) from None  # a full disk has no name of its own
-    finally:
-        with suppress(OSError):  # there is none, or no folder for it
-            temporary.unlink()
-
-
-def _make(folder: Path) -> None:
-    """Raises Unwritable."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unwritable(error.errno, error.strerror, error.filename) from None
-
-
-FORGOTTEN_S = 7 * 24 * 3600  # nobody writes to one file for so long without changing it
-
-
-def remove_leftovers(*folders: Path) -> None:
-    """What processes of this machine that are gone were writing to these folders when they ended.
-
-    Others may be writing there from another machine, whose processes cannot be seen from here: what is theirs goes
-    when it has not changed for a week.
-    """
-    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        process, _, host = (path.suffixes[-2] if len(path.suffixes) > 1 else "").removeprefix(".").partition("@")
-        here = host in ("", _host())  # none: of a version that did not tell
-        if process.isdecimal() and (not _lives(int(process)) if here else _forgotten(path)):
-            path.unlink(missing_ok=True)
-
-
-def _forgotten(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime > FORGOTTEN_S
-    return False
-
-
-@cache
-def _host() -> str:
-    """The name of this machine, as a part of the name of a file."""
-    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -11,8 +11,8 @@ from filelock import Timeout
 from rich.console import Console
 
 from harness import locks, report
+from harness.atomic import remove_leftovers
 from harness.data.split import DataError
-from harness.record import remove_leftovers
 from harness.spec.job import SpecError
 
 

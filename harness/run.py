@@ -23,12 +23,13 @@ import typer
 from rich.console import Console
 
 from harness import ROOT, console, doors, expected, listing, report, results, settled
+from harness.atomic import write_atomically
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
 from harness.options import command, configured, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
-from harness.record import Record, Store, write_atomically
+from harness.record import Record
 from harness.schedule import dispatch, loggers
 from harness.schedule.division import Place
 from harness.spec import ensembles, given, needs, pretrained, registry, suites, taken
@@ -38,6 +39,7 @@ from harness.spec.given import Request
 from harness.spec.job import MOST_SEED, Data, Job, Settings, SpecError, parse_value
 from harness.spec.override import checked_settings
 from harness.spec.pretrained import Pretrained
+from harness.store import Store
 from harness.tuned import TunedRecord
 
 if TYPE_CHECKING:

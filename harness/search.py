@@ -23,14 +23,15 @@ import typer
 from rich.console import Console
 
 from harness import doors
+from harness.atomic import write_atomically
 from harness.commands import HELP
 from harness.data import sources
-from harness.record import Store, write_atomically
 from harness.run import choose_models
 from harness.spec import given, needs, pretrained, registry, suites
 from harness.spec.job import Job, SpecError
 from harness.spec.override import checked_settings
 from harness.spec.runs import run_of
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.searching import Found, Searcher

@@ -25,13 +25,14 @@ from harness.commands import HELP
 from harness.data.given import files
 from harness.phases.placed import placed
 from harness.progress import Watch
-from harness.record import IndexRecord, Record, Searched, Store
+from harness.record import IndexRecord, Record, Searched
 from harness.report.formats import markdown
 from harness.report.tables.search_index import sheet_of
 from harness.spec import given, registry, suites
 from harness.spec.given import Request
 from harness.spec.job import Job, Settings, SpecError
 from harness.spec.override import checked_settings
+from harness.store import Store
 
 app = doors.Door()
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

@@ -25,8 +25,8 @@ from harness.measure.scoring import Group, all_pairs, in_order
 from harness.measure.shortlist import searched
 from harness.phases.time import contender
 from harness.protocol import Encoded, ImageBatch, Retriever, Staged
-from harness.record import Store
 from harness.spec.job import Job, Settings, SpecError
+from harness.store import Store
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from harness import ROOT, tuned
 from harness.phases.tune import Trials
-from harness.record import Store
 from harness.schedule import tune
 from harness.schedule.division import Place
 from harness.spec import registry
 from harness.spec.asked import Asked
 from harness.spec.job import Data
 from harness.spec.tuning import unfit
+from harness.store import Store
 from harness.tuned import TunedRecord
 
 FOLDER = "tuned"  # within that of the results, and in the repository's

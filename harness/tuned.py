@@ -15,7 +15,8 @@ from typing import Any, Literal, TypedDict
 
 from filelock import FileLock
 
-from harness.record import SCHEMA, Key, RecordError, _Stored, write_atomically
+from harness.atomic import write_atomically
+from harness.record import SCHEMA, Key, RecordError, _Stored
 
 DIGITS = 8  # of the fingerprint, in the name of a file of one's own data
 UNSET = "0" * 16

@@ -13,10 +13,11 @@ from typer.testing import CliRunner, Result
 
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.stored import load
-from harness.record import Record, Store
+from harness.record import Record
 from harness.run import app
 from harness.spec import methods, plugins
 from harness.spec.job import SpecError
+from harness.store import Store
 from tests.methods_of_others import INDEPENDENT
 from tests.text_models import tiny_bert
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from harness.expected import expected_line, expected_seconds, records_of, trained_pairs
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
+from harness.store import Store
 
 
 def job(row: str = "vsepp", **settings) -> Job:

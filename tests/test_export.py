@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import export
-from harness.record import Store
 from harness.run import app as run_app
+from harness.store import Store
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 SMALL = [f"--set=settings.{name}" for name in ("min_count=1", "batch=13", "dim=8", "epochs=1")]

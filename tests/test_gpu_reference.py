@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import ROOT
-from harness.record import Store
+from harness.store import Store
 
 SCRIPT = ROOT / "tools" / "gpu_reference.sh"
 SMALL = "--set settings.min_count=1 --set settings.batch=13 --set settings.dim=8 --updates 10"

@@ -11,8 +11,9 @@ from harness import ROOT
 # files; a file alone is a part of its own).  Parts on one floor do not know one another.
 FLOORS = (
     ("harness/__init__.py",),
-    ("harness/protocol.py", "harness/schema.py", "harness/contents.py", "harness/locks.py"),
+    ("harness/protocol.py", "harness/schema.py", "harness/contents.py", "harness/locks.py", "harness/atomic.py"),
     ("harness/record.py",),
+    ("harness/store.py",),
     ("harness/tuned.py",),
     ("harness/spec",),
     ("harness/precision.py", "harness/progress.py"),
@@ -51,7 +52,9 @@ ONLY = {  # parts that know less than what lies below them
 NO_TORCH = (
     "harness/__init__.py",
     "harness/schema.py",
+    "harness/atomic.py",
     "harness/record.py",
+    "harness/store.py",
     "harness/tuned.py",
     "harness/settled.py",
     "harness/locks.py",

@@ -17,20 +17,9 @@ import numpy as np
 import pytest
 
 from harness import schema
-from harness.record import (
-    ACCURACIES,
-    SCHEMA,
-    Concepts,
-    CostRecord,
-    Ranks,
-    Record,
-    RecordError,
-    RerankRecord,
-    Store,
-    atomic_path,
-    remove_leftovers,
-    write_atomically,
-)
+from harness.atomic import atomic_path, remove_leftovers, write_atomically
+from harness.record import ACCURACIES, SCHEMA, Concepts, CostRecord, Ranks, Record, RecordError, RerankRecord
+from harness.store import Store
 
 KEY, OTHER, THIRD = "0123456789abcdef", "4567456745674567", "89ab89ab89ab89ab"
 RECORD = Record(
@@ -435,7 +424,7 @@ def test_readers_never_see_a_part_of_a_file(tmp_path):
 
 def test_ranks_are_on_disk_before_their_record(store, monkeypatch):
     order: list[str] = []
-    monkeypatch.setattr("harness.record.write_atomically", lambda path, _: order.append(path.parent.name))
+    monkeypatch.setattr("harness.store.write_atomically", lambda path, _: order.append(path.parent.name))
     store.save(RECORD, ranks())
     assert order == ["ranks", "records"]
 

@@ -20,10 +20,11 @@ from typer.testing import CliRunner, Result
 from harness import ROOT, locks, parameters
 from harness.learn.checkpoint import Checkpoints
 from harness.measure import scoring
-from harness.record import SCHEMA, Record, Store
+from harness.record import SCHEMA, Record
 from harness.run import app
 from harness.spec import registry, suites
 from harness.spec.ensembles import ENSEMBLES
+from harness.store import Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
 BRIEF = ("--timing-rounds", "1", "--timing-budget", "0.2")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.record import Store
+from harness.store import Store
 from tests.test_run import Door
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

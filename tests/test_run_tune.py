@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import tuned
-from harness.record import Store
 from harness.run import app
 from harness.schedule import dispatch
+from harness.store import Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
 BUDGET = ("--trials", "2", "--updates", "10")

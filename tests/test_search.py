@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from harness.record import Store
 from harness.search import app
 from harness.spec import pretrained, suites
+from harness.store import Store
 from tests.pretrained import tiny
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import run, search_index
-from harness.record import Store
 from harness.search import app as search_app
+from harness.store import Store
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.atomic import write_atomically
 from harness.data.split import DataError
-from harness.record import write_atomically
 
 FIT_AT_MOST = 1_000_000  # fragments; of more, as many images as hold these are drawn, always the same ones
 BLOCK = 8192  # fragments in memory at a time, in whole images

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.record import write_atomically
+from harness.atomic import write_atomically
 
 Stamp = tuple[int, int]  # size in bytes, time of change in ns
 

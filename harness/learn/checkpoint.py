@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from harness import contents
-from harness.record import write_atomically
+from harness.atomic import write_atomically
 
 
 class CheckpointError(ValueError):

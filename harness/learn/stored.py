@@ -18,9 +18,10 @@ from harness.data.vocabulary import UNKNOWN_AT_MOST, Tokenizer
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, Checkpoints
 from harness.protocol import Retriever
-from harness.record import Record, RecordError, Store
+from harness.record import Record, RecordError
 from harness.spec import registry
 from harness.spec.job import Job, Settings, SpecError, text_model_identity
+from harness.store import Store
 
 
 @dataclass(frozen=True)

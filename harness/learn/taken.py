@@ -15,10 +15,11 @@ from harness.data.prepared import Prepared, Side
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError, load_weights
 from harness.protocol import Encoded, PairBatch, Retriever, TextBatch, from_tensors
-from harness.record import RecordError, Store
+from harness.record import RecordError
 from harness.spec import registry
 from harness.spec.job import Job, SpecError
 from harness.spec.taken import Taken, weights_hash
+from harness.store import Store
 
 CACHED_MIB = 4096  # of a teacher's encodings; what would need more is encoded again for every batch
 

@@ -19,9 +19,10 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.phases.recorded import Unmade, averaged, kept_lines, member, stamp
 from harness.phases.train import load_model
 from harness.progress import Progress, Start, Watch, unwatched
-from harness.record import Ranks, Record, RecordError, Store
+from harness.record import Ranks, Record, RecordError
 from harness.spec.ensembles import Plan, plan
 from harness.spec.job import Job
+from harness.store import Store
 
 T = TypeVar("T", int, float)
 BLOCK_ROWS = 128  # images averaged at a time: what is read of each member stays small

@@ -15,10 +15,11 @@ from harness.measure.ranking import Stream, stream
 from harness.phases.train import described
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec import registry
 from harness.spec.job import Data, Job, SpecError
 from harness.spec.needs import lacking
+from harness.store import Store
 
 
 def evaluated_job(trained: Trained, data: Data, offers: frozenset[str]) -> Job:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.atomic import atomic_path, write_atomically
 from harness.data.prepared import prepare
 from harness.data.split import Split
 from harness.measure import evaluator
@@ -15,8 +16,9 @@ from harness.measure.scoring import prepared
 from harness.phases.time import contender
 from harness.precision import prepare_torch
 from harness.protocol import Retriever
-from harness.record import Ranks, Store, atomic_path, write_atomically
+from harness.record import Ranks
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 FORMATS = ("csv", "parquet")
 

@@ -17,10 +17,11 @@ from harness.measure.memory import available_bytes
 from harness.measure.metrics import summary
 from harness.measure.provenance import peak_memory_mib, provenance
 from harness.progress import Start, Watch, unwatched
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec.given import FAMILY, Request, request_of
 from harness.spec.given import job as job_of
 from harness.spec.job import Data, Job, Settings
+from harness.store import Store
 
 SHARE = 0.5  # of the memory there is
 IN_PART = "all pairs are ranked in memory; `search` and `search_index` read such files through a memory map"

@@ -15,7 +15,8 @@ from harness.measure import evaluator
 from harness.measure.judged import above, agreement
 from harness.phases.opened import Row, by_split
 from harness.progress import Start, Watch
-from harness.record import Judged, Store
+from harness.record import Judged
+from harness.store import Store
 
 
 def phase(rows: Sequence[Row], store: Store, watch: Start, *, judgements: Judgements) -> Iterator[str]:

@@ -18,10 +18,10 @@ from harness.phases import average, given
 from harness.phases.time import contender
 from harness.progress import Watch
 from harness.protocol import Retriever
-from harness.record import Store
 from harness.spec.ensembles import Plan
 from harness.spec.given import same_split
 from harness.spec.job import Job, Settings
+from harness.store import Store
 
 NO_WEIGHTS = "no weights here (--force trains it again)"
 

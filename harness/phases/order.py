@@ -15,9 +15,9 @@ from harness import doors
 from harness.data import sources
 from harness.phases import recorded
 from harness.progress import Start
-from harness.record import Store
 from harness.spec import ensembles, given
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.data.judgements import Judgements

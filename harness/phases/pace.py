@@ -18,9 +18,9 @@ from harness.measure import evaluator
 from harness.phases.train import load_model
 from harness.precision import prepare_torch
 from harness.protocol import Retriever
-from harness.record import Store
 from harness.spec import registry
 from harness.spec.job import Job
+from harness.store import Store
 
 WARM, TIMED = 2, 4  # updates
 

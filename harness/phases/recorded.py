@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.measure import sampled
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec.ensembles import Plan, Planned
 from harness.spec.given import family, same_split
 from harness.spec.job import Job
+from harness.store import Store
 
 
 class Unmade(ValueError):

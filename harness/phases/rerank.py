@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.atomic import write_atomically
 from harness.data.given.matrix import Scores
 from harness.data.prepared import Prepared
 from harness.data.split import DataError
@@ -26,9 +27,10 @@ from harness.phases import given
 from harness.phases.recorded import first_trained
 from harness.phases.time import contender
 from harness.progress import Start, Watch
-from harness.record import RecordError, RerankRecord, Store, write_atomically
+from harness.record import RecordError, RerankRecord
 from harness.spec.given import family, reranks, same_split, scores_alone
 from harness.spec.job import Job
+from harness.store import Store
 
 Pair = tuple[Job, Job]  # retriever, reranker
 

@@ -12,8 +12,8 @@ from harness.phases import given
 from harness.phases.recorded import timed, timed_alike, timed_line
 from harness.phases.train import load_model
 from harness.progress import Start
-from harness.record import Store
 from harness.spec.job import Job
+from harness.store import Store
 
 
 def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int, budget_s: float = BUDGET_S) -> Iterator[str]:

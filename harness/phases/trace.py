@@ -28,8 +28,8 @@ from harness.phases.train import load_model
 from harness.precision import score_products
 from harness.progress import Progress, Start
 from harness.protocol import PairBatch, Retriever
-from harness.record import Store
 from harness.spec.job import Job
+from harness.store import Store
 
 ITEMS = 32  # images encoded, captions encoded and captions scored in one step: a trace keeps every operator call
 

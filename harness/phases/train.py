@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from harness import doors
+from harness.atomic import Unwritable
 from harness.data.kept import keeping
 from harness.data.prepared import Prepared, Side, prepare
 from harness.data.split import DataError
@@ -27,9 +28,10 @@ from harness.measure.provenance import peak_memory_mib, provenance
 from harness.precision import prepare_torch
 from harness.progress import Watch, unwatched
 from harness.protocol import Retriever
-from harness.record import Pretraining, Record, Store, Unwritable
+from harness.record import Pretraining, Record
 from harness.spec import plugins, pretrained, registry
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 
 def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool = False, processes: int = 1) -> Record:

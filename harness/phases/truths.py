@@ -22,7 +22,8 @@ from harness.measure.extended import evaluate, positives
 from harness.phases.opened import Row, by_split
 from harness.progress import Start, Watch
 from harness.protocol import Staged
-from harness.record import Extended, ExtendedRecord, Store
+from harness.record import Extended, ExtendedRecord
+from harness.store import Store
 
 LEAST = 50  # items of a list, as ECCV Caption needs
 

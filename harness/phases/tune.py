@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness import tuned
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec import registry
 from harness.spec.asked import Asked
 from harness.spec.job import Job
 from harness.spec.tuning import Design, Trial, conditions, data_of, winner
+from harness.store import Store
 from harness.tuned import TunedRecord, TunedRow, TunedTrial
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.record import Record, Store
+from harness.record import Record
+from harness.store import Store
 
 if TYPE_CHECKING:
     from rich.table import Table

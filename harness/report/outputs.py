@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import ROOT
-from harness.record import Store, remove_leftovers, write_atomically
+from harness.atomic import remove_leftovers, write_atomically
 from harness.report.alike import alike
 from harness.report.figures import gather
 from harness.report.figures.gather import FIGURES, Drawn
@@ -40,6 +40,7 @@ from harness.report.tables.search_index import approximate_search
 from harness.report.tables.sharing import sharing_sheet
 from harness.report.tables.single_queries import single_queries
 from harness.report.tables.tuning import tuning_sheet
+from harness.store import Store
 from harness.tuned import kept
 
 KINDS = (".md", ".csv", ".tex")

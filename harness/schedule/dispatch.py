@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.console import RunView
-from harness.record import Store
 from harness.schedule.division import Place, divided, wanted
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.schedule.trials import Finish  # which imports ray

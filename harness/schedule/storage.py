@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.record import atomic_path
+from harness.atomic import atomic_path
 from harness.spec.job import SpecError
 
 

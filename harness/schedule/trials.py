@@ -24,16 +24,18 @@ import ray.exceptions
 from ray import cloudpickle, tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 
+from harness.atomic import Unwritable
 from harness.data.split import DataError
 from harness.phases.train import lost
 from harness.progress import Progress, Start, Watch
-from harness.record import Record, Store, Unwritable
+from harness.record import Record
 from harness.schedule import loggers
 from harness.schedule.division import Place
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.schedule.worker import Work, code_fingerprint, fresh, plugin_files, run_one
 from harness.spec import plugins, pretrained
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 RETRIES = 1  # of a trial that failed
 TRIALS = "trials"  # folder of Tune's own files: a trial's curves for TensorBoard, remade by every run

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from harness import ROOT, contents, locks
 from harness.progress import Progress, Watch
-from harness.record import Record, Store
+from harness.record import Record
 from harness.schedule import guard
 from harness.schedule.storage import Shared, checkpoint_files, result_files
 from harness.spec import plugins, pretrained, registry
 from harness.spec.job import Data, Job, SpecError
 from harness.spec.pretrained import Pretrained
+from harness.store import Store
 
 PACKAGES = ("harness", "models", "baselines", "ablations")
 ORPHAN_SECONDS = 60.0  # a worker whose driver was killed may finish a step before it notices

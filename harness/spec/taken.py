@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness import contents
-from harness.record import Record, Store
+from harness.record import Record
 from harness.spec import registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Job, SpecError
+from harness.store import Store
 
 WEIGHTS = "best.safetensors"  # beside the checkpoints of a job
 VOCABULARY = ("min_count", "max_words", "text_model")  # settings by which captions become numbers

@@ -13,9 +13,9 @@ from harness.learn.build import build
 from harness.learn.checkpoint import load_weights
 from harness.learn.taken import hand_over
 from harness.phases.train import load_model
-from harness.record import Store
 from harness.spec import registry
 from harness.spec.taken import resolved
+from harness.store import Store
 from tests.learn.test_taken import TINY
 
 

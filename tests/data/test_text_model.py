@@ -19,9 +19,9 @@ from harness.learn.build import build
 from harness.learn.trainer import trained_parameters
 from harness.phases.train import execute
 from harness.progress import Progress
-from harness.record import Store
 from harness.spec import registry, text_models
 from harness.spec.job import Data, Job, Settings
+from harness.store import Store
 from tests.text_models import PIECES, WIDTH, tiny_bert
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

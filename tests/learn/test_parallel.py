@@ -22,10 +22,10 @@ from harness.learn.parallel import ALONE, Alone, ProcessLost, Together, check
 from harness.learn.trainer import train_step
 from harness.phases.train import execute
 from harness.progress import Watch, unwatched
-from harness.record import Store
 from harness.run import app
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings, SpecError
+from harness.store import Store
 
 SETTINGS = Settings(epochs=2, batch=9, dim=8, word_dim=7, min_count=1, lr=5e-3, threads=1)  # 5 pairs and 4
 STEPS = 3

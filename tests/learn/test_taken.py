@@ -15,10 +15,10 @@ from harness.learn import taken as at_work
 from harness.learn.build import build
 from harness.learn.checkpoint import CheckpointError
 from harness.phases.train import load_model
-from harness.record import Store
 from harness.spec import registry, suites
 from harness.spec.job import SpecError
 from harness.spec.taken import all_resolved, resolved, weights_hash
+from harness.store import Store
 from tests.text_models import tiny_bert
 
 TINY = {

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from harness import ROOT
+from harness.atomic import Unwritable
 from harness.data.prepared import Prepared, prepare
 from harness.learn import trainer
 from harness.learn.build import build
@@ -28,10 +29,11 @@ from harness.learn.trainer import NonFiniteLoss, fit
 from harness.phases import train
 from harness.progress import Progress
 from harness.protocol import Retriever
-from harness.record import Ranks, Record, Store, Unwritable
+from harness.record import Ranks, Record
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
 from harness.spec.override import override
+from harness.store import Store
 
 SETTINGS = Settings(epochs=4, batch=8, dim=8, word_dim=7, min_count=1, lr=5e-3)  # 26 captions: 3 steps an epoch
 STEPS = 3

@@ -16,9 +16,10 @@ from harness.learn.build import build
 from harness.measure import concepts
 from harness.measure.concepts import assigned
 from harness.protocol import Inputs
-from harness.record import Concepts, Record, RecordError, Store
+from harness.record import Concepts, Record, RecordError
 from harness.spec import registry
 from harness.spec.job import Settings
+from harness.store import Store
 
 REGIONS, DIM, KNOWN = 5, 7, ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 SPELLED = (*SPECIALS, *KNOWN)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.measure import metrics
-from harness.record import Store
+from harness.store import Store
 
 IMAGES, PER_IMAGE, FOLD = 5000, 5, 1000
 REGIONS, WIDTH = 36, 2048  # of the features the field uses

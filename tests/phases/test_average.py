@@ -11,10 +11,10 @@ from harness.measure.metrics import ranks
 from harness.phases import average
 from harness.phases.train import execute
 from harness.progress import unwatched
-from harness.record import Store
 from harness.spec import ensembles, registry, suites
 from harness.spec.ensembles import ENSEMBLES
 from harness.spec.job import Data, Job, Settings
+from harness.store import Store
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 SMALL = Settings(epochs=1, batch=13, dim=8, word_dim=7, min_count=1)

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from harness.data.prepared import prepare_ranked
 from harness.data.sources import described
-from harness.record import Store
 from harness.report.read.groups import collect
 from harness.run import app
+from harness.store import Store
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 SMALL = [f"--set=settings.{name}" for name in ("min_count=1", "batch=13", "dim=8", "epochs=1")]

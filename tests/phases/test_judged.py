@@ -9,7 +9,7 @@ from harness.data.judgements import CROWD, EXPERTS
 from harness.data.prepared import prepare_ranked
 from harness.data.sources import described
 from harness.measure.judged import agreement
-from harness.record import Store
+from harness.store import Store
 from tests.phases.test_given import SMALL, run
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

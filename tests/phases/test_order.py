@@ -24,9 +24,10 @@ from harness.learn.checkpoint import Checkpoints
 from harness.measure import evaluator, metrics
 from harness.measure.trace import STAGES
 from harness.phases import trace
-from harness.record import Record, Store
+from harness.record import Record
 from harness.run import app
 from harness.spec.job import Job
+from harness.store import Store
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
 ROWS = "vsepp,scan:t2i-lse"

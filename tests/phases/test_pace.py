@@ -10,10 +10,10 @@ from harness import api
 from harness.data.text_model import TokenStates
 from harness.learn import taken
 from harness.phases.pace import TIMED, WARM, pace
-from harness.record import Store
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
 from harness.spec.taken import resolved
+from harness.store import Store
 from tests.learn.test_taken import TEACHER, TINY, student
 from tests.text_models import tiny_bert
 

@@ -14,8 +14,8 @@ from harness.data.prepared import prepare_ranked
 from harness.data.sources import described
 from harness.measure.metrics import summary
 from harness.phases.truths import _orders
-from harness.record import Store
 from harness.run import app
+from harness.store import Store
 from tests.measure.test_identities import slow_places, slow_summary
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

@@ -9,9 +9,10 @@ import pytest
 
 from harness.phases.pace import Pace
 from harness.phases.tune import DIVERGED, Trials, duration
-from harness.record import Ranks, Record, Store
+from harness.record import Ranks, Record
 from harness.spec import suites
 from harness.spec.job import Data
+from harness.store import Store
 
 NONE = np.zeros(0, np.int32)
 RANKS = Ranks(np.zeros(1, np.int32), NONE, NONE[None], NONE[:, None], NONE, NONE, NONE, NONE, {})

@@ -11,7 +11,7 @@ from harness import run
 from harness.data import pretrained as hub
 from harness.data import sources
 from harness.data.judgements import CROWD, EXPERTS
-from harness.record import Store
+from harness.store import Store
 from tests.pretrained import tiny
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")

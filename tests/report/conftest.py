@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.record import AskedRecord, CostRecord, Gallery, Ranks, Record, Store, TunedFrom
+from harness.record import AskedRecord, CostRecord, Gallery, Ranks, Record, TunedFrom
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
+from harness.store import Store
 
 LEAST = 12  # queries; fewer are repeated, so that the gallery is larger than any rank given: no share changes by that
 IMAGES, CAPTIONS = 12, 30  # of 2 images and 5 captions, repeated

@@ -16,7 +16,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness import ROOT
-from harness.record import Store
 from harness.report import outputs
 from harness.report.__main__ import app
 from harness.report.figures import gather
@@ -25,6 +24,7 @@ from harness.report.page.table import FIRST
 from harness.report.read.described import settings_line
 from harness.report.read.groups import collect
 from harness.report.read.times import query_times
+from harness.store import Store
 
 REFERENCE = ROOT / "results" / "reference"
 NONE = outputs.Difference((), (), ())

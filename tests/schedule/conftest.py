@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 
 from harness import ROOT
-from harness.record import Record, Store
+from harness.record import Record
+from harness.store import Store
 from tests.processes import PATIENCE, below, kill, processes, until
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from harness.progress import unwatched
-from harness.record import Store
 from harness.schedule import loggers
 from harness.schedule.dispatch import placed
 from harness.schedule.division import Place
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings, SpecError
+from harness.store import Store
 
 
 @pytest.fixture

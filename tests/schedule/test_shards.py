@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.record import Ranks, Store
+from harness.record import Ranks
+from harness.store import Store
 from tests.methods_of_others import INDEPENDENT
 
 IMAGES = 120  # of the test split: three rows of blocks for two workers

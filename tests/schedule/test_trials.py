@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.record import Store
+from harness.store import Store
 
 pytestmark = pytest.mark.slow
 LISTENS = "0A"  # state of a socket in /proc/net/tcp

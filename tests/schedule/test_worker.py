@@ -14,13 +14,13 @@ from harness import ROOT
 from harness.learn.checkpoint import Checkpoints
 from harness.phases import train
 from harness.progress import Progress, unwatched
-from harness.record import Store
 from harness.schedule import worker
 from harness.schedule.storage import Shared, checkpoint_files, opened, result_files
 from harness.schedule.worker import JobFailed, Work, run_one
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings, SpecError
 from harness.spec.override import override
+from harness.store import Store
 
 pytestmark = pytest.mark.usefixtures("same_torch_after")
 NOW = "2000-01-01T00:00:00+00:00"  # every record of a test is from after it

@@ -12,9 +12,9 @@ from harness import ROOT
 from harness.data import sources
 from harness.data.prepared import prepare
 from harness.data.split import DataError
-from harness.record import Store
 from harness.spec import methods, needs, plugins, registry, suites
 from harness.spec.job import Data, Settings, SpecError
+from harness.store import Store
 from tests.methods_of_others import INDEPENDENT, INTERACTIVE, PIXELS, STRINGS, installed, packaged, written
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness.record import AskedRecord, Record, Store
+from harness.record import AskedRecord, Record
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings, SpecError
 from harness.spec.runs import run_of
+from harness.store import Store
 
 
 def saved(store: Store, label: str, seed: int, **settings) -> str:

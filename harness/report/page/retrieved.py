@@ -16,9 +16,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness import ROOT
+from harness.atomic import write_atomically
 from harness.data import sources
 from harness.data.split import DataError, Split
-from harness.record import Ranks, RecordError, Store, write_atomically
+from harness.record import Ranks, RecordError
 from harness.report.page import queries
 from harness.report.page.album import Album, Drawn, Empty, Stored, file_names
 from harness.report.page.concept_cards import Frame, concept_cards
@@ -28,6 +29,7 @@ from harness.report.read.groups import Group, Row, collect
 from harness.report.read.runs import Run
 from harness.spec.job import SpecError
 from harness.spec.names import nearest
+from harness.store import Store
 
 SHOWN = 5  # answers of a query
 COUNTS = {"t2i": 6, "i2t": 4}  # queries of a section

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from harness.record import PosedQuestion, Store
+from harness.record import PosedQuestion
 from harness.report.read import inferred
 from harness.report.read.runs import Run
 from harness.report.read.tuning import PUBLISHED, Tuning, of_runs, values_of
 from harness.spec.job import Settings
 from harness.spec.tuning import BY_HAND
+from harness.store import Store
 from harness.tuned import TunedRecord, kept
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.record import RecordError, RerankRecord, Store
+from harness.record import RecordError, RerankRecord
 from harness.report.read.answers import Answer, answers
 from harness.report.read.asked import Asked, asked, by_key
 from harness.report.read.nested import differing, flatten
 from harness.report.read.rows import Row, rows_of
 from harness.report.read.runs import Run, conditions, read, shared_settings
 from harness.spec.given import same_split
+from harness.store import Store
 from harness.tuned import TunedRecord
 
 

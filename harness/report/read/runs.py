@@ -12,9 +12,10 @@ from typing import Any
 
 from harness import schema
 from harness.measure import metrics
-from harness.record import CostRecord, Gallery, IndexRecord, Ranks, Record, RecordError, Store
+from harness.record import CostRecord, Gallery, IndexRecord, Ranks, Record, RecordError
 from harness.spec import registry
 from harness.spec.job import Data, Job, Model, Settings
+from harness.store import Store
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from statistics import fmean
 
 import pandas as pd
 
-from harness.record import Extended, Store
+from harness.record import Extended
 from harness.report.formats import ABSENT, Sheet, decimals
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
+from harness.store import Store
 
 COLUMNS: Mapping[str, str] = {  # heading -> number of an entry
     "mAP@R": "map_at_r",

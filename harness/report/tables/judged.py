@@ -11,11 +11,12 @@ import pandas as pd
 
 from harness.measure.intervals import Interval
 from harness.measure.judged import RESAMPLES, RIGHT, SHARE, Tau, agreement, found, plain_agreement, right
-from harness.record import Judged, Store
+from harness.record import Judged
 from harness.report.formats import ABSENT, Sheet, decimals
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.tables.comparison import Column, best_marks
+from harness.store import Store
 
 TAU, WITHIN, CROWD = "tau", "tau within", "crowd tau"
 FOUND = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "mAP@R": "map_at_r"}  # heading -> number of a summary

@@ -18,8 +18,9 @@ import typer
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from harness import ROOT, doors
+from harness.atomic import write_atomically
 from harness.commands import HELP
-from harness.record import RecordError, write_atomically
+from harness.record import RecordError
 from harness.report.texts import answer, growth, published
 from harness.report.texts.facts import Facts
 from harness.spec import plugins
