@@ -128,8 +128,8 @@ def unscaled_weights(
     return weights if context_mask is None else weights * context_mask[:, :, None, None]
 
 
-def weighed(lam: float, norm: str, focus: str = "", slack: float = 0.0) -> Weighing | None:
-    """`unscaled_weights` as a compiled pass is told of them, and BFAN's focus; None where none serves.
+def weighed(lam: float, norm: str, focus: str = "", value: float = 0.0, mean: bool = False) -> Weighing | None:
+    """`unscaled_weights` as a compiled pass is told of them, and what it makes of them; None where none serves.
 
     Raises ValueError where `norm` is not one of `NORMS`.
     """
@@ -139,7 +139,7 @@ def weighed(lam: float, norm: str, focus: str = "", slack: float = 0.0) -> Weigh
     slope = SLOPE if norm.startswith("clipped") else 1.0
     order = next((order for order in (1, 2) if f"l{order}" in norm), 0)
     shifted = lam > MOST or not order
-    return Weighing(lam, slope, order, shifted, EPS, EPS**2, ENDLESS, focus, slack)
+    return Weighing(lam, slope, order, shifted, EPS, EPS**2, ENDLESS, focus, value, mean)
 
 
 def gram(context: Tensor) -> Tensor:
@@ -200,6 +200,18 @@ def cross_attention(
         return fused.attended_cosines(scores, context_gram, squares, weighing, context_mask)
     weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
     return attended_cosine(weights, scores, context_gram, squares)
+
+
+def largest(scores: Tensor, context_mask: Tensor | None = None) -> Tensor:
+    """The largest product of every query with a real context fragment.
+
+    scores: (X, C, Q, Y), context_mask: (X, C) -> (X, Q, Y).
+    """
+    if fused.serves(scores):
+        return fused.largest(scores, context_mask)
+    if context_mask is not None:
+        scores = scores.masked_fill(~context_mask[:, :, None, None], float("-inf"))
+    return scores.amax(1)
 
 
 AGGREGATIONS = ("lse", "mean", "max", "sum")

@@ -59,3 +59,13 @@ def attended_cosines(
     from models.fused import passes
 
     return passes.attended_cosines(scores, context_gram, query_squares, weighing, context_mask)
+
+
+def largest(scores: Tensor, context_mask: Tensor | None = None) -> Tensor:
+    """The largest product of every query with a real context fragment; equal ones share its gradient.
+
+    scores: (X, C, Q, Y), context_mask: (X, C) -> (X, Q, Y).
+    """
+    from models.fused import passes
+
+    return passes.largest(scores, context_mask)

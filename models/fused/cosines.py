@@ -142,13 +142,21 @@ def weigh(scores, base, row, width, lanes, numbers, n, tall, alive, m, settings,
 
 
 @part
-def focus_weights(weights, n, tall, m, kind, slack):
-    """Sets weights to zero that do not count more than the others do (BFAN): alike (1), or by the root of theirs (2)."""
-    zero = many(0, weights)
-    loose = many(1 + slack, weights)
+def focus_weights(weights, products, n, tall, m, kind, value):
+    """Sets weights to zero that do not count more than the others do (BFAN): alike (1), or by the root of theirs (2).
+
+    Or those whose products are not above a threshold (3), as NAAF has it.  value: the slack, or the threshold.
+    """
+    zero, bar = many(0, weights), many(value, weights)
+    loose = many(1 + value, weights)
     count = many(n, weights)
     for p in range(m):
         first = p * tall * WIDTH
+        if kind == 3:
+            for i in range(n):
+                w = load(weights, first + i * WIDTH)
+                store(weights, first + i * WIDTH, above(load(products, first + i * WIDTH), bar, w, zero))
+            continue
         top, whole, parts = zero, zero, zero
         for i in range(n):
             w = load(weights, first + i * WIDTH)
@@ -159,11 +167,11 @@ def focus_weights(weights, n, tall, m, kind, slack):
                 r = root(w)
                 whole += w * r
                 parts += r
-        bar = loose * whole / (count if kind == 1 else parts)
-        bar = above(top, bar, bar, zero - loose)
+        least = loose * whole / (count if kind == 1 else parts)
+        least = above(top, least, least, zero - loose)
         for i in range(n):
             w = load(weights, first + i * WIDTH)
-            store(weights, first + i * WIDTH, above(w, bar, w, zero))
+            store(weights, first + i * WIDTH, above(w, least, w, zero))
 
 
 @part
@@ -228,13 +236,23 @@ def fit(weights, products, at, n):
     return even + odd
 
 
+@part
+def summed(weights, at, n):
+    """Sum of the weights of a query, (lanes)."""
+    whole = many(0, weights)
+    for i in range(n):
+        whole += load(weights, at + i * WIDTH)
+    return whole
+
+
 @kept
-def cosines(scores, gram, squares, mask, shape, span, settings, focus, least, found):
+def cosines(scores, gram, squares, mask, shape, span, settings, focus, mean, least, found):
     """Writes (X, Q, Y) cosines of the queries with what they attend to, of context items `span[0]` to `span[1]`.
 
     scores: (X, C, Q, Y), gram: (X, C, C), squares: (Q, Y), mask: (X, C), all flat; settings: lam, the slope of negative
     products, norm (0 none, 1, 2), whether weights are shifted and scaled to a sum of 1, what is added to a norm;
-    focus: 0 none, 1 equal, 2 prob, and its slack; least: the least product of two squared lengths, and what stands for
+    focus: 0 none, 1 equal, 2 prob, 3 threshold, and its slack or threshold; mean: writes the mean of products by their
+    weights instead, whatever gram and squares say but for queries that are zero; least: the least product of two squared lengths, and what stands for
     that of a zero query.
     """
     count, queries, width = shape
@@ -260,18 +278,21 @@ def cosines(scores, gram, squares, mask, shape, span, settings, focus, least, fo
                 scores, base, queries * width, width, lanes, numbers, n, real, alive, m, settings, weights, scales, products
             )
             if focus[0]:
-                focus_weights(weights, n, real, m, focus[0], focus[1])
+                focus_weights(weights, products, n, real, m, focus[0], focus[1])
             for p in range(0, m, 2):
                 at = p * real * WIDTH
                 other = min(p + 1, m - 1) * real * WIDTH
-                first, second = quadratic(weights, at, other, real, lower)
+                first = second = zero
+                if not mean:
+                    first, second = quadratic(weights, at, other, real, lower)
                 for place, start, square in ((p, at, first), (p + 1, other, second)):
                     if place < m:
                         q = alive[place]
                         own = load_some(squares, q * width + y, lanes)
                         own = above(own, zero, own, endless)
-                        cosine = fit(weights, products, start, n) / root(larger(square * own, floor))
-                        store_some(found, (x * queries + q) * width + y, lanes, cosine)
+                        value = fit(weights, products, start, n)
+                        value = value / (summed(weights, start, n) if mean else root(larger(square * own, floor)))
+                        store_some(found, (x * queries + q) * width + y, lanes, value)
 
 
 @part
@@ -350,7 +371,7 @@ def unweigh(products, deltas, direct, weights, i, m, tall, n, settings, scales):
 
 
 @kept
-def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, least, grads, to_scores, to_gram, to_squares):
+def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, mean, least, grads, to_scores, to_gram, to_squares):
     """The gradients of `cosines` with respect to scores and gram, written, and to squares, added.
 
     grads: (X, Q, Y); the others are as large as what they are gradients of.
@@ -364,7 +385,7 @@ def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, leas
     scales, attended = aligned(2 * count * WIDTH, scores), aligned(2 * tall * WIDTH, scores)
     direct, squared = aligned((queries + 1) * WIDTH, scores), aligned((queries + 1) * WIDTH, scores)
     gathered = aligned(tall * tall * WIDTH, scores)
-    zero, half, twice = many(0, scores), many(0.5, scores), many(2, scores)
+    zero, half, one, twice = many(0, scores), many(0.5, scores), many(1, scores), many(2, scores)
     floor, endless = many(least[0], scores), many(least[1], scores)
     for x in range(span[0], span[1]):
         n = real_fragments(mask, x * count, count, numbers)
@@ -388,22 +409,31 @@ def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, leas
                 scores, base, queries * width, width, lanes, numbers, n, real, alive, m, settings, weights, scales, products
             )
             if focus[0]:
-                focus_weights(weights, n, real, m, focus[0], focus[1])
+                focus_weights(weights, products, n, real, m, focus[0], focus[1])
             for p in range(0, m, 2):
                 at = p * real * WIDTH
                 other = min(p + 1, m - 1) * real * WIDTH
-                mixed(weights, at, other, real, wide, attended)
+                if not mean:
+                    mixed(weights, at, other, real, wide, attended)
                 for second in range(min(2, m - p)):
                     q, first = alive[p + second], (p + second) * real * WIDTH
                     met = second * real * WIDTH
+                    grad = load_some(grads, (x * queries + q) * width + y, lanes)
+                    if mean:
+                        whole = one / summed(weights, first, n)
+                        to_fit, middle = grad * whole, whole * fit(weights, products, first, n)
+                        for i in range(n):
+                            c = first + i * WIDTH
+                            store(deltas, c, to_fit * (load(products, c) - middle) * load(weights, c))
+                        store(direct, (p + second) * WIDTH, to_fit)
+                        continue
                     own = load_some(squares, q * width + y, lanes)
                     known = above(own, zero, own, endless)
                     square = zero
                     for i in range(n):
                         square += load(weights, first + i * WIDTH) * load(attended, met + i * WIDTH)
                     product = square * known
-                    over = many(1, scores) / root(larger(product, floor))
-                    grad = load_some(grads, (x * queries + q) * width + y, lanes)
+                    over = one / root(larger(product, floor))
                     to_fit = grad * over
                     to_product = zero - half * to_fit * over * over * fit(weights, products, first, n)
                     to_product = above(product, floor, to_product, zero)
@@ -429,12 +459,13 @@ def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, leas
                 start = base + numbers[i] * queries * width
                 for p in range(m):
                     store_some(to_scores, start + alive[p] * width, lanes, load(deltas, (p * real + i) * WIDTH))
-            for p in range(m):
+            for p in range(0 if mean else m):
                 to_square = load(squared, p * WIDTH)
                 for i in range(real):
                     at_i = (p * real + i) * WIDTH
                     store(deltas, at_i, to_square * load(weights, at_i))
-            turned(deltas, weights, m, real, gathered)
+            if not mean:
+                turned(deltas, weights, m, real, gathered)
         for i in range(count * count):
             to_gram[x * count * count + i] = 0
         write_gram(gathered, real, numbers, n, x * count * count, count, to_gram)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.fused import cosines
+from models.fused import cosines, maxima
 from models.fused.weighing import Weighing
 
-FOCUSES = ("", "equal", "prob")
+FOCUSES = ("", "equal", "prob", "threshold")
 FEW = 2**15  # products that are not worth a second thread
 
 
@@ -38,7 +38,7 @@ class _Cosines(torch.autograd.Function):
         found = scores.new_empty(scores.shape[0], *scores.shape[2:])
         inputs, told = _flat(scores, context_gram, query_squares, real), _told(weighing)
         out = _flat(found)
-        _shared(scores, lambda span: cosines.cosines(*inputs, tuple(scores.shape[1:]), span, *told, *out))
+        _shared(scores, lambda span: cosines.cosines(*inputs, _inner(scores), span, *told, *out))
         return found
 
     @staticmethod
@@ -52,23 +52,54 @@ class _Cosines(torch.autograd.Function):
 
         def part(span: tuple[int, int]) -> Tensor:
             to_squares = query_squares.new_zeros(query_squares.shape)
-            cosines.cosines_back(*inputs, tuple(scores.shape[1:]), span, *told, grad, *written, *_flat(to_squares))
+            cosines.cosines_back(*inputs, _inner(scores), span, *told, grad, *written, *_flat(to_squares))
             return to_squares
 
         parts = _shared(scores, part)
         return to_scores, to_gram, sum(parts[1:], parts[0]), None, None
 
 
+def largest(scores: Tensor, context_mask: Tensor | None) -> Tensor:
+    """`models.fused.largest`."""
+    real = scores.new_ones(scores.shape[:2]).bool() if context_mask is None else context_mask
+    return _Largest.apply(scores.contiguous(), real)  # type: ignore[no-any-return]
+
+
+class _Largest(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, real: Tensor) -> Tensor:
+        found = scores.new_empty(scores.shape[0], *scores.shape[2:])
+        ctx.save_for_backward(scores, real, found)
+        inputs, out = _flat(scores, real), _flat(found)
+        _shared(scores, lambda span: maxima.largest(*inputs, _inner(scores), span, *out))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scores, real, found = ctx.saved_tensors
+        to_scores = torch.empty_like(scores)
+        inputs = _flat(scores, real, found, grads[0], to_scores)
+        _shared(scores, lambda span: maxima.largest_back(*inputs[:2], _inner(scores), span, *inputs[2:]))
+        return to_scores, None
+
+
+def _inner(scores: Tensor) -> tuple[int, int, int]:
+    """(C, Q, Y)."""
+    return scores.shape[1], scores.shape[2], scores.shape[3]
+
+
 def _flat(*tensors: Tensor) -> list[np.ndarray]:
     """Their numbers in one row each; of contiguous tensors no copy."""
-    return [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+    return [tensor.detach().contiguous().view(-1).numpy() for tensor in tensors]
 
 
-def _told(weighing: Weighing) -> tuple[tuple[float, float, int, bool, float], tuple[int, float], tuple[float, float]]:
+def _told(weighing: Weighing) -> tuple[tuple[float, ...], tuple[int, float], bool, tuple[float, float]]:
     """A weighing as compiled passes want it."""
     return (
         (float(weighing.lam), weighing.slope, weighing.order, weighing.shifted, weighing.eps),
-        (FOCUSES.index(weighing.focus), weighing.slack),
+        (FOCUSES.index(weighing.focus), float(weighing.value)),
+        weighing.mean,
         (weighing.least, weighing.endless),
     )
 

@@ -19,5 +19,6 @@ class Weighing:
     eps: float  # added to a norm
     least: float  # square of the least product of two lengths
     endless: float  # squared length that stands for that of a zero query
-    focus: str = ""  # "" | equal | prob, which weights are kept (BFAN)
-    slack: float = 0.0  # weights that differ by less, relatively, are equal
+    focus: str = ""  # which weights are kept: "" = all | equal | prob (BFAN) | threshold (NAAF)
+    value: float = 0.0  # weights that differ by less, relatively, are equal; or what a product has to be above
+    mean: bool = False  # the mean of the products by their weights, not a cosine with what is attended to
