@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from harness.protocol import Encoded, Inputs, TextBatch
+from models import recurrent
+from models.recurrent import Order, moved
 
 
 def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -81,6 +83,8 @@ class BiGRU(nn.Module):
 
         Captions of one length are not packed, which costs a third of reading them.
         """
+        if recurrent.here(vectors):
+            return (self._read(vectors, mask) + self._read(vectors, mask, backwards=True)) / 2
         if mask.all():
             states = self.gru(vectors)[0]
         else:
@@ -89,6 +93,12 @@ class BiGRU(nn.Module):
             states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
+
+    def _read(self, vectors: Tensor, mask: Tensor, backwards: bool = False) -> Tensor:
+        """One direction, (B, L, d)."""
+        order = Order.of(mask.sum(1), mask.shape[1], backwards)
+        states = recurrent.states(self.gru, vectors.flatten(0, 1), order, "_reverse" if backwards else "")
+        return moved(states, order.back, order.places).view(*mask.shape, -1)
 
 
 class ForwardGRU(nn.Module):
@@ -104,6 +114,8 @@ class ForwardGRU(nn.Module):
         Returns states (B, N, d), exactly zero where padded, and the state at the last real fragment (B, d).  Padding is
         not read: no state would see it, but steps over it can be half of all.
         """
+        if recurrent.here(vectors):
+            return self._read(vectors, mask)
         if mask.all():
             states, last = self.gru(vectors)
             return states, last[0]
@@ -112,6 +124,14 @@ class ForwardGRU(nn.Module):
         read, last = self.gru(packed)
         states, _ = pad_packed_sequence(read, batch_first=True, total_length=mask.shape[1])
         return states * mask[..., None], last[0]
+
+    def _read(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = mask.sum(1).clamp(min=1)
+        order = Order.of(lengths, mask.shape[1])
+        read = recurrent.states(self.gru, vectors.flatten(0, 1), order)
+        states = moved(read, order.back, order.places)  # (B * N, d)
+        ends = torch.arange(len(mask)) * mask.shape[1] + lengths - 1  # (B,)
+        return states.view(*mask.shape, -1) * mask[..., None], states[ends]
 
 
 class CaptionReader(nn.Module):
