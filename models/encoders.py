@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from harness.protocol import Encoded, Inputs, TextBatch
-from models import recurrent
-from models.recurrent import Order, moved
+from models import recurrent, rows
+from models.recurrent import Order
+from models.rows import mapped, moved
 
 
 def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -83,7 +84,7 @@ class BiGRU(nn.Module):
 
         Captions of one length are not packed, which costs a third of reading them.
         """
-        if recurrent.here(vectors):
+        if rows.here(vectors):
             return (self._read(vectors, mask) + self._read(vectors, mask, backwards=True)) / 2
         if mask.all():
             states = self.gru(vectors)[0]
@@ -114,7 +115,7 @@ class ForwardGRU(nn.Module):
         Returns states (B, N, d), exactly zero where padded, and the state at the last real fragment (B, d).  Padding is
         not read: no state would see it, but steps over it can be half of all.
         """
-        if recurrent.here(vectors):
+        if rows.here(vectors):
             return self._read(vectors, mask)
         if mask.all():
             states, last = self.gru(vectors)
@@ -150,6 +151,6 @@ class CaptionReader(nn.Module):
     def forward(self, texts: TextBatch) -> Encoded:
         """B captions of L words -> embedding (B, d), fragments and contextual (B, L, d)."""
         words = self.words(texts)  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         states, last = self.gru(words if projected is None else projected, texts.mask)
         return Encoded(embedding=unit(last), fragments=projected, contextual=states, mask=texts.mask)

@@ -15,6 +15,7 @@ FLOORS = (
     ("harness/record.py",),
     ("harness/tuned.py",),
     ("harness/spec",),
+    ("harness/allocator.py",),
     ("harness/precision.py", "harness/progress.py"),
     ("harness/console.py", "harness/listing.py", "harness/expected.py", "harness/options.py", "harness/commands.py"),
     ("models",),

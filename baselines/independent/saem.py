@@ -24,6 +24,7 @@ from models.losses import other_image
 from models.options import at_least, between
 from models.pooling import masked_max, masked_mean
 from models.retrievers import Independent
+from models.rows import mapped
 
 RECIPE = 1
 PAPER = "Wu et al., Learning Fragment Self-Attention Embeddings for Image-Text Matching, ACM MM 2019"
@@ -172,7 +173,7 @@ class TextSide(nn.Module):
     def forward(self, texts: TextBatch) -> Encoded:
         """B captions of L words -> embedding (B, d), fragments and contextual (B, L, d)."""
         words = self.words(texts)  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         real = (words if projected is None else projected) * texts.mask[..., None]
         strongest = torch.cat([convolution(real, texts.mask) for convolution in self.convolutions], 1)
         pooled = unit(self.out(self.dropout(strongest)))
