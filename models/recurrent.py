@@ -28,6 +28,7 @@ class Order:
     places: Tensor  # (W,) int64, where among B * N each lies
     back: Tensor  # (B * N,) int64, the number of each place in this order; W where padded
     sizes: tuple[int, ...]  # how many sequences have a first, second, ... fragment
+    longest_first: Tensor  # (B,) int64, the sequences
 
     @classmethod
     def of(cls, lengths: Tensor, width: int, backwards: bool = False) -> Order:
@@ -40,7 +41,7 @@ class Order:
         places = (longest_first * width + place)[real]
         back = places.new_full((len(lengths) * width,), len(places))
         back[places] = torch.arange(len(places))
-        return cls(places, back, tuple(count for count in real.sum(1).tolist() if count))
+        return cls(places, back, tuple(count for count in real.sum(1).tolist() if count), longest_first)
 
 
 def states(gru: nn.GRU, x: Tensor, order: Order, suffix: str = "") -> Tensor:

@@ -24,7 +24,8 @@ from models.losses import other_image
 from models.options import at_least, between
 from models.pooling import masked_max, masked_mean
 from models.retrievers import Independent
-from models.rows import mapped
+from models.rows import here, mapped
+from models.windows import strongest
 
 RECIPE = 1
 PAPER = "Wu et al., Learning Fragment Self-Attention Embeddings for Image-Text Matching, ACM MM 2019"
@@ -150,6 +151,8 @@ class WordConvolution(nn.Module):
 
         A run lies within its caption, or starts with it where the caption is shorter than a run.
         """
+        if here(vectors):
+            return strongest(self.filters, vectors, (mask.sum(1) - self.words + 1).clamp(min=1)).relu()
         answers = self.filters(vectors.mT)[:, :, self.words - 1 :]  # (B, filters, L), by first word of the run
         last = (mask.sum(1, keepdim=True) - self.words).clamp(min=0)  # (B, 1) where the last run starts
         runs = torch.arange(mask.shape[1], device=mask.device) <= last  # (B, L)
