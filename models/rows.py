@@ -46,6 +46,17 @@ def _selected(x: Tensor, places: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, 1)).index_select(0, places)
 
 
+def real(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the W real fragments lie, and the number of each place among them, W where padded: for `moved`.
+
+    mask: (B, N) bool -> (W,), (B * N,) int64.
+    """
+    places = mask.flatten().nonzero().squeeze(1)
+    back = places.new_full((mask.numel(),), len(places))
+    back[places] = torch.arange(len(places), device=mask.device)
+    return places, back
+
+
 def mapped(linear: nn.Linear, x: Tensor, mask: Tensor) -> Tensor:
     """A linear map of real fragments; what padding becomes has no meaning.
 
@@ -53,7 +64,5 @@ def mapped(linear: nn.Linear, x: Tensor, mask: Tensor) -> Tensor:
     """
     if not here(x) or mask.all():
         return linear(x)
-    places = mask.flatten().nonzero().squeeze(1)  # (W,)
-    back = places.new_full((mask.numel(),), len(places))
-    back[places] = torch.arange(len(places))
+    places, back = real(mask)
     return moved(linear(moved(x.flatten(0, 1), places, back)), back, places).view(*mask.shape, -1)
