@@ -64,7 +64,7 @@ class Shelf:
         """As it lies in the file, which is checked the first time."""
         start, rows, check = self._places.get(content, (0, 0, 0))
         array = self._values[start : start + rows]
-        if content not in self._checked and (not rows or zlib.crc32(array) != check):
+        if content not in self._checked and (not rows or zlib.crc32(array.data) != check):
             return None
         self._checked.add(content)
         return array
