@@ -7,12 +7,14 @@ import os
 import torch
 from torch.backends.cuda import enable_cudnn_sdp, enable_flash_sdp, enable_mem_efficient_sdp
 
+from harness.allocator import keep_freed_memory
 from harness.spec.job import Settings, SpecError
 
 
 def prepare_torch(settings: Settings) -> None:
     """Applies the settings to this process.  Raises SpecError where the device is not there."""
     check_device(settings.device)
+    keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace only
     torch.set_num_threads(settings.threads)
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.norm import MaskedBatchNorm
+from models.rows import here
 
 
 class GatedSelfAttention(nn.Module):
@@ -47,10 +49,24 @@ class GatedSelfAttention(nn.Module):
         query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))  # (B, H, N, w)
         gates = self.gate(self.gate_query(query) * self.gate_key(key)).sigmoid()  # (B, H, N, 2w)
         query_gate, key_gate = gates.chunk(2, dim=-1)
-        keys_seen = mask[:, None, None]  # (B, 1, 1, N)
-        heads = F.scaled_dot_product_attention(query * query_gate, key * key_gate, value, attn_mask=keys_seen)
+        heads = _mixed(query * query_gate, key * key_gate, value, mask)
         return heads.transpose(1, 2).flatten(2)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, H, N, w)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot product attention.  query, key, value: (B, H, N, w), mask: (B, N) bool -> (B, H, N, w).
+
+    The few fragments of an item are learnt from by plain products: torch's kernel for a CPU works in larger blocks.
+    """
+    if not here(value):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+    items, heads, length, width = value.shape
+    shut = value.new_zeros(mask.shape).masked_fill(~mask, float("-inf"))
+    shut = shut[:, None, None].expand(items, heads, length, length).flatten(0, 1)  # (B * H, N, N)
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    weights = torch.baddbmm(shut, query, key.mT, alpha=width**-0.5).softmax(2)
+    return (weights @ value).unflatten(0, (items, heads))

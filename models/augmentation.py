@@ -55,6 +55,12 @@ def _first(kept: Tensor) -> tuple[Tensor, Tensor]:
     return order, kept.gather(1, order)
 
 
+def _in_order(x: Tensor, order: Tensor) -> Tensor:
+    """Whole rows of each item.  x: (B, L, E), order: (B, L) -> (B, L, E)."""
+    first = torch.arange(len(order), device=order.device)[:, None] * order.shape[1]
+    return x.flatten(0, 1).index_select(0, (first + order).flatten()).view(x.shape)
+
+
 def read_thinned(
     words: WordVectors, texts: TextBatch, probability: float, mask_word: int, inputs: Inputs
 ) -> tuple[Tensor, TextBatch]:
@@ -69,7 +75,7 @@ def read_thinned(
         return words(texts), texts
     touched = _inner(texts) & (torch.rand(texts.mask.shape, device=texts.mask.device) < probability)
     order, mask = _first(texts.mask & ~touched)
-    vectors = words(texts).take_along_dim(order[..., None], 1) * mask[..., None]
+    vectors = _in_order(words(texts), order) * mask[..., None]
     return vectors, TextBatch(texts.tokens.gather(1, order) * mask, mask)
 
 

@@ -6,13 +6,18 @@ Nothing here has unit length but the embedding of `CaptionReader`: a method says
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from harness.protocol import Encoded, Inputs, TextBatch
-from models import recurrent
-from models.recurrent import Order, moved
+from models import recurrent, rows
+from models.recurrent import Order
+from models.rows import mapped, moved
+
+SHORTEST = 1e-12  # length by which `unit` divides
 
 
 def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -28,8 +33,26 @@ def l2(x: Tensor, eps: float = 1e-8) -> Tensor:
 
 def unit(x: Tensor) -> Tensor:
     """`x / max(|x|, 1e-12)` over the last axis.  Same shape as x; a zero vector stays zero, without gradient."""
-    length = x.norm(dim=-1, keepdim=True)
-    return x / length.clamp(min=1e-12).masked_fill(length == 0, float("inf"))
+    return _Unit.apply(x)  # type: ignore[return-value]
+
+
+class _Unit(torch.autograd.Function):
+    """Backward, what points along the vector has no effect: `(g - y <g, y>) / |x|`, half of the passes of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        length = x.norm(dim=-1, keepdim=True)
+        by = length.clamp(min=SHORTEST).masked_fill_(length == 0, float("inf"))
+        y = x / by
+        ctx.save_for_backward(y, by)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        y, by = ctx.saved_tensors
+        (gradient,) = gradients
+        along = (gradient * y).sum(-1, keepdim=True).masked_fill_(by == SHORTEST, 0.0)
+        return torch.addcmul(gradient, y, along, value=-1).div_(by)
 
 
 class RegionProjection(nn.Module):
@@ -83,7 +106,7 @@ class BiGRU(nn.Module):
 
         Captions of one length are not packed, which costs a third of reading them.
         """
-        if recurrent.here(vectors):
+        if rows.here(vectors):
             return (self._read(vectors, mask) + self._read(vectors, mask, backwards=True)) / 2
         if mask.all():
             states = self.gru(vectors)[0]
@@ -114,7 +137,7 @@ class ForwardGRU(nn.Module):
         Returns states (B, N, d), exactly zero where padded, and the state at the last real fragment (B, d).  Padding is
         not read: no state would see it, but steps over it can be half of all.
         """
-        if recurrent.here(vectors):
+        if rows.here(vectors):
             return self._read(vectors, mask)
         if mask.all():
             states, last = self.gru(vectors)
@@ -150,6 +173,6 @@ class CaptionReader(nn.Module):
     def forward(self, texts: TextBatch) -> Encoded:
         """B captions of L words -> embedding (B, d), fragments and contextual (B, L, d)."""
         words = self.words(texts)  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         states, last = self.gru(words if projected is None else projected, texts.mask)
         return Encoded(embedding=unit(last), fragments=projected, contextual=states, mask=texts.mask)

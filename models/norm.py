@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.rows import moved, real
+
 
 class MaskedBatchNorm(nn.BatchNorm1d):
     """`nn.BatchNorm1d` over the real positions: one statistic per feature, plain BN where nothing is padded.
@@ -21,9 +23,9 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return super().forward(input.flatten(0, 1)).view(input.shape).masked_fill(~mask[..., None], 0.0)
         if mask.all():
             return self.of_rows(input.flatten(0, 1)).view(input.shape)
-        real = mask.flatten().nonzero().squeeze(1)  # (M,) positions among B * N
-        rows = self.of_rows(input.flatten(0, 1).index_select(0, real))  # (M, d)
-        return rows.new_zeros(mask.numel(), rows.shape[1]).index_copy(0, real, rows).view(input.shape)
+        places, back = real(mask)
+        rows = self.of_rows(moved(input.flatten(0, 1), places, back))  # (M, d)
+        return moved(rows, back, places).view(input.shape)
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """(M, d) real positions of a batch -> (M, d)."""

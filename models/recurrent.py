@@ -15,13 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.rows import moved
+
 LAYER = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-
-
-def here(x: Tensor) -> bool:
-    """Whether steps are computed here: where they are learnt from, on a CPU, in full precision."""
-    kind = x.device.type
-    return kind == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled(kind)
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,7 @@ class Order:
     places: Tensor  # (W,) int64, where among B * N each lies
     back: Tensor  # (B * N,) int64, the number of each place in this order; W where padded
     sizes: tuple[int, ...]  # how many sequences have a first, second, ... fragment
+    longest_first: Tensor  # (B,) int64, the sequences
 
     @classmethod
     def of(cls, lengths: Tensor, width: int, backwards: bool = False) -> Order:
@@ -44,34 +41,7 @@ class Order:
         places = (longest_first * width + place)[real]
         back = places.new_full((len(lengths) * width,), len(places))
         back[places] = torch.arange(len(places))
-        return cls(places, back, tuple(count for count in real.sum(1).tolist() if count))
-
-
-def moved(x: Tensor, places: Tensor, back: Tensor) -> Tensor:
-    """Rows of x at `places`, each at most once, zero where a place is len(x).
-
-    x: (M, d), places: (P,), back: (M,) its inverse, P for a row that is left out -> (P, d).
-    """
-    return _Moved.apply(x, places, back)  # type: ignore[return-value]
-
-
-class _Moved(torch.autograd.Function):
-    """Backward, rows move back: selecting is several times quicker than adding at an index."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(places, back)
-        return _selected(x, places)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        _, back = ctx.saved_tensors
-        return _selected(gradients[0], back), None, None
-
-
-def _selected(x: Tensor, places: Tensor) -> Tensor:
-    """Rows of x, and one of zeros behind them."""
-    return F.pad(x, (0, 0, 0, 1)).index_select(0, places)
+        return cls(places, back, tuple(count for count in real.sum(1).tolist() if count), longest_first)
 
 
 def states(gru: nn.GRU, x: Tensor, order: Order, suffix: str = "") -> Tensor:

@@ -24,6 +24,7 @@ from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, one_of
 from models.pooling import masked_mean
 from models.retrievers import Independent
+from models.rows import moved, real
 
 RECIPE = 1
 ADDED = ("own_negatives",)
@@ -137,7 +138,8 @@ def concept_loss(
         assignments = _assigned(regions, region_mask, prototypes, iterations, eps)  # (B, R, K)
         targets = word_targets(similarity, word_mask, assignments, teacher, temperature)  # (W, K), W real words
         share = (word_mask / word_mask.sum(1, keepdim=True).clamp(min=1))[word_mask]  # (W,) of a word in its caption
-    predicted = (words[word_mask] / temperature @ prototypes.T).log_softmax(1)  # (W, K)
+    real_words = moved(words.flatten(0, 1), *real(word_mask))  # (W, d)
+    predicted = (real_words / temperature @ prototypes.T).log_softmax(1)  # (W, K)
     return -((targets * predicted).sum(1) @ share.to(predicted)) / len(words)
 
 
@@ -192,16 +194,20 @@ def context_loss(
     all.  The `negatives` largest scores of other items' fragments are kept, 0 = all; a query's own fragments stay
     among them as `OWN`, or as they are with `own_negatives`. Mean over all real (query, own fragment).  Returns ().
     """
-    items, length = mask.shape
-    scores = lifted(guides @ fragments.flatten(0, 1).T).view(items, items, length) / temperature
-    own = torch.eye(items, dtype=torch.bool, device=mask.device)
-    positives = scores[own]  # (B, N)
-    others = scores if own_negatives else scores.masked_fill(own[..., None], OWN)
-    others = others.masked_fill(~mask[None], float("-inf")).flatten(1)  # (B, B * N)
+    places, back = real(mask)
+    item = places // mask.shape[1]  # (W,) whose each real fragment is
+    scores = lifted(guides @ moved(fragments.flatten(0, 1), places, back).T) / temperature  # (B, W)
+    positives = scores.gather(0, item[None]).squeeze(0)  # (W,)
+    others = scores if own_negatives else scores.masked_fill(_of(item, len(mask)), OWN)
     if 0 < negatives < others.shape[1]:
         others = others.topk(negatives, dim=1, sorted=False).values
-    rest = others.logsumexp(1, keepdim=True)  # (B, 1), finite: every item has a real fragment of its own
-    return torch.nn.functional.softplus(rest - positives)[mask].mean()  # -log(e^p / (e^p + e^rest))
+    rest = others.logsumexp(1)  # (B,)
+    return torch.nn.functional.softplus(rest[item] - positives).mean()  # -log(e^p / (e^p + e^rest))
+
+
+def _of(item: Tensor, items: int) -> Tensor:
+    """(B, W) bool, True where a fragment is an item's own.  item: (W,) whose each is."""
+    return torch.arange(items, device=item.device)[:, None] == item
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ FLOORS = (
     ("harness/store.py",),
     ("harness/tuned.py",),
     ("harness/spec",),
+    ("harness/allocator.py",),
     ("harness/precision.py", "harness/progress.py"),
     ("harness/console.py", "harness/listing.py", "harness/expected.py", "harness/options.py", "harness/commands.py"),
     ("models",),

@@ -28,6 +28,7 @@ from models.norm import MaskedBatchNorm
 from models.options import at_least, between, one_of
 from models.pooling import masked_mean
 from models.retrievers import Independent
+from models.rows import mapped
 
 RECIPE = 1
 PAPER = "Qu et al., Context-Aware Multi-View Summarization Network for Image-Text Matching, ACM MM 2020"
@@ -193,7 +194,9 @@ class CAMERA(Independent):
         )
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
-        words = self.mapping(self.words(texts)).masked_fill(~texts.mask[..., None], 0.0)  # (B, L, d)
+        words = mapped(self.mapping, self.words(texts), texts.mask).masked_fill(
+            ~texts.mask[..., None], 0.0
+        )  # (B, L, d)
         if self.options.word_norm:
             words = self._normalised(words)
         attended = self.word_attention(words, texts.mask)

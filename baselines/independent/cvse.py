@@ -33,6 +33,7 @@ from models.norm import MaskedBatchNorm
 from models.options import at_least, between
 from models.pooling import masked_mean
 from models.retrievers import Independent
+from models.rows import mapped
 
 RECIPE = 1
 PAPER = "Wang et al., Consensus-Aware Visual-Semantic Embedding for Image-Text Matching, ECCV 2020, arXiv 2007.08883"
@@ -243,7 +244,7 @@ class CVSE(Independent):
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
         words = self.word_dropout(self.words(texts))  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         states = unit(self.gru(words if projected is None else projected, texts.mask))
         instance = self.text_pooling(states, unit(masked_mean(states, texts.mask)), texts.mask)
         concepts, keys = self._concepts_for(self.text_choice)

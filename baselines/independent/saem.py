@@ -24,6 +24,8 @@ from models.losses import other_image
 from models.options import at_least, between
 from models.pooling import masked_max, masked_mean
 from models.retrievers import Independent
+from models.rows import here, mapped
+from models.windows import strongest
 
 RECIPE = 1
 PAPER = "Wu et al., Learning Fragment Self-Attention Embeddings for Image-Text Matching, ACM MM 2019"
@@ -149,6 +151,8 @@ class WordConvolution(nn.Module):
 
         A run lies within its caption, or starts with it where the caption is shorter than a run.
         """
+        if here(vectors):
+            return strongest(self.filters, vectors, (mask.sum(1) - self.words + 1).clamp(min=1)).relu()
         answers = self.filters(vectors.mT)[:, :, self.words - 1 :]  # (B, filters, L), by first word of the run
         last = (mask.sum(1, keepdim=True) - self.words).clamp(min=0)  # (B, 1) where the last run starts
         runs = torch.arange(mask.shape[1], device=mask.device) <= last  # (B, L)
@@ -172,7 +176,7 @@ class TextSide(nn.Module):
     def forward(self, texts: TextBatch) -> Encoded:
         """B captions of L words -> embedding (B, d), fragments and contextual (B, L, d)."""
         words = self.words(texts)  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         real = (words if projected is None else projected) * texts.mask[..., None]
         strongest = torch.cat([convolution(real, texts.mask) for convolution in self.convolutions], 1)
         pooled = unit(self.out(self.dropout(strongest)))

@@ -27,6 +27,7 @@ from models.gpo import GPO
 from models.norm import MaskedBatchNorm
 from models.options import above_zero, at_least, between
 from models.retrievers import Independent
+from models.rows import mapped
 
 RECIPE = 1
 PAPER = "Chen et al., Learning the Best Pooling Strategy for Visual Semantic Embedding, CVPR 2021, arXiv 2011.04305"
@@ -96,7 +97,7 @@ class VSEInfinity(Independent):
 
     def encode_texts(self, texts: TextBatch) -> Encoded:
         words, texts = self._read(texts)  # (B, L, E)
-        projected = None if self.projection is None else self.projection(words)  # (B, L, d)
+        projected = None if self.projection is None else mapped(self.projection, words, texts.mask)  # (B, L, d)
         states = words if projected is None else projected
         if self.gru is not None:
             states = self.gru(states, texts.mask)

@@ -38,12 +38,13 @@ class Shelf:
     def __init__(self, place: Path, width: int) -> None:
         self.place, self.width = place, width
         self._places: dict[bytes, tuple[int, int, int]] = {}  # content -> first row, rows, checksum
+        self._checked: set[bytes] = set()  # found as they were written
         self._read_entries = 0
         self._values = np.empty((0, width), np.float32)
         self.computed = 0  # items that were not there
 
     def of(self, contents: Sequence[bytes], compute: Callable[[list[int]], Sequence[np.ndarray]]) -> list[np.ndarray]:
-        """One array an item, those that are not kept from `compute`, which gets their places among `contents`.
+        """One array an item, not to be written to; `compute` gets the places among `contents` of those not kept.
 
         An item that comes twice is computed once.
         """
@@ -60,9 +61,13 @@ class Shelf:
         return [kept[content] for content in contents]
 
     def _kept(self, content: bytes) -> np.ndarray | None:
+        """As it lies in the file, which is checked the first time."""
         start, rows, check = self._places.get(content, (0, 0, 0))
-        array = np.array(self._values[start : start + rows])
-        return array if rows and zlib.crc32(array.tobytes()) == check else None
+        array = self._values[start : start + rows]
+        if content not in self._checked and (not rows or zlib.crc32(array.data) != check):
+            return None
+        self._checked.add(content)
+        return array
 
     def _refresh(self) -> None:
         """Reads what was added since, by whichever process."""
@@ -77,7 +82,7 @@ class Shelf:
                 if start >= 0 and start + count <= rows:
                     self._places[bytes(entry["content"])] = start, count, check
             self._read_entries += len(entries)
-            self._values = np.memmap(values, np.float32, "r", shape=(rows, self.width))
+            self._values = np.asarray(np.memmap(values, np.float32, "r", shape=(rows, self.width)))
         except (OSError, ValueError):
             return  # nothing is kept, or nothing can be read
 

@@ -185,3 +185,16 @@ def test_a_zero_vector_gets_no_gradient(normalise) -> None:
     assert x.grad is not None
     assert x.grad[0].tolist() == [0.0, 0.0]
     assert x.grad[1].any()
+
+
+def test_the_gradient_of_unit_vectors_is_that_of_autograd():
+    torch.manual_seed(0)
+    x = torch.randn(5, 7, dtype=torch.float64)
+    x[1], x[2] = 0.0, 1e-13 * x[2]  # nothing, and what is divided by 1e-12 instead of its length
+    x.requires_grad_()
+    by = torch.randn(5, 7, dtype=torch.float64)
+    length = x.norm(dim=-1, keepdim=True)
+    slow = x / length.clamp(min=1e-12).masked_fill(length == 0, float("inf"))
+    found, expected = (torch.autograd.grad((y * by).sum(), x)[0] for y in (unit(x), slow))
+    assert not found[1].any()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

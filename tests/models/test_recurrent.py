@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import encoders, recurrent
+from models import recurrent, rows
 from models.encoders import BiGRU, ForwardGRU
-from models.recurrent import Order, moved
+from models.recurrent import Order
 
 LENGTHS = {"unlike": [3, 7, 1, 5, 5], "equal": [7] * 5, "short": [2, 1, 2, 2, 1], "alone": [4]}
 
@@ -29,9 +29,9 @@ def test_steps_of_our_own_are_those_of_nn_gru(monkeypatch, kind, lengths):
     reader = kind(3, 11).double()
     vectors = torch.randn(len(lengths), 7, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.arange(7) < torch.tensor(lengths)[:, None]
-    assert recurrent.here(vectors)
+    assert rows.here(vectors)
     own = learnt(reader, vectors, mask)
-    monkeypatch.setattr(encoders.recurrent, "here", lambda _: False)
+    monkeypatch.setattr(rows, "here", lambda _: False)
     for found, expected in zip(own, learnt(reader, vectors, mask), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -54,12 +54,3 @@ def test_order_is_by_step_and_longer_first():
     assert back.places.tolist() == [5, 0, 4, 3]
     assert there.sizes == back.sizes == (2, 1, 1)
     assert there.back.tolist() == [1, 4, 4, 0, 2, 3]  # 4 is no fragment: padding
-
-
-def test_rows_move_and_their_gradients_move_back():
-    x = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
-    rows = moved(x, torch.tensor([2, 3, 0]), torch.tensor([2, 3, 0]))
-    assert rows.tolist() == [[3.0], [0.0], [1.0]]
-    rows.backward(torch.tensor([[10.0], [20.0], [30.0]]))
-    assert x.grad is not None
-    assert x.grad.tolist() == [[30.0], [0.0], [10.0]]
