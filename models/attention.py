@@ -24,8 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.protocol import Encoded
+from models import fused
+from models.fused.weighing import Weighing
 from models.options import one_of
 
+SLOPE = 0.1  # of negative products that are clipped
 EPS = 1e-8  # added to a norm, and the least product of two lengths in a cosine
 ENDLESS = 1e30  # squared length that stands for that of a zero query
 MOST = 25.0  # largest `lam` of unscaled weights: their squares then stay clear of EPS and of overflow
@@ -38,9 +41,15 @@ def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
     """
     if encoded.contextual is None:
         raise ValueError("an interactive model must fill `contextual` on both sides")
-    if encoded.mask is None or encoded.mask.all():
+    if encoded.mask is None or is_full(encoded.mask):
         return encoded.contextual, None
     return encoded.contextual.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask
+
+
+def is_full(mask: Tensor) -> bool:
+    """Whether a mask hides nothing.  Of pairs side by side (`vmap`) nobody can tell: then it may."""
+    batched = torch._C._functorch.is_batchedtensor(mask)  # pyright: ignore[reportAttributeAccessIssue]
+    return not batched and bool(mask.all())
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:
@@ -54,7 +63,7 @@ def products(context: Tensor, queries: Tensor) -> Tensor:
 
 
 def _clip(rows: Tensor) -> Tensor:
-    return F.leaky_relu(rows, 0.1)
+    return F.leaky_relu(rows, SLOPE)
 
 
 def _over_l1(rows: Tensor) -> Tensor:
@@ -125,6 +134,20 @@ def unscaled_weights(
     return weights if context_mask is None else weights * context_mask[:, :, None, None]
 
 
+def weighed(lam: float, norm: str, focus: str = "", value: float = 0.0, mean: bool = False) -> Weighing | None:
+    """`unscaled_weights` as a compiled pass is told of them, and what it makes of them; None where none serves.
+
+    Raises ValueError where `norm` is not one of `NORMS`.
+    """
+    one_of("norm", norm, tuple(NORMS))
+    if norm == "softmax":
+        return None
+    slope = SLOPE if norm.startswith("clipped") else 1.0
+    order = next((order for order in (1, 2) if f"l{order}" in norm), 0)
+    shifted = lam > MOST or not order
+    return Weighing(lam, slope, order, shifted, EPS, EPS**2, ENDLESS, focus, value, mean)
+
+
 def gram(context: Tensor) -> Tensor:
     """Inner products of the fragments of each item.  context: (X, C, d) -> (X, C, C)."""
     return context @ context.mT
@@ -176,9 +199,25 @@ def cross_attention(
     one of `NORMS`.
     """
     scores = products(context, queries)
-    weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
     context_gram = gram(context) if context_gram is None else context_gram
-    return attended_cosine(weights, scores, context_gram, queries.square().sum(-1).T)
+    squares = queries.square().sum(-1).T
+    weighing = weighed(lam, norm)
+    if weighing is not None and fused.serves(scores, context_gram, squares):
+        return fused.attended_cosines(scores, context_gram, squares, weighing, context_mask)
+    weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
+    return attended_cosine(weights, scores, context_gram, squares)
+
+
+def largest(scores: Tensor, context_mask: Tensor | None = None) -> Tensor:
+    """The largest product of every query with a real context fragment.
+
+    scores: (X, C, Q, Y), context_mask: (X, C) -> (X, Q, Y).
+    """
+    if fused.serves(scores):
+        return fused.largest(scores, context_mask)
+    if context_mask is not None:
+        scores = scores.masked_fill(~context_mask[:, :, None, None], float("-inf"))
+    return scores.amax(1)
 
 
 AGGREGATIONS = ("lse", "mean", "max", "sum")

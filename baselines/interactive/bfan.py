@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from harness.protocol import Encoded, Inputs, Retriever
+from models import fused
 from models.attention import (
     aggregated,
     attended_cosine,
     gram,
     products,
     unscaled_weights,
+    weighed,
     without_padding,
 )
 from models.fragments import FragmentModel
@@ -70,6 +72,8 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
 class BFAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, focused attention between them in both directions."""
 
+    compiled = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options
@@ -96,9 +100,14 @@ class BFAN(FragmentModel):
 
         scores: (X, C, Q, Y), queries: (Y, Q, d), context_gram: (X, C, C), masks: (Y, Q), (X, C) -> (X, Y).
         """
-        weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", query_mask, context_mask)
-        focused = weights * kept(weights, self.options.focus, context_mask)  # the cosine asks for no new sum of 1
-        cosines = attended_cosine(focused, scores, context_gram, queries.square().sum(-1).T)
+        lam, focus, squares = self.options.lam, self.options.focus, queries.square().sum(-1).T
+        weighing = weighed(lam, "clipped_l2norm", focus, SLACK)
+        if weighing is not None and fused.serves(scores, context_gram, squares):
+            cosines = fused.attended_cosines(scores, context_gram, squares, weighing, context_mask)
+        else:
+            weights = unscaled_weights(scores, lam, "clipped_l2norm", query_mask, context_mask)
+            focused = weights * kept(weights, focus, context_mask)  # the cosine asks for no new sum of 1
+            cosines = attended_cosine(focused, scores, context_gram, squares)
         return aggregated(cosines, "mean", query_mask)
 
 

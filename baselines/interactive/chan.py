@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
-from models.attention import AGGREGATIONS, aggregated, cross_attention, products, without_padding
+from models.attention import AGGREGATIONS, aggregated, cross_attention, largest, products, without_padding
 from models.augmentation import check_mask_word, read_thinned, thinned
 from models.encoders import l2
 from models.fragments import FragmentModel
@@ -61,10 +61,7 @@ def best(queries: Tensor, context: Tensor, context_mask: Tensor | None = None) -
 
     queries: (Y, Q, d), context: (X, C, d), context_mask: (X, C) -> (X, Q, Y).
     """
-    scores = products(context, queries)  # (X, C, Q, Y)
-    if context_mask is not None:
-        scores = scores.masked_fill(~context_mask[:, :, None, None], float("-inf"))
-    return scores.amax(1)
+    return largest(products(context, queries), context_mask)
 
 
 def pooled(values: Tensor, how: str, temperature: float, query_mask: Tensor | None = None) -> Tensor:
@@ -99,6 +96,8 @@ class RegionAttention(nn.Module):
 
 class CHAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
+
+    compiled = True
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)

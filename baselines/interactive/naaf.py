@@ -22,13 +22,16 @@ import torch
 from torch import Tensor
 
 from harness.protocol import Encoded, Inputs, PairBatch, Retriever
+from models import fused
 from models.attention import (
     aggregated,
     attended_cosine,
     attention_weights,
     gram,
+    largest,
     products,
     unscaled_weights,
+    weighed,
     without_padding,
 )
 from models.fragments import FragmentModel
@@ -100,10 +103,17 @@ def word_scores(
     region_gram: (N, R, R) -> (N, L, M), of no meaning where the word is padding.
     """
     scores = products(regions, words)  # (N, R, L, M)
-    visible = scores if region_mask is None else scores.masked_fill(~region_mask[:, :, None, None], float("-inf"))
-    missing = shortfall(visible.amax(1), threshold, words, word_mask, smoothing)
-    above = attention_weights(scores, lam, region_mask) * (visible > threshold)  # all 0 where no region is above
+    missing = shortfall(largest(scores, region_mask), threshold, words, word_mask, smoothing)
     length_one = scores.new_ones(scores.shape[2:])  # a word's own length is not divided out
+    if fused.serves(scores, region_gram):
+        by_products = weighed(lam, "no_norm", "threshold", threshold.item())
+        by_shares = weighed(lam, "clipped_l2norm", mean=True)
+        assert by_products is not None
+        assert by_shares is not None
+        found = fused.attended_cosines(scores, region_gram, length_one, by_products, region_mask)
+        return missing + found + fused.attended_cosines(scores, region_gram, length_one, by_shares, region_mask)
+    visible = scores if region_mask is None else scores.masked_fill(~region_mask[:, :, None, None], float("-inf"))
+    above = attention_weights(scores, lam, region_mask) * (visible > threshold)  # all 0 where no region is above
     found = attended_cosine(above, scores, region_gram, length_one)
     weights = unscaled_weights(scores, lam, "clipped_l2norm", word_mask, region_mask)
     return missing + found + (weights * scores).sum(1) / weights.sum(1)
@@ -158,6 +168,8 @@ class NAAF(FragmentModel):
 
     threshold: Tensor  # (), in training
     safe_threshold: Tensor  # (), in retrieval
+
+    compiled = True
 
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)

@@ -1,0 +1,121 @@
+"""Tensors in, tensors out: the compiled passes as functions that torch can differentiate, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.fused import cosines, maxima
+from models.fused.weighing import Weighing
+
+FOCUSES = ("", "equal", "prob", "threshold")
+FEW = 2**15  # products that are not worth a second thread
+
+
+def attended_cosines(
+    scores: Tensor, context_gram: Tensor, query_squares: Tensor, weighing: Weighing, context_mask: Tensor | None
+) -> Tensor:
+    """`models.fused.attended_cosines`."""
+    real = scores.new_ones(scores.shape[:2]).bool() if context_mask is None else context_mask
+    return _Cosines.apply(scores.contiguous(), context_gram, query_squares, weighing, real)  # type: ignore[no-any-return]
+
+
+class _Cosines(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, context_gram: Tensor, query_squares: Tensor, weighing: Weighing, real: Tensor
+    ) -> Tensor:
+        ctx.weighing = weighing
+        ctx.save_for_backward(scores, context_gram, query_squares, real)
+        found = scores.new_empty(scores.shape[0], *scores.shape[2:])
+        inputs, told = _flat(scores, context_gram, query_squares, real), _told(weighing)
+        out = _flat(found)
+        _shared(scores, lambda span: cosines.cosines(*inputs, _inner(scores), span, *told, *out))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scores, context_gram, query_squares, real = ctx.saved_tensors
+        inputs, told = _flat(scores, context_gram, query_squares, real), _told(ctx.weighing)
+        to_scores = torch.empty_like(scores, memory_format=torch.contiguous_format)
+        to_gram = torch.empty_like(context_gram, memory_format=torch.contiguous_format)
+        (grad,), written = _flat(grads[0]), _flat(to_scores, to_gram)
+
+        def part(span: tuple[int, int]) -> Tensor:
+            to_squares = query_squares.new_zeros(query_squares.shape)
+            cosines.cosines_back(*inputs, _inner(scores), span, *told, grad, *written, *_flat(to_squares))
+            return to_squares
+
+        parts = _shared(scores, part)
+        return to_scores, to_gram, torch.stack(parts).sum(0), None, None
+
+
+def largest(scores: Tensor, context_mask: Tensor | None) -> Tensor:
+    """`models.fused.largest`."""
+    real = scores.new_ones(scores.shape[:2]).bool() if context_mask is None else context_mask
+    return _Largest.apply(scores.contiguous(), real)  # type: ignore[no-any-return]
+
+
+class _Largest(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, real: Tensor) -> Tensor:
+        found = scores.new_empty(scores.shape[0], *scores.shape[2:])
+        ctx.save_for_backward(scores, real, found)
+        inputs, out = _flat(scores, real), _flat(found)
+        _shared(scores, lambda span: maxima.largest(*inputs, _inner(scores), span, *out))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scores, real, found = ctx.saved_tensors
+        to_scores = torch.empty_like(scores)
+        inputs = _flat(scores, real, found, grads[0], to_scores)
+        _shared(scores, lambda span: maxima.largest_back(*inputs[:2], _inner(scores), span, *inputs[2:]))
+        return to_scores, None
+
+
+def _inner(scores: Tensor) -> tuple[int, int, int]:
+    """(C, Q, Y)."""
+    return scores.shape[1], scores.shape[2], scores.shape[3]
+
+
+def _flat(*tensors: Tensor) -> list[np.ndarray]:
+    """Their numbers in one row each; of contiguous tensors no copy."""
+    return [tensor.detach().contiguous().view(-1).numpy() for tensor in tensors]
+
+
+def _told(weighing: Weighing) -> tuple[tuple[float, ...], tuple[int, float], bool, tuple[float, float]]:
+    """A weighing as compiled passes want it."""
+    return (
+        (float(weighing.lam), weighing.slope, weighing.order, weighing.shifted, weighing.eps),
+        (FOCUSES.index(weighing.focus), float(weighing.value)),
+        weighing.mean,
+        (weighing.least, weighing.endless),
+    )
+
+
+def _shared(scores: Tensor, call: Callable[[tuple[int, int]], Any]) -> list[Any]:
+    """Calls with the first and last of some items of the context side, as many times as torch has threads."""
+    items, threads = len(scores), torch.get_num_threads()
+    threads = min(threads, items) if scores.numel() > FEW else 1
+    if threads == 1:
+        return [call((0, items))]
+    ends = [items * thread // threads for thread in range(threads + 1)]
+    return list(_pool(os.getpid(), threads).map(call, pairwise(ends)))
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001
+    """Threads that wait for work; a forked process gets its own."""
+    return ThreadPoolExecutor(threads, "fused")
