@@ -19,8 +19,8 @@ test: $(READY)  ## all tests
 quick: $(READY)  ## tests that take no time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
 
-portable: $(READY)  ## the same with torch's plainest kernels: no test may rest on one processor's last bits
-	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
+portable: $(READY)  ## the same with the plainest kernels: no test may rest on one processor's last bits
+	ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1 $(BIN)/pytest --benchmark-disable -n 2 --dist loadfile -m "not slow"
 
 bench: $(READY)  ## speed, with repeats, and the ratios that count beside their goals
 	mkdir -p .benchmarks

@@ -41,9 +41,15 @@ def without_padding(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
     """
     if encoded.contextual is None:
         raise ValueError("an interactive model must fill `contextual` on both sides")
-    if encoded.mask is None or encoded.mask.all():
+    if encoded.mask is None or is_full(encoded.mask):
         return encoded.contextual, None
     return encoded.contextual.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask
+
+
+def is_full(mask: Tensor) -> bool:
+    """Whether a mask hides nothing.  Of pairs side by side (`vmap`) nobody can tell: then it may."""
+    batched = torch._C._functorch.is_batchedtensor(mask)  # pyright: ignore[reportAttributeAccessIssue]
+    return not batched and bool(mask.all())
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:

@@ -23,10 +23,13 @@ from torch.autograd.function import once_differentiable
 from torch.func import vmap
 
 from harness.protocol import Encoded, from_tensors
+from models import fused
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
+FUSED_BLOCK = 4.0  # likewise, of scores by compiled passes, which keep nothing but products
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
+LANES = 16  # pairs side by side in compiled passes
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
 
@@ -42,6 +45,7 @@ class PairModel:
     weights: Sequence[Tensor]  # all parameters that `score` reads; others do no harm
     pairs: Callable[[int], int]  # length of the captions -> pairs of a tile
     padded: bool = False  # whether `score` takes captions of several lengths too, padded to the longest
+    compiled: bool = False  # whether compiled passes follow the products of fragments: padding then costs little
 
 
 def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
@@ -55,7 +59,7 @@ def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     if not torch.is_grad_enabled():
         return _scores(model, images, texts)
     if _is_one_block(model, images, texts):
-        return model.score(images, texts.trim(int(lengths_of(texts).max())))
+        return _block(model, images, texts)
     sides = images.tensors(), texts.tensors()
     weights = [weight for weight in model.weights if weight.requires_grad]
     names = tuple(tuple(side) for side in sides)
@@ -65,7 +69,18 @@ def pair_scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
 def _is_one_block(model: PairModel, images: Encoded, texts: Encoded) -> bool:
     """Whether all pairs are learnt from at once, padded and with all that autograd keeps of them."""
     longest = int(lengths_of(texts).max())
-    return model.padded and len(images) * len(texts) <= BLOCK * model.pairs(longest)
+    most = FUSED_BLOCK if _are_mixed(model, images) else BLOCK
+    return model.padded and len(images) * len(texts) <= most * model.pairs(longest)
+
+
+def _block(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
+    """Scores of all pairs at once; captions in order of their lengths, so that passes skip what is padding."""
+    lengths = lengths_of(texts)
+    texts = texts.trim(int(lengths.max()))
+    if not _are_mixed(model, images) or len(texts) <= LANES:
+        return model.score(images, texts)
+    order = lengths.argsort(stable=True)
+    return model.score(images, texts.select(order))[:, order.argsort()]
 
 
 def _masked(side: Encoded) -> Encoded:
@@ -83,27 +98,45 @@ def lengths_of(texts: Encoded) -> Tensor:
     return texts.mask.sum(1)
 
 
-def tiles(images: int, lengths: Tensor, pairs: Callable[[int], int]) -> Iterator[tuple[slice, Tensor, int]]:
+def tiles(
+    images: int, lengths: Tensor, pairs: Callable[[int], int], mixed: bool = False
+) -> Iterator[tuple[slice, Tensor, int]]:
     """Images, captions and their length: every pair is in one tile, and a tile has about `pairs(length)` of them.
 
-    lengths: (M,) words of each caption.  Tiles are about square, which reads both sides least often.
+    lengths: (M,) words of each caption.  Tiles are about square, which reads both sides least often.  Where they are
+    `mixed`, for compiled passes, captions of neighbouring lengths share a tile, the longest tells, and sides are
+    multiples of what is computed at once.
     """
     larger = ON_GPU if lengths.is_cuda else 1
-    for length in lengths.unique().tolist():
-        same = (lengths == length).nonzero().squeeze(1)
-        wanted = max(1, larger * pairs(length))
-        high = max(1, min(len(same), round(wanted**0.5)))
-        for columns in same.split(high):
-            step = max(1, wanted // high)
+    order = lengths.argsort(stable=True)
+    for group in [order] if mixed else order.split(lengths.unique(return_counts=True)[1].tolist()):
+        wanted = max(1, larger * pairs(int(lengths[group].max())))
+        high = max(1, min(len(group), round(wanted**0.5)))
+        high = _rounded(high) if mixed else high
+        step = max(1, wanted // high)
+        step = _rounded(step) if mixed else step
+        for columns in group.split(high):
+            length = int(lengths[columns].max())
             for start in range(0, images, step):
                 yield slice(start, min(start + step, images)), columns, length
 
 
+def _rounded(count: int) -> int:
+    """Up to a multiple of `LANES`."""
+    return -(-count // LANES) * LANES
+
+
+def _are_mixed(model: PairModel, images: Encoded) -> bool:
+    """Whether tiles hold captions of several lengths."""
+    assert images.contextual is not None
+    return model.padded and model.compiled and fused.serves(images.contextual)
+
+
 @dataclass(frozen=True)
 class _Piece:
-    """What is computed at once: all pairs of some images and some captions, or `paired` ones; captions of one length.
+    """What is computed at once: all pairs of some images and some captions, or `paired` ones.
 
-    The images of paired ones all have the same mask.
+    Captions are of one length, and the images of paired ones all have the same mask, unless the score takes padding.
     """
 
     rows: slice | Tensor  # images; a slice copies none of their tensors, (X,) numbers where paired
@@ -117,7 +150,7 @@ class _Piece:
 
 def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     scores: Tensor | None = None
-    for rows, columns, length in tiles(len(images), lengths_of(texts), model.pairs):
+    for rows, columns, length in tiles(len(images), lengths_of(texts), model.pairs, _are_mixed(model, images)):
         part = model.score(*_Piece(rows, columns, length, False).of(images, texts))
         if scores is None:
             scores = part.new_empty(len(images), len(texts))
@@ -126,16 +159,24 @@ def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     return scores
 
 
-def _one_by_one(score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
-    """Scores (P,) of image p with caption p: P tiles of one pair, side by side.  All have the masks of the first."""
+def _one_by_one(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
+    """Scores (P,) of image p with caption p: P tiles of one pair, side by side.
+
+    Where masks differ each pair has its own, and the score has to take padding; else all have that of the first.
+    """
     sides = images.tensors(), texts.tensors()
-    masks = [side.pop("mask")[:1] for side in sides]
+    shared = [{} if _differ(side["mask"]) else {"mask": side.pop("mask")[:1]} for side in sides]
 
     def one(*sides: Mapping[str, Tensor]) -> Tensor:
         tensors = [{name: tensor[None] for name, tensor in side.items()} for side in sides]
-        return score(*(from_tensors(own | {"mask": mask}) for own, mask in zip(tensors, masks, strict=True))).view(())
+        return model.score(*(from_tensors(own | same) for own, same in zip(tensors, shared, strict=True))).view(())
 
     return vmap(one)(*sides)
+
+
+def _differ(masks: Tensor) -> bool:
+    """Whether not all rows are equal."""
+    return bool((masks != masks[:1]).any())
 
 
 def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> list[tuple[_Piece, Tensor]]:
@@ -146,14 +187,22 @@ def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> 
     """
     whole = [
         (_Piece(rows, columns, length, False), grad[rows, columns])
-        for rows, columns, length in tiles(len(grad), lengths_of(texts), model.pairs)
+        for rows, columns, length in tiles(len(grad), lengths_of(texts), model.pairs, _are_mixed(model, images))
     ]
     chosen = grad.nonzero()  # (P, 2)
     if len(chosen) <= SPARSE * grad.numel():
-        paired = list(_paired(chosen, images, texts))
+        paired = list(_together(chosen, texts) if model.padded else _paired(chosen, images, texts))
         if len(paired) <= PIECES * len(whole):
             return [(piece, grad[piece.rows, piece.columns]) for piece in paired]
     return [(piece, part) for piece, part in whole if part.any()]
+
+
+def _together(chosen: Tensor, texts: Encoded) -> Iterator[_Piece]:
+    """Pairs (P, 2) in pieces of neighbouring lengths, padded to the longest."""
+    lengths = lengths_of(texts)[chosen[:, 1]]
+    for some in chosen[lengths.argsort()].split(TOGETHER):
+        rows, columns = some.unbind(1)
+        yield _Piece(rows, columns, int(lengths_of(texts)[columns].max()), True)
 
 
 def _paired(chosen: Tensor, images: Encoded, texts: Encoded) -> Iterator[_Piece]:
@@ -202,7 +251,7 @@ class _PairScores(torch.autograd.Function):
             parts = [part for side in piece.of(images, texts) for part in side.tensors().values()]
             leaves = [part.detach().requires_grad_() if place in totals else part for place, part in enumerate(parts)]
             leaves += inputs[len(leaves) :]  # the weights
-            score = partial(_one_by_one, model.score) if piece.paired else model.score
+            score = partial(_one_by_one, model) if piece.paired else model.score
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 scores = score(*_sides(ctx.names, leaves))
             asked = [leaves[place] for place in wanted]

@@ -93,6 +93,8 @@ class Interactive(Ranked):
     family = "interactive"
     padded: bool = True  # whether a small batch is one tile, its captions of several lengths padded to the longest
 
+    compiled: bool = False  # whether its scores come from compiled passes (`models.fused`) where they serve
+
     @abstractmethod
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """Scores (X, Y) of X images and Y captions, which are of one length and without padding unless `padded`.
@@ -109,4 +111,5 @@ class Interactive(Ranked):
 
     def in_tiles(self, score: Callable[[Encoded, Encoded], Tensor], images: Encoded, texts: Encoded) -> Tensor:
         """(N, M); `score` stands in for `tile_scores`."""
-        return pair_scores(PairModel(score, list(self.parameters()), self.tile_pairs, self.padded), images, texts)
+        model = PairModel(score, list(self.parameters()), self.tile_pairs, self.padded, self.compiled)
+        return pair_scores(model, images, texts)

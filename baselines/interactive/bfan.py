@@ -72,6 +72,8 @@ def kept(weights: Tensor, focus: str, context_mask: Tensor | None = None) -> Ten
 class BFAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, focused attention between them in both directions."""
 
+    compiled = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options

@@ -97,6 +97,8 @@ class RegionAttention(nn.Module):
 class CHAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, one partner per fragment."""
 
+    compiled = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options

@@ -169,6 +169,8 @@ class NAAF(FragmentModel):
     threshold: Tensor  # (), in training
     safe_threshold: Tensor  # (), in retrieval
 
+    compiled = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options

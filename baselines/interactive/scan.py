@@ -47,6 +47,8 @@ class Options:
 class SCAN(FragmentModel):
     """One linear map for regions, a bidirectional GRU for words, stacked cross attention between them."""
 
+    compiled = True
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options

@@ -53,9 +53,12 @@ def kernels() -> dict[str, Any]:
     """What rounding on a CPU depends on, for the same code and seed: which instructions torch uses, and whose products.
 
     instruction_set: torch's own word, such as AVX512 or DEFAULT; asked: what ATEN_CPU_CAPABILITY asks for, None where
-    nobody asked; mkl, onednn: their versions, None where torch was built without.
+    nobody asked; mkl, onednn: their versions, None where torch was built without; compiled: what compiled the passes
+    over all pairs (`models.fused`), None where torch computes them.
     """
     import torch
+
+    from models import fused
 
     built = torch.__config__.show()
     return {
@@ -63,6 +66,7 @@ def kernels() -> dict[str, Any]:
         "asked": os.environ.get("ATEN_CPU_CAPABILITY"),
         "mkl": _found(r"Math Kernel Library Version (\S+?)-", built),
         "onednn": _found(r"(?:MKL-DNN|oneDNN) v(\S+)", built),
+        "compiled": fused.compiler(),
     }
 
 

@@ -9,6 +9,7 @@ compiled or read from the user's cache, where pairs are first scored.
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ def installed() -> bool:
     return os.environ.get(SWITCH) != "plain" and find_spec("numba") is not None
 
 
+def compiler() -> str | None:
+    """Version of what compiles passes here; None where torch computes everything."""
+    return f"numba {version('numba')}" if installed() else None
+
+
 def serves(*tensors: Tensor) -> bool:
     """Whether a compiled pass may compute with these tensors, here and now."""
     first = tensors[0]
@@ -44,7 +50,7 @@ def _is_watched() -> bool:
     return (
         torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
         or _get_current_dispatch_mode() is not None  # such as one that counts operations
     )
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import numba
 import platformdirs
+from numba.core import config as _config
 
+config: Any = _config
 part = numba.njit(nogil=True)  # a function that passes call, compiled into them
 
 
@@ -29,11 +31,11 @@ def folder() -> Path:
 
 def kept(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a pass where it is first called, for the types it is called with; threads do not wait for it."""
-    elsewhere = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder())
+    elsewhere = config.CACHE_DIR
+    config.CACHE_DIR = str(folder())
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder can be written to
         return numba.njit(nogil=True)(function)
     finally:
-        numba.config.CACHE_DIR = elsewhere
+        config.CACHE_DIR = elsewhere

@@ -96,8 +96,10 @@ def weigh(scores, base, row, width, lanes, numbers, n, tall, alive, m, settings,
         start = base + numbers[i] * row
         length = zero
         for p in range(m):
-            s = load_some(scores, start + alive[p] * width, lanes) if lanes < WIDTH else load(
-                scores, start + alive[p] * width
+            s = (
+                load_some(scores, start + alive[p] * width, lanes)
+                if lanes < WIDTH
+                else load(scores, start + alive[p] * width)
             )
             store(products, (p * tall + i) * WIDTH, s)
             r = larger(s, steep * s)
@@ -252,8 +254,8 @@ def cosines(scores, gram, squares, mask, shape, span, settings, focus, mean, lea
     scores: (X, C, Q, Y), gram: (X, C, C), squares: (Q, Y), mask: (X, C), all flat; settings: lam, the slope of negative
     products, norm (0 none, 1, 2), whether weights are shifted and scaled to a sum of 1, what is added to a norm;
     focus: 0 none, 1 equal, 2 prob, 3 threshold, and its slack or threshold; mean: writes the mean of products by their
-    weights instead, whatever gram and squares say but for queries that are zero; least: the least product of two squared lengths, and what stands for
-    that of a zero query.
+    weights instead, whatever gram and squares say but for queries that are zero; least: the least product of two
+    squared lengths, and what stands for that of a zero query.
     """
     count, queries, width = shape
     tall = (count + TALL - 1) // TALL * TALL
@@ -275,7 +277,20 @@ def cosines(scores, gram, squares, mask, shape, span, settings, focus, mean, lea
                     store_some(found, (x * queries + q) * width + y, lanes, zero)
             base = x * count * queries * width + y
             weigh(
-                scores, base, queries * width, width, lanes, numbers, n, real, alive, m, settings, weights, scales, products
+                scores,
+                base,
+                queries * width,
+                width,
+                lanes,
+                numbers,
+                n,
+                real,
+                alive,
+                m,
+                settings,
+                weights,
+                scales,
+                products,
             )
             if focus[0]:
                 focus_weights(weights, products, n, real, m, focus[0], focus[1])
@@ -371,7 +386,9 @@ def unweigh(products, deltas, direct, weights, i, m, tall, n, settings, scales):
 
 
 @kept
-def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, mean, least, grads, to_scores, to_gram, to_squares):
+def cosines_back(
+    scores, gram, squares, mask, shape, span, settings, focus, mean, least, grads, to_scores, to_gram, to_squares
+):
     """The gradients of `cosines` with respect to scores and gram, written, and to squares, added.
 
     grads: (X, Q, Y); the others are as large as what they are gradients of.
@@ -406,7 +423,20 @@ def cosines_back(scores, gram, squares, mask, shape, span, settings, focus, mean
             if not asked:
                 continue
             weigh(
-                scores, base, queries * width, width, lanes, numbers, n, real, alive, m, settings, weights, scales, products
+                scores,
+                base,
+                queries * width,
+                width,
+                lanes,
+                numbers,
+                n,
+                real,
+                alive,
+                m,
+                settings,
+                weights,
+                scales,
+                products,
             )
             if focus[0]:
                 focus_weights(weights, products, n, real, m, focus[0], focus[1])

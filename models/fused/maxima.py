@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.fused.compiled import kept, part
-from models.fused.lanes import WIDTH, all_zero, equal, larger, load, load_some, many, store, store_some
+from models.fused.lanes import WIDTH, all_zero, equal, largest_of, load, load_some, many, store, store_some
 
 
 @part
@@ -26,13 +26,27 @@ def largest(scores, mask, shape, span, found):
     """Writes (X, Q, Y), the largest of the products (X, C, Q, Y) over real context fragments, (X, C) of `mask`."""
     count, queries, width = shape
     row = queries * width
+    far = 4 * WIDTH  # in one go: a row of memory is read further than one line
     for x in range(span[0], span[1]):
-        for at in range(0, row, WIDTH):
+        for at in range(0, row - far + 1, far):
+            a = b = c = d = many(-float("inf"), scores)
+            for i in range(count):
+                if mask[x * count + i]:
+                    start = (x * count + i) * row + at
+                    a = largest_of(load(scores, start), a)
+                    b = largest_of(load(scores, start + WIDTH), b)
+                    c = largest_of(load(scores, start + 2 * WIDTH), c)
+                    d = largest_of(load(scores, start + 3 * WIDTH), d)
+            store(found, x * row + at, a)
+            store(found, x * row + at + WIDTH, b)
+            store(found, x * row + at + 2 * WIDTH, c)
+            store(found, x * row + at + 3 * WIDTH, d)
+        for at in range(row // far * far, row, WIDTH):
             lanes = min(WIDTH, row - at)
             most = many(-float("inf"), scores)
             for c in range(count):
                 if mask[x * count + c]:
-                    most = larger(read(scores, (x * count + c) * row + at, lanes), most)
+                    most = largest_of(read(scores, (x * count + c) * row + at, lanes), most)
             write(found, x * row + at, lanes, most)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class _Cosines(torch.autograd.Function):
             return to_squares
 
         parts = _shared(scores, part)
-        return to_scores, to_gram, sum(parts[1:], parts[0]), None, None
+        return to_scores, to_gram, torch.stack(parts).sum(0), None, None
 
 
 def largest(scores: Tensor, context_mask: Tensor | None) -> Tensor:
@@ -104,15 +105,14 @@ def _told(weighing: Weighing) -> tuple[tuple[float, ...], tuple[int, float], boo
     )
 
 
-def _shared(scores: Tensor, call: Callable[[tuple[int, int]], Any]) -> Sequence[Any]:
+def _shared(scores: Tensor, call: Callable[[tuple[int, int]], Any]) -> list[Any]:
     """Calls with the first and last of some items of the context side, as many times as torch has threads."""
     items, threads = len(scores), torch.get_num_threads()
     threads = min(threads, items) if scores.numel() > FEW else 1
     if threads == 1:
         return [call((0, items))]
     ends = [items * thread // threads for thread in range(threads + 1)]
-    spans = list(zip(ends[:-1], ends[1:], strict=True))
-    return list(_pool(os.getpid(), threads).map(call, spans))
+    return list(_pool(os.getpid(), threads).map(call, pairwise(ends)))
 
 
 @cache

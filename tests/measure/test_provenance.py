@@ -10,12 +10,14 @@ import torch
 from harness import ROOT
 from harness.measure import provenance
 from harness.spec.job import Settings
+from models import fused
 
 
 def test_a_record_names_the_instruction_set_and_the_libraries():
     told = provenance.provenance(Settings())["kernels"]
     assert told["instruction_set"] == torch.backends.cpu.get_cpu_capability()
     assert told["asked"] == os.environ.get("ATEN_CPU_CAPABILITY")
+    assert told["compiled"] == fused.compiler()
     assert all(told[name] is None or told[name][0].isdigit() for name in ("mkl", "onednn"))
 
 

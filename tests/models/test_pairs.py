@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.protocol import Encoded
-from models import pairs
+from models import fused, pairs
 from models.pairs import PairModel, pair_scores, tiles
 
 IMAGES, CAPTIONS, REGIONS, WORDS, DIM = 5, 7, 3, 4, 2
@@ -141,12 +141,20 @@ def test_a_tile_that_no_gradient_asks_for_is_not_computed_again():
     assert again == [1] * (2 * CAPTIONS)
 
 
-@pytest.mark.parametrize(("size", "padded", "blocks"), [(18, True, 1), (17, True, 0), (1000, False, 0)])
-def test_a_batch_of_two_tiles_is_one_padded_block_where_the_score_bears_padding(size, padded, blocks):
+@pytest.mark.parametrize(
+    ("kernels", "size", "padded", "blocks"),
+    [("plain", 18, True, 1), ("plain", 17, True, 0), ("plain", 1000, False, 0), ("", 9, True, 1), ("", 8, True, 0)],
+)
+def test_a_batch_of_few_tiles_is_one_padded_block_where_the_score_bears_padding(
+    monkeypatch, kernels, size, padded, blocks
+):
+    """Of two, or of four where compiled passes keep less of each."""
+    monkeypatch.setenv(fused.SWITCH, kernels)
     module, (images, texts) = built(), sides()
     images.contextual.requires_grad_()
     score, again = watched(module)
-    found = pair_scores(replace(pair_model(module, size), score=score, padded=padded), images, texts)
+    model = replace(pair_model(module, size), score=score, padded=padded, compiled=True)
+    found = pair_scores(model, images, texts)
     assert again == [IMAGES * CAPTIONS] * blocks  # scored with gradients before any is asked for
     assert found.shape == (IMAGES, CAPTIONS)
 
@@ -210,6 +218,46 @@ def test_every_pair_is_in_one_tile():
         assert count[rows, columns].numel() <= 12 // length
         count[rows, columns] += 1
     assert (count == 1).all()
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_every_pair_is_in_one_mixed_tile_whose_captions_are_of_neighbouring_lengths(size):
+    lengths = torch.arange(37) % 5 + 1
+    count = torch.zeros(21, 37, dtype=torch.int64)
+    for rows, columns, longest in tiles(21, lengths, lambda _: size, mixed=True):
+        assert lengths[columns].max() == longest
+        assert lengths[columns].tolist() == sorted(lengths[columns].tolist())
+        count[rows, columns] += 1
+    assert (count == 1).all()
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_score_that_takes_padding_has_pairs_of_all_masks_in_one_piece(monkeypatch, padded):
+    """And the gradients of pairs that were taken apart by their masks."""
+    monkeypatch.setattr(pairs, "PIECES", math.inf)
+    module, (images, texts) = built(), sides()
+    texts = replace(texts, contextual=texts.contextual.nan_to_num(), extras={"of_words": torch.ones(CAPTIONS, WORDS)})
+    images.contextual.requires_grad_()
+
+    def score(images: Encoded, texts: Encoded) -> Tensor:
+        kept = texts.mask[..., None] * texts.contextual
+        return module.between(images.contextual).tanh().mul(images.mask[..., None]).sum(1) @ kept.sum(1).T
+
+    asked: list[int] = []
+    together = pairs._one_by_one
+    monkeypatch.setattr(pairs, "_one_by_one", lambda *given: asked.append(len(given[1])) or together(*given))
+    model = PairModel(score, list(module.parameters()), lambda _: 1, padded)
+    scores = pair_scores(model, images, texts)
+    (gradient,) = torch.autograd.grad(scores[0, 0] + scores[1, 1] + scores[4, 2], images.contextual)
+    (expected,) = torch.autograd.grad((score(images, texts) * wanted_pairs()).sum(), images.contextual)
+    torch.testing.assert_close(gradient, expected)
+    assert asked == ([3] if padded else [1, 1, 1])
+
+
+def wanted_pairs() -> Tensor:
+    wanted = torch.zeros(IMAGES, CAPTIONS)
+    wanted[[0, 1, 4], [0, 1, 2]] = 1
+    return wanted
 
 
 def test_fragments_are_required():
