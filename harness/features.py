@@ -12,6 +12,8 @@ which come with `pip install 'selfalign-harness[features]'`, or any vision model
 `--grid N` takes the means over N x N parts of that grid: fewer fragments of the same picture.
 `--reduce K` keeps the first K principal components of the training fragments (`harness.data.components`, stored beside
 the features in `components.npz`); `--int8` stores bytes with a scale per fragment (`harness.data.int8`).
+`--detector FILE` puts regions before those cells: means over the boxes that a detector finds (`harness.data.detector`
+says which files it can be), then over the whole picture (`harness.data.regions`).
 
 Stopped runs continue: each batch is on disk before `dataset.json` counts it; files get their names when they are whole.
 With `--reduce`, training features of full width lie in `.full` until they are stored reduced; only the fit itself,
@@ -22,18 +24,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from PIL.Image import Image
 from rich.console import Console
 from rich.progress import Progress as Bars
 
@@ -42,14 +44,17 @@ from harness.atomic import remove_leftovers, write_atomically
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import components
-from harness.data.backbones import EFFICIENTNETS, Backbone, coarser, load_backbone, reduced, weights_identity
+from harness.data import detector as detectors
+from harness.data.backbones import EFFICIENTNETS, coarser, load_backbone, weights_identity
 from harness.data.captioned import columns as table_columns
 from harness.data.captioned.picture import Captioned, Picture
 from harness.data.captioned.read import read as read_captioned
 from harness.data.components import Components
+from harness.data.detector import Rules
 from harness.data.int8 import encoded
 from harness.data.memo import Memo
-from harness.data.pictures import Container
+from harness.data.pictures import Container, squashed
+from harness.data.regions import Extractor, in_pixels, with_boxes
 from harness.data.split import DataError
 
 BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
@@ -64,18 +69,9 @@ INT8_STORES = dict.fromkeys(("img_sizes", "boxes", "ims_scales"), np.float32) | 
 TRAIN = "train"
 COMPONENTS = "components.npz"  # in the folder written
 FULL = ".full"  # in the folder written: training features of full width, as long as they are needed
-BEFORE = {"reduce": 0, "int8": False}  # settings that older folders do not name
-
-
-def cell_boxes(sizes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Cells of an h x w grid over the whole picture, row by row.
-
-    sizes: (B, 2) width, height in pixels.  Returns (B, h * w, 4) x1, y1, x2, y2 in pixels.
-    """
-    height, width = grid
-    row, column = np.divmod(np.arange(height * width), width)
-    shares = np.stack([column / width, row / height, (column + 1) / width, (row + 1) / height], axis=1)  # (h * w, 4)
-    return shares[None] * np.tile(sizes, 2)[:, None]
+RULES = Rules(boxes=10, score=0.1, overlap=0.5)
+NO_DETECTOR = {"detector": "", "boxes": 0, "score": 0.0, "overlap": 0.0, "fragments": 0}
+BEFORE = {"reduce": 0, "int8": False} | NO_DETECTOR  # settings that older folders do not name
 
 
 # Identity ------------------------------------------------------------------------------------------------------------
@@ -231,39 +227,39 @@ class Folder:
         return self.path / f"{split}_{kind}.npy.part"
 
 
-Read = Callable[[slice], tuple[np.ndarray, np.ndarray]]  # rows -> (B, R, D) float16 cells, (B, 2) width, height
+# rows -> (B, R, D) float16 fragments, (B, 2) width, height, (B, R, 4) boxes in pixels
+Read = Callable[[slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def fill(
     folder: Folder,
     split: str,
     names: Sequence[str],
-    shape: tuple[tuple[int, int], int],
+    shape: tuple[int, int],
     read: Read,
     batch: int,
     show: Callable[[int], object],
 ) -> None:
     """Stores what is not stored yet of the pictures called `names`, `batch` at a time, and names the split's arrays.
 
-    shape: grid (h, w) and width D.  `show` hears how many are stored.  Raises DataError for features beyond float16.
+    shape: fragments R and width D.  `show` hears how many are stored.  Raises DataError for features beyond float16.
     """
-    grid, dim = shape
-    count, regions = len(names), math.prod(grid)
+    count, (regions, dim) = len(names), shape
     shapes = {"img_sizes": (count, 2), "boxes": (count, regions, 4), "ims_scales": (count, regions)}
     shapes["ims"] = (count, regions, dim)
     stores = folder.open(split, {kind: shapes[kind] for kind in folder.stores})
     show(begun := folder.done.get(split, 0))
     for start in range(begun, count, batch):
         rows = slice(start, min(start + batch, count))
-        cells, sizes = read(rows)
-        if not (finite := np.isfinite(cells).all((1, 2))).all():
+        fragments, sizes, boxes = read(rows)
+        if not (finite := np.isfinite(fragments).all((1, 2))).all():
             raise DataError(f"{names[start + int(finite.argmin())]} gives features beyond float16")
         if "ims_scales" in stores:
-            stores["ims"][rows], stores["ims_scales"][rows] = encoded(cells)
+            stores["ims"][rows], stores["ims_scales"][rows] = encoded(fragments)
         else:
-            stores["ims"][rows] = cells
+            stores["ims"][rows] = fragments
         stores["img_sizes"][rows] = sizes
-        stores["boxes"][rows] = cell_boxes(np.asarray(sizes), grid)
+        stores["boxes"][rows] = boxes
         for store in stores.values():
             store.flush()
         folder.mark(split, rows.stop)
@@ -276,41 +272,59 @@ def extract(
     split: str,
     paths: Sequence[str],
     pictures: Container,
-    backbone: Backbone,
+    extractor: Extractor,
     batch: int,
     show: Callable[[int], object] = lambda _: None,
+    found: Components | None = None,
 ) -> None:
-    """`fill` from what the backbone sees in the pictures `paths`.  Raises DataError, also for an unreadable picture."""
+    """`fill` from the pictures `paths`.  Raises DataError, also for an unreadable picture.
+
+    found: what features are reduced to, once rounded as if they had been stored whole; None = they stay as they are.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
 
-        def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-            squashed = threads.map(lambda path: pictures.squashed(path, backbone.size), paths[rows])
-            sizes, squares = zip(*squashed, strict=True)
-            return backbone.cells(squares).flatten(1, 2).half().cpu().numpy(), np.array(sizes)
+        def one(path: str) -> tuple[tuple[int, int], Image, np.ndarray]:
+            picture = pictures.picture(path)
+            try:
+                places = extractor.places(picture)
+            except DataError as error:
+                raise DataError(f"{pictures.root}: {path}: {error}") from error
+            return picture.size, squashed(picture, extractor.backbone.size), places
+
+        def read(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            sizes, squares, places = zip(*threads.map(one, paths[rows]), strict=True)
+            shares, sizes = np.stack(places), np.array(sizes)
+            fragments = extractor.fragments(squares, shares)
+            return reduced(fragments, found) if found else fragments, sizes, in_pixels(shares, sizes)
 
         names = [f"{pictures.root}: {path}" for path in paths]
-        fill(folder, split, names, (backbone.grid, backbone.dim), read, batch, show)
+        shape = (extractor.regions, len(found) if found else extractor.backbone.dim)
+        fill(folder, split, names, shape, read, batch, show)
 
 
 # Fewer dimensions ----------------------------------------------------------------------------------------------------
+
+
+def reduced(fragments: np.ndarray, found: Components) -> np.ndarray:
+    """(B, R, D) float16 -> (B, R, K) float16, infinite where it is beyond that."""
+    return torch.from_numpy(found.project(fragments)).half().numpy()
 
 
 def project(
     folder: Folder,
     full: Folder,
     paths: Sequence[str],
-    backbone: Backbone,
     found: Components,
     batch: int,
     show: Callable[[int], object] = lambda _: None,
 ) -> None:
     """`fill` the training split from its features of full width."""
-    features, sizes = full.array(TRAIN, "ims"), full.array(TRAIN, "img_sizes")
+    features, sizes, boxes = (full.array(TRAIN, kind) for kind in ("ims", "img_sizes", "boxes"))
 
-    def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        return torch.from_numpy(found.project(features[rows])).half().numpy(), sizes[rows]
+    def read(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return reduced(features[rows], found), sizes[rows], boxes[rows]
 
-    fill(folder, TRAIN, paths, (backbone.grid, len(found)), read, batch, show)
+    fill(folder, TRAIN, paths, (features.shape[1], len(found)), read, batch, show)
 
 
 def full_folder(folder: Folder, dim: int) -> Folder:
@@ -323,7 +337,7 @@ def components_of(
     paths: Sequence[str],
     looked: Looked | None,
     store: Container,
-    model: Backbone,
+    extractor: Extractor,
     batch: int,
     shown: Bars,
 ) -> Components:
@@ -342,12 +356,12 @@ def components_of(
     if looked is None:
         raise DataError("--reduce is fitted on train, which is not among the splits and not in the folder yet")
     folder.save()
-    full = full_folder(folder, model.dim)
+    full = full_folder(folder, extractor.backbone.dim)
     remove_leftovers(full.path)
     full.identify(TRAIN, looked)
     if not full.stored(TRAIN, len(paths)):
         bar = shown.add_task(f"{TRAIN}: full width", total=len(paths))
-        extract(full, TRAIN, paths, store, model, batch, lambda n: shown.update(bar, completed=n))
+        extract(full, TRAIN, paths, store, extractor, batch, lambda n: shown.update(bar, completed=n))
         shown.remove_task(bar)
     full.finish(TRAIN)
     bar = shown.add_task("components")
@@ -409,7 +423,7 @@ def write(
     split: str,
     seen: Sequence[tuple[Picture, str]],
     store: Container,
-    model: Backbone,
+    extractor: Extractor,
     batch: int,
     shown: Bars,
     found: Components | None = None,
@@ -428,11 +442,11 @@ def write(
     def show(done: int) -> None:
         shown.update(bar, completed=done)
 
-    full = full_folder(folder, model.dim) if found and split == TRAIN else None
+    full = full_folder(folder, extractor.backbone.dim) if found and split == TRAIN else None
     if found and full and full.stored(TRAIN, len(seen)):
-        project(folder, full, [f"{store.root}: {path}" for path in paths], model, found, batch, show)
+        project(folder, full, [f"{store.root}: {path}" for path in paths], found, batch, show)
     else:
-        extract(folder, split, paths, store, reduced(model, found) if found else model, batch, show)
+        extract(folder, split, paths, store, extractor, batch, show, found)
     return f"{split}: {len(seen)} pictures, done"
 
 
@@ -472,6 +486,18 @@ def main(
         int,
         typer.Option(metavar="N", min=0, max=4096, help="Means over N x N cells; 0 = the backbone's own cells."),
     ] = 0,
+    detector: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YOLOX as ONNX: its boxes are fragments, before the cells.")
+    ] = None,
+    boxes: Annotated[int, typer.Option(min=1, max=1000, help="Most of them of a picture.")] = RULES.boxes,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = RULES.score,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Most that two boxes overlap, intersection over union.")
+    ] = RULES.overlap,
+    fragments: Annotated[
+        int,
+        typer.Option(metavar="R", min=0, max=10**4, help="Boxes, whole picture and cells; 0 = room for all cells."),
+    ] = 0,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Pictures at a time.")] = 32,
     reduce: Annotated[
         int,
@@ -486,18 +512,24 @@ def main(
     terminal = Console(stderr=True)
     with doors.refusals("finished batches are kept; the same command goes on from there"):
         told = {"captions": captions, "pictures": pictures or "", "out": out, "backbone": backbone, "device": device}
+        told["detector"] = detector or ""
         texts = {"splits": splits, "name": name, "columns": columns}
         doors.check_names(**texts, **{option: str(value) for option, value in told.items()})
         check_name(name := name or out.resolve().name)
+        rules = Rules(boxes, score, overlap)
+        if not detector and (rules != RULES or fragments):
+            raise DataError("--boxes, --score, --overlap and --fragments say what to do with a --detector: name one")
         found = read_captioned(captions, pictures, table_columns.parsed(columns))
         wanted, store = chosen(captions, found, doors.words(splits, "splits"), limit), found.container
         paths = {split: [store.find(p.filename) for p in some] for split, some in wanted.items()}
-        model = load_backbone(backbone, size, device)
-        if grid:
-            model = coarser(model, grid)
+        own = load_backbone(backbone, size, device)
+        model = coarser(own, grid) if grid else own
+        extractor = Extractor(model)
+        if detector:
+            extractor = with_boxes(own, detectors.load(detector, rules), model.grid, fragments)
         if reduce:
-            fragments = len(paths[TRAIN]) * math.prod(model.grid) if TRAIN in paths else reduce + 1
-            components.check_number(reduce, model.dim, fragments)
+            many = len(paths[TRAIN]) * extractor.regions if TRAIN in paths else reduce + 1
+            components.check_number(reduce, model.dim, many)
         memo = Memo(out / MEMO)
         with bars(terminal) as shown:
             bar = shown.add_task("weights")
@@ -513,8 +545,11 @@ def main(
                 "captions": found.digest,
                 "pictures": (pictures or captions).resolve().name,
                 "weights": weights_identity(backbone, memo, lambda n, all_: shown.update(bar, completed=n, total=all_)),
+                **NO_DETECTOR,
             }
             shown.remove_task(bar)
+            if detector:
+                settings |= {"detector": memo.digest(detector)} | asdict(rules) | {"fragments": extractor.regions}
             folder = Folder(out, settings)
             remove_leftovers(out)
             looked = look_at_all(store, paths, memo, shown)
@@ -524,10 +559,10 @@ def main(
             fit = None
             if reduce:
                 train = [path for _, path in seen.get(TRAIN, ())]
-                fit = components_of(folder, train, looked.get(TRAIN), store, model, batch, shown)
+                fit = components_of(folder, train, looked.get(TRAIN), store, extractor, batch, shown)
                 terminal.print(components_line(fit), highlight=False, soft_wrap=True)
             for split, here in seen.items():
-                terminal.print(write(folder, split, here, store, model, batch, shown, fit), highlight=False)
+                terminal.print(write(folder, split, here, store, extractor, batch, shown, fit), highlight=False)
                 if split == TRAIN and (out / FULL).exists():
                     shutil.rmtree(out / FULL)
             if line := broken_line(looked):

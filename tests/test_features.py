@@ -19,11 +19,14 @@ from typer.testing import CliRunner
 
 from harness import features
 from harness.data import backbones, precomp
+from harness.data.backbones import Backbone
 from harness.data.captioned.picture import Picture
 from harness.data.memo import Memo
 from harness.data.pictures import Pictures
+from harness.data.regions import Extractor
 from harness.data.split import DataError
-from harness.features import Backbone, Folder
+from harness.features import Folder
+from tests import detectors
 
 SIZES = {f"p{i}.png": (40 + 3 * i, 31 + 5 * i) for i in range(7)}  # width, height; five train, one dev, one test
 SPLITS = ("train",) * 5 + ("val", "test")
@@ -166,12 +169,14 @@ def test_splits_limit_and_cached(tmp_path: Path, pictures: Path, captions: Path,
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
 def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: Path, stop_after: int) -> None:
     store, names = Pictures(pictures), list(SIZES)
-    features.extract(Folder(tmp_path / "whole", {}), "dev", names, store, grey_backbone(), 3)
+    features.extract(Folder(tmp_path / "whole", {}), "dev", names, store, Extractor(grey_backbone()), 3)
     with pytest.raises(KeyboardInterrupt):
-        features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(stop_after=stop_after), 3)
+        features.extract(
+            Folder(tmp_path / "cut", {}), "dev", names, store, Extractor(grey_backbone(stop_after=stop_after)), 3
+        )
     assert not (tmp_path / "cut" / "dev_ims.npy").exists()
     shown: list[int] = []
-    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(), 3, shown.append)
+    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, Extractor(grey_backbone()), 3, shown.append)
     assert shown[0] == 3 * stop_after  # goes on where it was
     assert shown[-1] == len(names)
     for kind in features.STORES:
@@ -183,10 +188,10 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: Path
 def test_lost_parts_begin_anew(tmp_path: Path, pictures: Path) -> None:
     store, names = Pictures(pictures), list(SIZES)
     with pytest.raises(KeyboardInterrupt):
-        features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(stop_after=1), 3)
+        features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, Extractor(grey_backbone(stop_after=1)), 3)
     (tmp_path / "cut" / "dev_boxes.npy.part").unlink()
     shown: list[int] = []
-    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, grey_backbone(), 3, shown.append)
+    features.extract(Folder(tmp_path / "cut", {}), "dev", names, store, Extractor(grey_backbone()), 3, shown.append)
     assert shown[0] == 0
     assert np.load(tmp_path / "cut" / "dev_ims.npy").all()
 
@@ -349,7 +354,7 @@ def test_a_truncated_picture_is_refused(pictures: Path) -> None:
     whole = (pictures / "p3.png").read_bytes()
     (pictures / "p3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"p3\.png is no readable picture"):
-        Pictures(pictures).squashed("p3.png", 8)
+        Pictures(pictures).picture("p3.png")
 
 
 def test_names_are_found_by_their_end(tmp_path: Path) -> None:
@@ -372,19 +377,12 @@ def test_neither_folder_nor_archive(tmp_path: Path) -> None:
         Pictures(tmp_path / "a.tar")
 
 
-def test_cell_boxes_of_two_by_three() -> None:
-    boxes = features.cell_boxes(np.array([[30, 20]]), (2, 3))
-    assert boxes.tolist() == [
-        [[0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 10], [0, 10, 10, 20], [10, 10, 20, 20], [20, 10, 30, 20]]
-    ]
-
-
 def test_cells_are_stored_row_by_row(tmp_path: Path) -> None:
     """A picture white in its upper right quarter has one bright fragment, whose box is that quarter."""
     pixels = np.zeros((20, 40, 3), dtype=np.uint8)
     pixels[:10, 20:] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    features.extract(Folder(tmp_path / "out", {}), "dev", ["a.png"], Pictures(tmp_path), grey_backbone(), 1)
+    features.extract(Folder(tmp_path / "out", {}), "dev", ["a.png"], Pictures(tmp_path), Extractor(grey_backbone()), 1)
     bright = int(np.load(tmp_path / "out" / "dev_ims.npy")[0].mean(-1).argmax())
     assert np.load(tmp_path / "out" / "dev_boxes.npy")[0, bright].tolist() == [20, 0, 40, 10]
 
@@ -405,10 +403,9 @@ def test_a_grid_finer_than_the_backbone_gives_is_refused() -> None:
 
 
 def test_features_beyond_float16_are_refused(tmp_path: Path, pictures: Path) -> None:
+    extractor = Extractor(grey_backbone(ceiling=1e6))
     with pytest.raises(DataError, match=r"p0\.png gives features beyond float16"):
-        features.extract(
-            Folder(tmp_path / "o", {}), "dev", list(SIZES), Pictures(pictures), grey_backbone(ceiling=1e6), 7
-        )
+        features.extract(Folder(tmp_path / "o", {}), "dev", list(SIZES), Pictures(pictures), extractor, 7)
 
 
 def test_texts_have_an_id_for_each_caption(tmp_path: Path) -> None:
@@ -541,7 +538,7 @@ def test_a_stopped_reduction_ends_as_an_undisturbed_one(
     common = ("--reduce", 2, "--int8", "--batch", 2)
     monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())
     assert door(captions, pictures, tmp_path / "whole", *common)[0] == 0
-    marked, mark, read, looked = 0, Folder.mark, Pictures.squashed, []
+    marked, mark, read, looked = 0, Folder.mark, Pictures.picture, []
 
     def stopping(self: Folder, split: str, done: int) -> None:
         nonlocal marked
@@ -553,7 +550,7 @@ def test_a_stopped_reduction_ends_as_an_undisturbed_one(
     monkeypatch.setattr(Folder, "mark", stopping)
     assert door(captions, pictures, tmp_path / "cut", *common)[0] == 130
     monkeypatch.setattr(Folder, "mark", mark)
-    monkeypatch.setattr(Pictures, "squashed", lambda self, path, size: looked.append(path) or read(self, path, size))
+    monkeypatch.setattr(Pictures, "picture", lambda self, path: looked.append(path) or read(self, path))
     assert door(captions, pictures, tmp_path / "cut", *common)[0] == 0
     seen = [2, 4, 5, 5, 5, 5, 6, 7][stop_after - 1] if stop_after else 0  # pictures stored before, at any width
     assert sorted(looked) == [f"p{n}.png" for n in range(seen, 7)]
@@ -578,7 +575,7 @@ def test_the_fit_alone_begins_anew(
         patched.setattr(features.components, "fit", stopped)
         assert door(captions, pictures, tmp_path / "out", "--reduce", 2)[0] == 130
     assert not (tmp_path / "out" / "components.npz").exists()
-    monkeypatch.setattr(Pictures, "squashed", stopped)  # pictures of train are not looked at again
+    monkeypatch.setattr(Pictures, "picture", stopped)  # pictures of train are not looked at again
     assert door(captions, pictures, tmp_path / "out", "--reduce", 2, "--splits", "train")[0] == 0
 
 
@@ -660,13 +657,13 @@ def test_a_folder_is_of_one_kind(
 
 
 @pytest.mark.usefixtures("quick")
-def test_folders_written_before_there_were_reductions_are_cached(
+def test_folders_written_before_there_were_reductions_and_detectors_are_cached(
     tmp_path: Path, pictures: Path, captions: Path
 ) -> None:
     assert door(captions, pictures, tmp_path / "out")[0] == 0
     path = tmp_path / "out" / "dataset.json"
     kept = json.loads(path.read_text())
-    path.write_text(json.dumps({k: v for k, v in kept.items() if k not in ("reduce", "int8")}))
+    path.write_text(json.dumps({k: v for k, v in kept.items() if k not in features.BEFORE}))
     assert door(captions, pictures, tmp_path / "out")[1].startswith("train: 5 pictures, cached")
 
 
@@ -683,6 +680,132 @@ def test_other_components_are_refused(tmp_path: Path, pictures: Path, captions: 
     assert said == f"error: {out}/components.npz: not the components that dataset.json names; choose another --out"
     (out / "components.npz").unlink()
     assert door(captions, pictures, out, "--reduce", 2) == (2, f"error: {out}/components.npz: no such file")
+
+
+# Regions -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def detector(tmp_path: Path, quick: None) -> Path:  # noqa: ARG001
+    """Finds one box in every picture of noise."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    return detectors.write(tmp_path / "detector.onnx")
+
+
+def regions(detector: Path, *more: object) -> tuple[object, ...]:
+    return ("--detector", detector, "--boxes", 2, "--score", 0.4, *more)
+
+
+def test_boxes_are_read_back_before_the_whole_and_the_cells(
+    tmp_path: Path, pictures: Path, captions: Path, detector: Path
+) -> None:
+    out = tmp_path / "out"
+    assert door(captions, pictures, out, *regions(detector, "--batch", 2))[0] == 0
+    assert door(captions, pictures, tmp_path / "plain")[0] == 0
+    taken = precomp.load("train", out).images.take(slice(None))
+    assert taken.boxes is not None
+    assert taken.mask.tolist() == [[True] * 6 + [False]] * 5  # one box of two, the whole, four cells
+    np.testing.assert_allclose(taken.boxes[0, 0], [10, 31 * 8 / 25, 30, 31 * 24 / 25], rtol=1e-5)  # 32 x 25 were seen
+    assert taken.boxes[0, 1].tolist() == [0, 0, 40, 31]
+    assert not taken.boxes[:, 6].any()
+    np.testing.assert_array_equal(taken.boxes[:, 2:6], stored(tmp_path / "plain", "train", "boxes"))
+    np.testing.assert_array_equal(taken.features[:, 2:6], stored(tmp_path / "plain", "train"))
+    cells = stored(tmp_path / "plain", "train").astype(np.float32)
+    np.testing.assert_allclose(taken.features[:, 1], cells.mean(1), atol=1e-3)
+    upper = (12.5 - 8) / 16  # of the box, as a share of its height
+    rows = upper * cells[0, :2].mean(0) + (1 - upper) * cells[0, 2:].mean(0)
+    np.testing.assert_allclose(taken.features[0, 0], rows, atol=1e-3)
+
+
+def test_fragments_can_be_fewer(tmp_path: Path, pictures: Path, captions: Path, detector: Path) -> None:
+    assert door(captions, pictures, tmp_path / "out", *regions(detector, "--fragments", 4))[0] == 0
+    taken = precomp.load("dev", tmp_path / "out").images.take(slice(None))
+    assert taken.mask.tolist() == [[True] * 4]  # the box, the whole and two cells
+    code, said = door(captions, pictures, tmp_path / "no", *regions(detector, "--fragments", 2))
+    assert code == 2
+    assert said.startswith("error: --fragments 2: need from 3, 2 boxes and the whole picture, to 7")
+
+
+@pytest.mark.parametrize("int8", [(), ("--int8",)])
+def test_regions_are_reduced_as_cells_are(
+    tmp_path: Path, pictures: Path, captions: Path, detector: Path, int8: tuple[str, ...]
+) -> None:
+    told = regions(detector, "--batch", 2)
+    assert door(captions, pictures, tmp_path / "plain", *told)[0] == 0
+    code, said = door(captions, pictures, tmp_path / "out", *told, "--reduce", 2, *int8)
+    assert code == 0
+    assert "of 30 training fragments" in said  # 5 x 6, padding is not among them
+    found = features.components.load(tmp_path / "out" / "components.npz")
+    for split in ("train", "dev", "test"):
+        taken = precomp.load(split, tmp_path / "out").images.take(slice(None))
+        np.testing.assert_allclose(taken.features, found.project(stored(tmp_path / "plain", split)), atol=5e-3)
+        np.testing.assert_array_equal(
+            stored(tmp_path / "out", split, "boxes"), stored(tmp_path / "plain", split, "boxes")
+        )
+        assert not taken.mask[:, 6].any()
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 5, 7])
+def test_stopped_regions_end_as_undisturbed_ones(
+    tmp_path: Path, pictures: Path, captions: Path, detector: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    told = regions(detector, "--reduce", 2, "--batch", 2)
+    assert door(captions, pictures, tmp_path / "whole", *told)[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "load_backbone", lambda *_: grey_backbone(stop_after=stop_after))
+        assert door(captions, pictures, tmp_path / "cut", *told)[0] == (130 if stop_after < 5 else 0)
+    assert door(captions, pictures, tmp_path / "cut", *told)[0] == 0
+    for path in (tmp_path / "whole").glob("*.np[yz]"):
+        assert (tmp_path / "cut" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_whatever_decides_the_boxes_is_part_of_the_folder(
+    tmp_path: Path, pictures: Path, captions: Path, detector: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.onnx"
+    digest = hashlib.sha256(detector.read_bytes()).hexdigest()
+    assert door(captions, pictures, out, *regions(detector))[0] == 0
+    other.write_bytes(detector.read_bytes())
+    assert door(captions, pictures, out, *regions(other))[1].startswith("train: 5 pictures, cached")  # of equal content
+    detectors.write(other, detectors.outputs(classes=2))
+    changed = hashlib.sha256(other.read_bytes()).hexdigest()
+    for more, message in (
+        (regions(other), f"detector {digest}, now {changed}"),
+        (regions(detector, "--score", 0.3), "score 0.4, now 0.3"),
+        (regions(detector, "--overlap", 0.3), "overlap 0.5, now 0.3"),
+        (regions(detector, "--boxes", 3), "boxes 2, now 3; fragments 7, now 8"),
+        (regions(detector, "--fragments", 6), "fragments 7, now 6"),
+        ((), f"detector {digest}, now ; boxes 2, now 0"),
+    ):
+        code, said = door(captions, pictures, out, *more)
+        assert code == 2
+        assert f"dataset.json: begun with {message}" in said
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_detector_is_asked_for_before_its_options(tmp_path: Path, pictures: Path, captions: Path) -> None:
+    for more in (("--boxes", 3), ("--score", 0.3), ("--overlap", 0.3), ("--fragments", 6)):
+        code, said = door(captions, pictures, tmp_path / "out", *more)
+        assert code == 2
+        assert said == ("error: --boxes, --score, --overlap and --fragments say what to do with a --detector: name one")
+    code, said = door(captions, pictures, tmp_path / "out", "--detector", tmp_path / "none.onnx")
+    assert code == 2
+    assert said.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_the_detector_fails_on_is_named(
+    tmp_path: Path, pictures: Path, captions: Path, detector: Path
+) -> None:
+    found = detectors.outputs()
+    found[0, -1, 4] = 0.55  # and the brightness of a picture is too much
+    detectors.write(detector, found)
+    code, said = door(captions, pictures, tmp_path / "out", *regions(detector))
+    assert code == 2
+    assert said.startswith(f"error: {pictures}: p")
+    assert ": the detector's scores are from 0 to 1.0" in said
 
 
 # Other forms of data -------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from harness.data.components import Components
 from harness.data.memo import Memo
 from harness.data.split import DataError
 
@@ -149,15 +148,6 @@ def coarser(backbone: Backbone, side: int) -> Backbone:
         return F.adaptive_avg_pool2d(whole, side).permute(0, 2, 3, 1)
 
     return replace(backbone, grid=(side, side), cells=cells)
-
-
-def reduced(backbone: Backbone, components: Components) -> Backbone:
-    """The same with the projection of each cell, which is rounded to float16 before as if it had been stored whole."""
-
-    def cells(pictures: Sequence[Image.Image]) -> Tensor:
-        return torch.from_numpy(components.project(backbone.cells(pictures).half().cpu().numpy()))
-
-    return replace(backbone, dim=len(components), cells=cells)
 
 
 def _first_line(error: Exception) -> str:

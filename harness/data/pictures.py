@@ -42,6 +42,11 @@ def upright(picture: Image.Image) -> Image.Image:
     return turned.convert("RGB")
 
 
+def squashed(picture: Image.Image, size: int) -> Image.Image:
+    """The whole picture as a square of `size` x `size` pixels."""
+    return picture.resize((size, size), Image.Resampling.BICUBIC)
+
+
 def _stretched(grey: np.ndarray) -> np.ndarray:
     """(H, W) uint8, 0 the smallest value and 255 the largest; all 0 where there is but one."""
     if not np.isfinite(grey).all():
@@ -87,11 +92,6 @@ class Container:
         except UNREADABLE as error:
             reason = "unknown picture format" if isinstance(error, Image.UnidentifiedImageError) else error
             raise DataError(f"{self.root}: {path} is no readable picture: {reason}") from error
-
-    def squashed(self, path: str, size: int) -> tuple[tuple[int, int], Image.Image]:
-        """Width and height in pixels, and the whole picture as `size` x `size` RGB.  Raises DataError."""
-        picture = self.picture(path)
-        return picture.size, picture.resize((size, size), Image.Resampling.BICUBIC)
 
 
 class Pictures(Container):
