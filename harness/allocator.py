@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
@@ -25,3 +26,9 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # not glibc
         return False
     return all(mallopt(option, LARGEST) == 1 for option in (TRIM_THRESHOLD, MMAP_THRESHOLD))
+
+
+def give_back() -> None:
+    """Freed memory goes back to the system now, so that what is measured next is not what was there before."""
+    with suppress(AttributeError, OSError, TypeError):  # not glibc, which gives back at once
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from harness.allocator import give_back
+
 T = TypeVar("T")
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -24,6 +26,7 @@ def peak_of(call: Callable[[], T], device: str) -> tuple[T, float | None]:
         torch.cuda.reset_peak_memory_stats(device)
         result = call()
         return result, torch.cuda.max_memory_allocated(device) / 2**20
+    give_back()
     known = _reset()
     result = call()
     return result, _status_mib("VmHWM") if known else None

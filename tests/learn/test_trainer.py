@@ -293,7 +293,7 @@ def test_two_interruptions_are_as_good_as_none(data_folder, tmp_path):
 def test_a_process_killed_by_the_system_can_go_on(data_folder, tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from harness.phases.train import execute;"
-        "from harness.record import Store; from harness.spec import registry; from harness.spec.job import *;"
+        "from harness.store import Store; from harness.spec import registry; from harness.spec.job import *;"
         f"data, settings = Data(name='zoo', path={str(data_folder)!r}), Settings(**{vars(SETTINGS)!r});"
         "job = Job(data, registry.model('vsrn'), settings);"
         "execute(job, Store(Path(sys.argv[1])), lambda p: time.sleep(0.2))"
