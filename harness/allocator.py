@@ -1,7 +1,7 @@
 """Memory that was freed stays with the process: training and scoring ask for the same sizes again and again.
 
 glibc gives every large block back to the system and gets it anew as pages that have to be cleared, which can take
-longer than what is computed in them.  The most that is held at any time does not change.
+longer than what is computed in them.  Larger blocks, such as matrices of scores, go back at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
-LARGEST = 2**31 - 1  # bytes: an int of C
+LARGEST = 2**25  # bytes of a block that is kept: a step has none larger, a matrix of scores goes back to the system
+MOST = 2**29  # bytes that are kept in all, of those that lie at the end
 
 
 @cache
@@ -25,7 +26,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc
         return False
-    return all(mallopt(option, LARGEST) == 1 for option in (TRIM_THRESHOLD, MMAP_THRESHOLD))
+    return mallopt(TRIM_THRESHOLD, MOST) == 1 and mallopt(MMAP_THRESHOLD, LARGEST) == 1
 
 
 def give_back() -> None:
