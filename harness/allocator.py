@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Callable
 from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
@@ -22,14 +22,19 @@ def keep_freed_memory() -> bool:
     """Once a process; whether it is so: not where memory is another library's, or the user has said how."""
     if any(os.environ.get(name) for name in SET_BY_USER):
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return False
-    return mallopt(TRIM_THRESHOLD, MOST) == 1 and mallopt(MMAP_THRESHOLD, LARGEST) == 1
+    mallopt = _of_glibc("mallopt")
+    return mallopt is not None and mallopt(TRIM_THRESHOLD, MOST) == 1 and mallopt(MMAP_THRESHOLD, LARGEST) == 1
 
 
 def give_back() -> None:
     """Freed memory goes back to the system now, so that what is measured next is not what was there before."""
-    with suppress(AttributeError, OSError, TypeError):  # not glibc, which gives back at once
-        ctypes.CDLL(None).malloc_trim(0)
+    if (trim := _of_glibc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it is another one."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None

@@ -17,11 +17,11 @@ FOLDER/scores/KEY.npy     scores of a run that an ensemble averages; safe to del
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ from harness.record import (
     ranks_problem,
     short,
 )
+
+T = TypeVar("T")
 
 
 class Store:
@@ -138,23 +140,11 @@ class Store:
 
     def concepts(self, key: str) -> Concepts | None:
         """None where there are none.  Raises RecordError."""
-        path = self.concepts_path(key)
-        if not path.exists():
-            return None
-        arrays = _arrays(path)
-        if why := schema.array_problem(arrays, schema.layout(Concepts)):
-            raise RecordError(f"{short(path)}: {why}")
-        return Concepts(**arrays)
+        return _read(self.concepts_path(key), Concepts)
 
     def judged(self, key: str) -> Judged | None:
         """None where there is none.  Raises RecordError."""
-        path = self.judged_path(key)
-        if not path.exists():
-            return None
-        arrays = _arrays(path)
-        if why := schema.array_problem(arrays, schema.layout(Judged)) or judged_problem(Judged(**arrays)):
-            raise RecordError(f"{short(path)}: {why}")
-        return Judged(**arrays)
+        return _read(self.judged_path(key), Judged, judged_problem)
 
     def save_judged(self, key: str, found: Judged) -> None:
         arrays: dict[str, Any] = {f.name: _narrow(getattr(found, f.name)) for f in fields(found)}
@@ -252,6 +242,16 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "i" or not array.size:
         return array
     return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))
+
+
+def _read(path: Path, kind: type[T], problem: Callable[[T], str] = lambda _: "") -> T | None:
+    """Arrays of a kind; None where there are none.  Raises RecordError where the schema or `problem` finds fault."""
+    if not path.exists():
+        return None
+    arrays = _arrays(path)
+    if why := schema.array_problem(arrays, schema.layout(kind)) or problem(kind(**arrays)):
+        raise RecordError(f"{short(path)}: {why}")
+    return kind(**arrays)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.rows import moved, real
+from models.rows import of_real
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -23,9 +23,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return super().forward(input.flatten(0, 1)).view(input.shape).masked_fill(~mask[..., None], 0.0)
         if mask.all():
             return self.of_rows(input.flatten(0, 1)).view(input.shape)
-        places, back = real(mask)
-        rows = self.of_rows(moved(input.flatten(0, 1), places, back))  # (M, d)
-        return moved(rows, back, places).view(input.shape)
+        return of_real(self.of_rows, input, mask)
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """(M, d) real positions of a batch -> (M, d)."""

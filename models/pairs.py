@@ -26,9 +26,9 @@ from harness.protocol import Encoded, from_tensors
 from models import fused
 
 SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one by one
-FUSED_BLOCK = 4.0  # likewise, of scores by compiled passes, which keep nothing but products
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
+FUSED_BLOCK = 4.0  # likewise, of scores by compiled passes, which keep nothing but products
 LANES = 16  # pairs side by side in compiled passes
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it

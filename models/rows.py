@@ -6,6 +6,7 @@ would have to wait for the number of real fragments; there padding is computed a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,12 +58,18 @@ def real(mask: Tensor) -> tuple[Tensor, Tensor]:
     return places, back
 
 
+def of_real(function: Callable[[Tensor], Tensor], x: Tensor, mask: Tensor) -> Tensor:
+    """What a function makes of the real fragments, row by row; zeros where padded.
+
+    function: (W, E) -> (W, d); x: (B, N, E), mask: (B, N) bool -> (B, N, d).
+    """
+    places, back = real(mask)
+    return moved(function(moved(x.flatten(0, 1), places, back)), back, places).view(*mask.shape, -1)
+
+
 def mapped(linear: nn.Linear, x: Tensor, mask: Tensor) -> Tensor:
     """A linear map of real fragments; what padding becomes has no meaning.
 
     x: (B, N, E), mask: (B, N) bool -> (B, N, d).
     """
-    if not here(x) or mask.all():
-        return linear(x)
-    places, back = real(mask)
-    return moved(linear(moved(x.flatten(0, 1), places, back)), back, places).view(*mask.shape, -1)
+    return of_real(linear, x, mask) if here(x) and not mask.all() else linear(x)

@@ -77,12 +77,45 @@ def read_queries(squares, width, queries, at, lanes, alive):
 
 
 @part
-def weigh(scores, base, row, width, lanes, numbers, n, tall, alive, m, settings, weights, scales, products):
+def focus_weights(weights, products, n, tall, m, kind, value):
+    """Sets weights to zero that do not count more than the others do (BFAN): alike (1), or by the root of theirs (2).
+
+    Or those whose products are not above a threshold (3), as NAAF has it.  value: the slack, or the threshold.
+    """
+    zero, bar = many(0, weights), many(value, weights)
+    loose = many(1 + value, weights)
+    count = many(n, weights)
+    for p in range(m):
+        first = p * tall * WIDTH
+        if kind == 3:
+            for i in range(n):
+                w = load(weights, first + i * WIDTH)
+                store(weights, first + i * WIDTH, above(load(products, first + i * WIDTH), bar, w, zero))
+            continue
+        top, whole, parts = zero, zero, zero
+        for i in range(n):
+            w = load(weights, first + i * WIDTH)
+            top = larger(top, w)
+            if kind == 1:
+                whole += w
+            else:
+                r = root(w)
+                whole += w * r
+                parts += r
+        least = loose * whole / (count if kind == 1 else parts)
+        least = above(top, least, least, zero - loose)
+        for i in range(n):
+            w = load(weights, first + i * WIDTH)
+            store(weights, first + i * WIDTH, above(w, least, w, zero))
+
+
+@part
+def weigh(scores, base, row, width, lanes, numbers, n, tall, alive, m, settings, focus, weights, scales, products):
     """Reads the products of a block and writes their weights: (m, tall, lanes), zero beyond the n real fragments.
 
     row, width: numbers from one context fragment, and from one query, to the next.  scales: (2, n, lanes), one over the
     norm of each context fragment's products plus eps, and one over that norm, or 0 where its slope is.
-    products: (m, tall, lanes), as read.
+    products: (m, tall, lanes), as read.  focus: which weights are kept, as `focus_weights` has it; 0 = all.
     """
     lam, slope, norm, shifted, eps = settings
     zero = many(0, scores)
@@ -141,39 +174,8 @@ def weigh(scores, base, row, width, lanes, numbers, n, tall, alive, m, settings,
                 store(weights, first + i * WIDTH, load(weights, first + i * WIDTH) * whole)
         for i in range(n, tall):
             store(weights, first + i * WIDTH, zero)
-
-
-@part
-def focus_weights(weights, products, n, tall, m, kind, value):
-    """Sets weights to zero that do not count more than the others do (BFAN): alike (1), or by the root of theirs (2).
-
-    Or those whose products are not above a threshold (3), as NAAF has it.  value: the slack, or the threshold.
-    """
-    zero, bar = many(0, weights), many(value, weights)
-    loose = many(1 + value, weights)
-    count = many(n, weights)
-    for p in range(m):
-        first = p * tall * WIDTH
-        if kind == 3:
-            for i in range(n):
-                w = load(weights, first + i * WIDTH)
-                store(weights, first + i * WIDTH, above(load(products, first + i * WIDTH), bar, w, zero))
-            continue
-        top, whole, parts = zero, zero, zero
-        for i in range(n):
-            w = load(weights, first + i * WIDTH)
-            top = larger(top, w)
-            if kind == 1:
-                whole += w
-            else:
-                r = root(w)
-                whole += w * r
-                parts += r
-        least = loose * whole / (count if kind == 1 else parts)
-        least = above(top, least, least, zero - loose)
-        for i in range(n):
-            w = load(weights, first + i * WIDTH)
-            store(weights, first + i * WIDTH, above(w, least, w, zero))
+    if focus[0]:
+        focus_weights(weights, products, n, tall, m, focus[0], focus[1])
 
 
 @part
@@ -288,12 +290,11 @@ def cosines(scores, gram, squares, mask, shape, span, settings, focus, mean, lea
                 alive,
                 m,
                 settings,
+                focus,
                 weights,
                 scales,
                 products,
             )
-            if focus[0]:
-                focus_weights(weights, products, n, real, m, focus[0], focus[1])
             for p in range(0, m, 2):
                 at = p * real * WIDTH
                 other = min(p + 1, m - 1) * real * WIDTH
@@ -434,12 +435,11 @@ def cosines_back(
                 alive,
                 m,
                 settings,
+                focus,
                 weights,
                 scales,
                 products,
             )
-            if focus[0]:
-                focus_weights(weights, products, n, real, m, focus[0], focus[1])
             for p in range(0, m, 2):
                 at = p * real * WIDTH
                 other = min(p + 1, m - 1) * real * WIDTH
