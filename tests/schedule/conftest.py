@@ -22,7 +22,7 @@ from harness.store import Store
 from tests.processes import PATIENCE, below, kill, processes, until
 
 SMALL = ("--set", "settings.min_count=1", "--set", "settings.batch=13", "--set", "settings.dim=8", "--threads", "1")
-PAIR = ("--only", "vsepp,vsepp+selfalign", "--epochs", "120")  # long enough to be killed midway
+PAIR = ("--only", "vsepp,vsepp+selfalign", "--epochs", "240")  # long enough to be killed midway
 TRIAL = b"ray::ImplicitFunc"  # how Ray calls a process that runs a function of Tune
 
 
