@@ -172,7 +172,9 @@ def test_what_is_shown_is_kept_in_the_address(opened):
     page.locator(f"{MAIN} .columns summary").click()
     page.locator(f"{MAIN} .columns label", has_text=re.compile(r"^\s*t2i MedR$")).click()
     page.locator(f"{MAIN} .columns label", has_text=re.compile(r"^\s*seeds$")).click()
+    page.wait_for_selector(f"{MAIN} .tabulator-row:visible")  # rows are drawn anew when columns change
     shown, titles = opened.names(), opened.titles(MAIN)
+    assert shown
     assert "t2i MedR" in titles
     assert "seeds" not in titles
     state = page.evaluate("location.hash.slice(1)")
