@@ -202,7 +202,7 @@ def cross_attention(
     context_gram = gram(context) if context_gram is None else context_gram
     squares = queries.square().sum(-1).T
     weighing = weighed(lam, norm)
-    if weighing is not None and fused.serves(scores, context_gram, squares):
+    if weighing is not None and fused.pays(scores, context_gram, squares):
         return fused.attended_cosines(scores, context_gram, squares, weighing, context_mask)
     weights = unscaled_weights(scores, lam, norm, query_mask, context_mask)
     return attended_cosine(weights, scores, context_gram, squares)
@@ -213,7 +213,7 @@ def largest(scores: Tensor, context_mask: Tensor | None = None) -> Tensor:
 
     scores: (X, C, Q, Y), context_mask: (X, C) -> (X, Q, Y).
     """
-    if fused.serves(scores):
+    if fused.pays(scores):
         return fused.largest(scores, context_mask)
     if context_mask is not None:
         scores = scores.masked_fill(~context_mask[:, :, None, None], float("-inf"))

@@ -30,6 +30,7 @@ PIECES = 1.0  # pieces that computing them one by one may take for each tile of 
 BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
 FUSED_BLOCK = 4.0  # likewise, of scores by compiled passes, which keep nothing but products
 LANES = 16  # pairs side by side in compiled passes
+SIDE = 2**22  # bytes of images that a tile reads: those of a single caption's would leave the cache otherwise
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
 
@@ -99,22 +100,22 @@ def lengths_of(texts: Encoded) -> Tensor:
 
 
 def tiles(
-    images: int, lengths: Tensor, pairs: Callable[[int], int], mixed: bool = False
+    images: int, lengths: Tensor, pairs: Callable[[int], int], mixed: bool = False, most: int | None = None
 ) -> Iterator[tuple[slice, Tensor, int]]:
     """Images, captions and their length: every pair is in one tile, and a tile has about `pairs(length)` of them.
 
-    lengths: (M,) words of each caption.  Tiles are about square, which reads both sides least often.  Where they are
-    `mixed`, for compiled passes, captions of neighbouring lengths share a tile, the longest tells, and sides are
-    multiples of what is computed at once.
+    lengths: (M,) words of each caption.  most: images of a tile, None = as many as there are.  Tiles are about square,
+    which reads both sides least often.  Where they are `mixed`, for compiled passes, captions of neighbouring lengths
+    share a tile, the longest tells, and sides are multiples of what is computed at once.
     """
     larger = ON_GPU if lengths.is_cuda else 1
     order = lengths.argsort(stable=True)
     for group in [order] if mixed else order.split(lengths.unique(return_counts=True)[1].tolist()):
         wanted = max(1, larger * pairs(int(lengths[group].max())))
         high = max(1, min(len(group), round(wanted**0.5)))
-        high = _rounded(high) if mixed else high
+        high = min(len(group), _rounded(high)) if mixed else high
         step = max(1, wanted // high)
-        step = _rounded(step) if mixed else step
+        step = min(_rounded(step) if mixed else step, most or images)
         for columns in group.split(high):
             length = int(lengths[columns].max())
             for start in range(0, images, step):
@@ -124,6 +125,15 @@ def tiles(
 def _rounded(count: int) -> int:
     """Up to a multiple of `LANES`."""
     return -(-count // LANES) * LANES
+
+
+def _cached(images: Encoded) -> int | None:
+    """How many of these images fit into a processor's cache; None on a GPU."""
+    assert images.contextual is not None
+    if images.contextual.is_cuda:
+        return None
+    one = images.contextual[0]
+    return max(2 * LANES, SIDE // (one.numel() * one.element_size()))
 
 
 def _are_mixed(model: PairModel, images: Encoded) -> bool:
@@ -150,7 +160,8 @@ class _Piece:
 
 def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     scores: Tensor | None = None
-    for rows, columns, length in tiles(len(images), lengths_of(texts), model.pairs, _are_mixed(model, images)):
+    split = tiles(len(images), lengths_of(texts), model.pairs, _are_mixed(model, images), _cached(images))
+    for rows, columns, length in split:
         part = model.score(*_Piece(rows, columns, length, False).of(images, texts))
         if scores is None:
             scores = part.new_empty(len(images), len(texts))

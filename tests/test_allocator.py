@@ -16,12 +16,12 @@ import resource
 from harness.allocator import keep_freed_memory
 print(int(keep_freed_memory()))
 import torch
-torch.ones(2**22)
+torch.ones(2**21)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(50):
-    torch.ones(2**22)
+    torch.ones(2**21)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""  # 16 MiB, 4,096 pages
+"""  # 8 MiB, 2,048 pages
 
 
 def told(**environment: str) -> tuple[bool, int]:

@@ -102,7 +102,7 @@ class BFAN(FragmentModel):
         """
         lam, focus, squares = self.options.lam, self.options.focus, queries.square().sum(-1).T
         weighing = weighed(lam, "clipped_l2norm", focus, SLACK)
-        if weighing is not None and fused.serves(scores, context_gram, squares):
+        if weighing is not None and fused.pays(scores, context_gram, squares):
             cosines = fused.attended_cosines(scores, context_gram, squares, weighing, context_mask)
         else:
             weights = unscaled_weights(scores, lam, "clipped_l2norm", query_mask, context_mask)

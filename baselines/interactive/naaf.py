@@ -105,7 +105,7 @@ def word_scores(
     scores = products(regions, words)  # (N, R, L, M)
     missing = shortfall(largest(scores, region_mask), threshold, words, word_mask, smoothing)
     length_one = scores.new_ones(scores.shape[2:])  # a word's own length is not divided out
-    if fused.serves(scores, region_gram):
+    if fused.pays(scores, region_gram):
         by_products = weighed(lam, "no_norm", "threshold", threshold.item())
         by_shares = weighed(lam, "clipped_l2norm", mean=True)
         assert by_products is not None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SWITCH = "HARNESS_KERNELS"  # "plain" leaves everything to torch
 SERVED = (torch.float32, torch.float64)
+FEWEST = 4  # pairs side by side, of sixteen computed at once: with fewer, as of a single caption, torch is faster
 
 
 def installed() -> bool:
@@ -43,6 +44,11 @@ def serves(*tensors: Tensor) -> bool:
         and not _is_watched()
         and installed()
     )
+
+
+def pays(scores: Tensor, *others: Tensor) -> bool:
+    """Whether a compiled pass may compute with products of fragments (X, C, Q, Y), and enough pairs lie in a row."""
+    return scores.shape[-1] >= FEWEST and serves(scores, *others)
 
 
 def _is_watched() -> bool:

@@ -223,6 +223,26 @@ def test_torch_computes_where_no_pass_serves(monkeypatch):
     assert fused.compiler() is None
 
 
+@pytest.mark.parametrize("label", LABELS)
+def test_a_single_caption_is_left_to_torch_and_scores_as_among_others(monkeypatch, label):
+    """Its pass would compute sixteen pairs for one; a pass over images, as of SCAN's i2t, is full."""
+    images, texts = Encoded(contextual=torch.randn(40, 6, 8)), Encoded(contextual=torch.randn(9, 5, 8))
+    built = _built(label).eval()
+    wide: list[int] = []
+    for name in ("attended_cosines", "largest"):
+        called = getattr(fused, name)
+        monkeypatch.setattr(
+            fused, name, lambda scores, *rest, call=called: (wide.append(len(scores[0, 0, 0])), call(scores, *rest))[1]
+        )
+    with torch.no_grad():
+        among = built.similarity(images, texts)
+        assert wide
+        wide.clear()
+        alone = built.similarity(images, texts.select(slice(2, 3)))
+    torch.testing.assert_close(alone, among[:, 2:3])
+    assert all(width == 40 for width in wide)
+
+
 def _refused(x: Tensor) -> Tensor:
     assert not fused.serves(x)
     return x

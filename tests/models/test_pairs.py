@@ -231,6 +231,25 @@ def test_every_pair_is_in_one_mixed_tile_whose_captions_are_of_neighbouring_leng
     assert (count == 1).all()
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_single_caption_meets_as_many_images_at_once_as_a_tile_holds(mixed):
+    """None are left out for captions that are not there, and the images of a tile stay in the cache."""
+
+    def rows(most: int | None) -> list[slice]:
+        return [rows for rows, _, _ in tiles(100, torch.tensor([3]), lambda _: 64, mixed, most)]
+
+    assert rows(None) == [slice(0, 64), slice(64, 100)]
+    assert rows(40) == [slice(0, 40), slice(40, 80), slice(80, 100)]
+
+
+def test_images_of_a_tile_are_as_many_as_fit():
+    def images(regions: int, width: int) -> Encoded:
+        return Encoded(contextual=torch.zeros(1, regions, width))
+
+    assert pairs._cached(images(4, 256)) == pairs.SIDE // (4 * 256 * 4)
+    assert pairs._cached(images(36, 2**20)) == 2 * pairs.LANES
+
+
 @pytest.mark.parametrize("padded", [True, False])
 def test_a_score_that_takes_padding_has_pairs_of_all_masks_in_one_piece(monkeypatch, padded):
     """And the gradients of pairs that were taken apart by their masks."""
