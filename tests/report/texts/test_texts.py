@@ -164,7 +164,7 @@ def test_runs_that_still_improve_are_counted(copied):
         ("facts.dev('scenes', 'vsepp')", "trials of vsepp with {}"),
         ("facts.dev('mars', 'vsepp')", "shared-rate-mars.json cannot be read"),
         ("facts.arm('full-scenes', 'submodules', 'vsepp', 'neither')", "0 of submodules: vsepp, neither"),
-        ("facts.rerank('full-scenes', 'vsepp', 'naaf', 10)", "0 of naaf behind vsepp"),
+        ("facts.rerank('full-scenes', 'vsepp', 'bfan:prob', 10)", "0 of bfan:prob behind vsepp"),
         ("facts.query_ms('full-scenes', 'vsepp', 7)", "no single query of vsepp among 7 images"),
         ("facts.setting('full-scenes', 'colour')", "0 of colour"),
         ("facts.rsums('full-scenes', 'vsepp')", "no attribute 'rsums'"),
