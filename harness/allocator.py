@@ -13,7 +13,7 @@ from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
-LARGEST = 2**24  # bytes of a block that is kept: a step has none larger, a matrix of scores goes back to the system
+LARGEST = 2**24  # bytes of a block that is kept: few of a step are larger, matrices of scores are
 MOST = 2**29  # bytes that are kept in all, of those that lie at the end
 
 

@@ -158,10 +158,14 @@ class _Piece:
         return images.select(self.rows), texts.select(self.columns).trim(self.length)
 
 
+def _split(model: PairModel, images: Encoded, texts: Encoded) -> Iterator[tuple[slice, Tensor, int]]:
+    """All pairs in tiles, the same forward and back."""
+    return tiles(len(images), lengths_of(texts), model.pairs, _are_mixed(model, images), _cached(images))
+
+
 def _scores(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     scores: Tensor | None = None
-    split = tiles(len(images), lengths_of(texts), model.pairs, _are_mixed(model, images), _cached(images))
-    for rows, columns, length in split:
+    for rows, columns, length in _split(model, images, texts):
         part = model.score(*_Piece(rows, columns, length, False).of(images, texts))
         if scores is None:
             scores = part.new_empty(len(images), len(texts))
@@ -198,7 +202,7 @@ def _pieces(model: PairModel, grad: Tensor, images: Encoded, texts: Encoded) -> 
     """
     whole = [
         (_Piece(rows, columns, length, False), grad[rows, columns])
-        for rows, columns, length in tiles(len(grad), lengths_of(texts), model.pairs, _are_mixed(model, images))
+        for rows, columns, length in _split(model, images, texts)
     ]
     chosen = grad.nonzero()  # (P, 2)
     if len(chosen) <= SPARSE * grad.numel():

@@ -240,7 +240,7 @@ def test_a_single_caption_is_left_to_torch_and_scores_as_among_others(monkeypatc
         wide.clear()
         alone = built.similarity(images, texts.select(slice(2, 3)))
     torch.testing.assert_close(alone, among[:, 2:3])
-    assert all(width == 40 for width in wide)
+    assert set(wide) == ({40} if label.startswith(("scan:i2t", "bfan")) else set())
 
 
 def _refused(x: Tensor) -> Tensor:
