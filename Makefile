@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: full smoke test quick portable bench lint format types report docs browser clean
 
-full: $(READY)  ## all methods on the embedded data, then the comparison table
+full: $(READY)  ## the rows that have settings of their own on the embedded data, then the comparison table
 	$(BIN)/python -m harness.run --suite full
 
 smoke: $(READY)  ## everything end to end, in seconds

@@ -170,6 +170,9 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
     if requests and asked.design is not None:
         raise SpecError(f"suite tune tries rows that are trained here: leave --row {requests[0].name} out")
     asked, left_out = needs.served(asked, offers)
+    if reads and not only:
+        asked, untuned = settled.ranked(asked)
+        left_out = [*left_out, *untuned]
     for line in (*left_out, *(settled.lines(asked, found) if reads else ())):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
     return replace(asked, rows=(*asked.rows, *_from_files(requests, data, changes, settings))), found

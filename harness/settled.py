@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from harness.schedule import tune
 from harness.schedule.division import Place
 from harness.spec import registry
 from harness.spec.asked import Asked
-from harness.spec.job import Data
+from harness.spec.embedded import EMBEDDED
+from harness.spec.job import Data, Job
 from harness.spec.tuning import unfit
 from harness.store import Store
 from harness.tuned import TunedRecord
@@ -27,9 +29,28 @@ def stored(results: Path, data: Data) -> tuple[Path, TunedRecord] | None:
     return tuned.find(folders, data.name, data.fingerprint, data.own)
 
 
+def ranked(asked: Asked) -> tuple[Asked, list[str]]:
+    """On embedded data, the rows that can be ranked, and a line on those left out: this repository's without trials.
+
+    They would take longer than all others together and never be ranked.  Where no row is tuned all of them stay.
+    """
+    data = asked.jobs[0].data
+    if data.own or data.name not in EMBEDDED or not any(job.key in asked.tuning for job in asked.rows):
+        return asked, []
+    standing = tuple(job for job in asked.rows if _stands(job, asked))
+    without = dict.fromkeys(job.model.label for job in asked.rows if job not in standing)
+    line = f"left out   {', '.join(without)}: no trials of their own, so never ranked; --only '*' runs them too"
+    return replace(asked, rows=standing), [line] * bool(without)
+
+
+def _stands(job: Job, asked: Asked) -> bool:
+    """Whether a row is tuned, shows the scale, or comes from elsewhere."""
+    return job.key in asked.tuning or bool(job.model.origin or job.model.pretrained) or registry.scale(job.model.label)
+
+
 def lines(asked: Asked, found: tuple[Path, TunedRecord] | None) -> Iterator[str]:
     """Where the rows' settings are from, and which rows have the defaults instead."""
-    rows = {job.model.label: job for job in asked.rows if not registry.floor(job.model.method)}
+    rows = {job.model.label: job for job in asked.rows if not registry.scale(job.model.label)}
     without = [label for label, job in rows.items() if job.key not in asked.tuning]
     if found is None:
         yield f"untuned    no row has tuned settings on {asked.jobs[0].data.name}: --suite tune chooses them"
