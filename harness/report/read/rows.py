@@ -130,7 +130,8 @@ def _members(run: Run, runs: Sequence[Run]) -> tuple[Run, ...]:
 def _name(run: Run, models: Sequence[Run], tuning: Mapping[str, Tuning]) -> str:
     """The label; where several rows of a group share it, with the options and settings in which they differ.
 
-    What an option usually is goes without saying, and all of the one row whose settings its own trials chose.
+    What an option usually is goes without saying, but for one that names another row, as a teacher does; so does all
+    of the one row whose settings its own trials chose.
     """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
@@ -139,12 +140,23 @@ def _name(run: Run, models: Sequence[Run], tuning: Mapping[str, Tuning]) -> str:
     flats = {id(other): flatten(_written(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]
     usual = flatten(_written(registry.model(label))) if registry.is_row(label) else {}  # none of an ensemble
-    names = [name for name in differing(list(flats.values())) if name not in usual or own.get(name) != usual[name]]
+    naming = {_flattened(path) for other in same for path in other.job.model.taken}
+    names = [
+        name
+        for name in differing(list(flats.values()))
+        if name in naming or name not in usual or own.get(name) != usual[name]
+    ]
     told_by = [f"{name.partition('.')[2] or name}={own.get(name)}" for name in names]
     if run.job.model.given:  # the mark of such rows, wherever a name stands
         file = f"file={run.job.model.given[:8]}"
         told_by = [FAMILY, *(file if word.startswith("given=") else word for word in told_by)]
     return label + (f" ({', '.join(told_by)})" if told_by else "")
+
+
+def _flattened(path: str) -> str:
+    """What an option's path, as `taken` has it, is called in a flattened model."""
+    section, _, name = path.partition(".")
+    return f"options.{name}" if section == "model" else f"modules.{path}"
 
 
 def _written(model: Model) -> dict[str, Any]:

@@ -101,3 +101,19 @@ def test_without_modules_there_is_no_table(make):
     (found,) = collect(make.folder)
     assert additions.additions_sheet(found) is None
     assert additions.lessons(found) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"teacher": "joint"}, [" (distilled.teacher=joint)", " (distilled.teacher=scan:t2i-lse)"]),
+        ({"teacher": SCAN, "every": 8}, ["", " (distilled.every=8)"]),
+    ],
+    ids=["another teacher, though the usual one", "what is usual goes without saying"],
+)
+def test_rows_of_one_label_tell_whom_each_learns_from(make, other, told):
+    for each in (replace(TAUGHT, taken={"distilled.teacher": "a.b"}), model("vsepp+distilled", **other)):
+        make.add(make.job(each), make.ranks([9, 9], [9] * 5))
+    (group,) = collect(make.folder)
+    names = [row.name for row in group.rows if row.model.label == "vsepp+distilled"]
+    assert names == [f"vsepp+distilled{words}" for words in told]
