@@ -55,11 +55,11 @@ def _aligned(model: Model, inputs: Inputs) -> Retriever:
 
 
 def matching_width(model: Model, inputs: Inputs) -> int:
-    """The width d at which the host alone has about as many trained parameters as it has with SelfAlign at its own.
+    """The width d at which the host alone has about as many trained parameters as with SelfAlign (`matched`) at its own.
 
     The number grows with the width; of all widths the host can have the nearest is taken.
     """
-    wanted = _parameters(selfalign.SelfAlign(_host(model, inputs), selfalign.Options()))  # type: ignore[arg-type]
+    wanted = _parameters(selfalign.SelfAlign(_host(model, inputs), selfalign.Options(**model.matched)))  # type: ignore[arg-type]
 
     def parameters(width: int) -> int:
         return _parameters(_host(model, replace(inputs, dim=width)))

@@ -63,6 +63,8 @@ class Model:
     recipes: Mapping[str, int] = field(default_factory=dict)
     # the host alone, made as large as SelfAlign would make it in one respect, one of `CONTROLS`
     control: str = field(default="", metadata=ADDED)
+    # of the control `parameters`: options of the SelfAlign whose number it is to have; {} = the usual ones
+    matched: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
     # of a method by others: distribution, version and a hash of its source
     origin: str = field(default="", metadata=ADDED)
     # what else is put on the host, by its name in the label -> its options

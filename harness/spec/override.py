@@ -49,7 +49,9 @@ def _model(model: Model, changes: Mapping[str, Mapping[str, Any]], switches: Map
     selfalign = options.pop(registry.SELFALIGN)
     label = "+".join((model.host, *names))
     built = registry.model(label, {**model.options, **changes["model"]}, selfalign, options)
-    return replace(built, control=_control(switches.get(CONTROL, model.control), built))
+    control = _control(switches.get(CONTROL, model.control), built)
+    matched = (model.selfalign or model.matched) if control == "parameters" else {}
+    return replace(built, control=control, matched=matched)
 
 
 def _modules(model: Model) -> dict[str, Mapping[str, Any]]:

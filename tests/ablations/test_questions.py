@@ -193,6 +193,18 @@ def test_an_arm_and_its_control_have_keys_of_their_own_and_a_name_is_no_identity
     assert len({job.key for job in (host, *controls)}) == len(CONTROLS) + 1
     assert "control" not in host.as_dict()["model"]
     assert Job.from_dict(controls[0].as_dict()) == controls[0]
+
+
+def test_a_control_of_as_many_parameters_is_another_for_another_selfalign():
+    changes = {"selfalign": False, "control": "parameters"}
+    aligned = base("vsepp+selfalign")
+    usual, few = (override(job, changes) for job in (aligned, override(aligned, {"selfalign.prototypes": 9})))
+    assert usual.key != few.key
+    assert override(few, {"settings.seed": 3}).model == few.model
+    assert "matched" not in override(aligned, {**changes, "control": "width"}).as_dict()["model"]
+
+
+def test_what_was_added_to_selfalign_is_written_only_where_it_is_told():
     assert [
         name for name in registry.selfalign().added if name in (base("vsepp+selfalign").model.selfalign or {})
     ] == []

@@ -10,6 +10,8 @@ import torch
 from harness.learn.build import build, matching_width
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
+from harness.spec.job import Data, Job, Settings
+from harness.spec.override import override
 from models.width import FinalWidth
 
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=37, dim=16, word_dim=7)
@@ -52,10 +54,13 @@ def test_a_control_is_as_wide_as_selfalign_makes_an_embedding(host):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_control_has_as_many_parameters_as_any_width_allows(host):
-    wanted = parameters(made(f"{host}+selfalign"))
-    found = parameters(made(host, "parameters"))
-    width = matching_width(registry.model(host), INPUTS)
+@pytest.mark.parametrize("options", [{}, {"prototypes": 40}], ids=["usual", "fewer prototypes"])
+def test_a_control_has_as_many_parameters_as_any_width_allows(host, options):
+    """Those of the very SelfAlign that it is a control of."""
+    aligned = Job(Data(), registry.model(f"{host}+selfalign", None, options), Settings())
+    control = override(aligned, {"selfalign": False, "control": "parameters"}).model
+    wanted, found = (parameters(build(model, INPUTS, seed=0)) for model in (aligned.model, control))
+    width = matching_width(control, INPUTS)
     step = registry.methods()[host].options.get("heads", 1)
     for other in (width - step, width + step):
         neighbour = build(registry.model(host), replace(INPUTS, dim=other), seed=0)
