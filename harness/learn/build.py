@@ -55,7 +55,7 @@ def _aligned(model: Model, inputs: Inputs) -> Retriever:
 
 
 def matching_width(model: Model, inputs: Inputs) -> int:
-    """The width d at which the host alone has about as many trained parameters as with SelfAlign (`matched`) at its own.
+    """The width d at which the host alone has about as many trained parameters as with SelfAlign at its own.
 
     The number grows with the width; of all widths the host can have the nearest is taken.
     """

@@ -21,6 +21,12 @@ def timed(call: Callable[[], T], device: str) -> tuple[T, float]:
     return result, seconds
 
 
+def synchronise() -> None:
+    """Waits until GPUs have done what they were given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def laps(value: Any, calls: Sequence[Callable[[Any], Any]], device: str) -> tuple[Any, list[float]]:
     """Calls made one after the other, each with what the one before returned: the last result, the seconds of each.
 

@@ -31,7 +31,7 @@ from harness.measure.gallery import Searcher
 from harness.measure.memory import peak_of
 from harness.measure.provenance import machine
 from harness.measure.query import encoder, index_bytes, prepared
-from harness.measure.sampled import BUDGET_S, STAGES, stages
+from harness.measure.sampled import BUDGET_S, stages
 from harness.measure.scoring import all_pairs, in_order
 from harness.measure.shortlist import searched
 from harness.precision import score_products
@@ -214,12 +214,3 @@ def noise(samples: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
         low, middle, high = np.percentile(seconds, [25, 50, 75]) if len(seconds) > 2 else (0.0, 0.0, 0.0)
         spreads[stage] = float((high - low) / middle) if middle else None
     return spreads
-
-
-def drift(first: CostRecord, second: CostRecord) -> dict[str, float]:
-    """By how much the medians of each stage differ between two timings of a row, over the smaller one."""
-    found = {}
-    for stage in STAGES:
-        low, high = sorted(float(np.median(cost.samples_s[stage])) for cost in (first, second))
-        found[stage] = high / low - 1
-    return found

@@ -72,12 +72,6 @@ class Estimate:
         above, below = self.p_above(bound), self.p_below(bound)
         return None if above is None or below is None else min(1.0, 2 * min(above, below))
 
-    def p_within(self, margin: float) -> float | None:
-        """p of the claim that the true value is less than `margin` off zero: the larger of two one-sided tests
-        (Schuirmann 1987).  None for one seed."""
-        above, below = self.p_above(-margin), self.p_below(margin)
-        return None if above is None or below is None else max(above, below)
-
     def _tail(self, shortfall: float) -> float | None:
         """How likely chance alone puts the value so far, or farther, on the side of the claim: `shortfall` is negative
         where it lies there."""

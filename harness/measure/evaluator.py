@@ -7,11 +7,9 @@ stages, whose shortlists are cut from it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
 from harness.data.vocabulary import Tokens
 from harness.measure import metrics
+from harness.measure.clock import timed
 from harness.measure.ranking import Ranked, Stream, stream
 from harness.measure.scoring import Group, all_pairs, in_order
 from harness.measure.shortlist import both_ways
@@ -32,8 +31,6 @@ from harness.spec.job import Settings
 TOP = 10  # retrieved items kept per query
 IMAGE_BATCH = 128
 CAPTION_BATCH = 256
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,12 @@ def encoded(
     model: Retriever, side: Side, settings: Settings, watch: Watch = unwatched
 ) -> tuple[Encoded, list[Group], dict[str, float]]:
     """Both sides of a split in float32 and the seconds each took; inside `evaluating`."""
-    images, images_s = timed(lambda: in_float32(encode_images(model, side.split.images, settings, watch)))
+    images, images_s = timed(
+        lambda: in_float32(encode_images(model, side.split.images, settings, watch)), settings.device
+    )
     groups, texts_s = timed(
-        lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)]
+        lambda: [replace(g, encoded=in_float32(g.encoded)) for g in encode_texts(model, side.tokens, settings)],
+        settings.device,
     )
     return images, groups, {"encode_images": images_s, "encode_texts": texts_s}
 
@@ -120,7 +120,9 @@ def scores(
     with evaluating(model):
         images, groups, seconds = encoded(model, side, settings, watch)
         with score_products(settings, model.family):
-            matrix, score_s = timed(lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch))
+            matrix, score_s = timed(
+                lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch), settings.device
+            )
     return matrix, seconds | {"score": score_s}
 
 
@@ -150,7 +152,7 @@ def evaluate(
     else:
         matrix, seconds = scores(model, side, settings, watch)
         keep(matrix)
-        (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split))
+        (ranks, tied), rank_s = timed(lambda: rank(matrix, side.split), "cpu")
         seconds |= {"rank": rank_s}
     fp32 = None
     if settings.score_precision != "fp32" and model.family == "interactive":
@@ -190,9 +192,10 @@ def _staged(model: Staged, side: Side, settings: Settings, watch: Watch) -> Eval
         images, groups, seconds = encoded(model, side, settings, watch)
         texts = in_order(groups).encoded
         quick, quick_s = timed(
-            lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch, score=model.first)
+            lambda: all_pairs(model, images, groups, settings.score_memory_mib, watch, score=model.first),
+            settings.device,
         )
-        (i2t, t2i), close_s = timed(lambda: both_ways(model, images, texts, quick, owner, TOP, watch))
+        (i2t, t2i), close_s = timed(lambda: both_ways(model, images, texts, quick, owner, TOP, watch), settings.device)
         within: dict[str, list[np.ndarray]] = {"fold_i2t": [], "fold_t2i": []}
         for rows, columns in metrics.folds(owner, len(split.images), split.fold_images):
             part = images.select(rows), texts.select(columns), quick[rows, columns], owner[columns] - rows.start
@@ -266,17 +269,3 @@ def fold_places(split: Split) -> dict[str, np.ndarray]:
     size = split.fold_images
     places = {"fold_of_image": np.arange(len(split.images)), "fold_of_caption": split.caption_to_image}
     return {name: (p // size if size else np.empty(0)).astype(np.int32) for name, p in places.items()}
-
-
-def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """The result and how long it took, with the device's queue emptied on both sides."""
-    synchronise()
-    start = time.perf_counter()
-    result = call()
-    synchronise()
-    return result, time.perf_counter() - start
-
-
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -21,7 +21,8 @@ from harness.data.given.vectors import Embeddings, Side
 from harness.data.prepared import Side as Prepared
 from harness.data.split import DataError, Split
 from harness.measure import evaluator, metrics
-from harness.measure.evaluator import TOP, Evaluation, timed
+from harness.measure.clock import timed
+from harness.measure.evaluator import TOP, Evaluation
 from harness.measure.exact import ExactIndex
 from harness.progress import Watch, unwatched
 from harness.protocol import Encoded, Family, ImageBatch, TextBatch, Untrained
@@ -133,7 +134,7 @@ def evaluate(found: Given, side: Prepared, settings: Settings, watch: Watch = un
         whole = replace(whole, seconds=seconds)
     else:
         rank = of_scores if isinstance(found, Scores) else of_lists
-        (ranks, tied), rank_s = timed(lambda: rank(found, split))  # type: ignore[arg-type]
+        (ranks, tied), rank_s = timed(lambda: rank(found, split), "cpu")  # type: ignore[arg-type]
         whole = Evaluation(ranks, tied, {"rank": rank_s})
     check_direction(whole.ranks.t2i, len(split.images))
     return whole

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from harness.data.prepared import Side
+from harness.measure.clock import timed
 from harness.measure.cost import Contender, spread
-from harness.measure.evaluator import encode_images, encode_texts, in_float32, timed
+from harness.measure.evaluator import encode_images, encode_texts, in_float32
 from harness.measure.scoring import Group, all_pairs
 from harness.precision import score_products
 from harness.progress import Progress, Watch, unwatched
@@ -99,7 +100,7 @@ class _Bench:
         way, _, part = stage.partition("_")
         count = min(queries_of(k), len(self.plan.queries[way]))
         answer: Callable[[str, int, int], object] = self._retrieve if part == "retrieve" else self._rerank
-        return timed(lambda: [answer(way, query, k) for query in range(count)])[1] / count
+        return timed(lambda: [answer(way, query, k) for query in range(count)], self.settings.device)[1] / count
 
     def _retrieve(self, way: str, query: int, k: int) -> torch.Tensor:
         """The best k of the whole gallery, best first."""

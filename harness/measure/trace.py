@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from torch.profiler import ProfilerActivity, profile, record_function, schedule, tensorboard_trace_handler
 
-from harness.measure.evaluator import synchronise
+from harness.measure.clock import synchronise
 
 STAGES = ("train", "encode_images", "encode_texts", "score")
 WARMUP, RECORDED = 2, 3  # steps of a stage

@@ -35,16 +35,6 @@ CLAIM: Mapping[str, Verdict] = {  # what a word says of a claim to gain, or to b
 }
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p of each as it is after the correction for all, in the order given."""
-    order = sorted(range(len(ps)), key=ps.__getitem__)
-    corrected, largest = list(ps), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = largest
-    return corrected
-
-
 def levels(ps: Sequence[float], rate: float = RATE) -> list[float]:
     """The level of each interval of a family, in the order given: 1 - rate / how many were left at Holm's step."""
     order = sorted(range(len(ps)), key=ps.__getitem__)

@@ -14,6 +14,7 @@ import numpy as np
 from harness.data.prepared import prepare
 from harness.learn.checkpoint import CheckpointError, Checkpoints
 from harness.measure import evaluator
+from harness.measure.clock import timed
 from harness.measure.metrics import blocks, summary
 from harness.measure.provenance import peak_memory_mib, provenance
 from harness.phases.recorded import Unmade, averaged, kept_lines, member, stamp
@@ -58,7 +59,7 @@ def average(plan: Plan, store: Store, watch: Watch = unwatched) -> Ranks:
     job, settings = plan.job, plan.jobs[0].settings
     side = prepare(job.data, settings).ranked
     matrix = mean_of(matrices, watch)
-    (ranks, tied), rank_s = evaluator.timed(lambda: evaluator.rank(matrix, side.split))
+    (ranks, tied), rank_s = timed(lambda: evaluator.rank(matrix, side.split), "cpu")
     spent = {stage: _sum([member.seconds.get(stage) for member in members]) for stage in TIME}
     record = Record(
         key=plan.key,

@@ -43,6 +43,7 @@ def execute(job: Job, store: Store, watch: Watch = unwatched, keep_scores: bool 
     """
     prepare_torch(job.settings)
     data = prepare(job.data, job.settings)
+    store.scores_path(job.key).unlink(missing_ok=True)  # of an earlier run of it, whose weights were others
     keep = partial(store.save_scores, job.key) if keep_scores else None
     try:
         model = load_model(job, data)

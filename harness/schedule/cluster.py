@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -37,7 +37,7 @@ from harness.data.split import DataError  # noqa: E402
 from harness.schedule import session  # noqa: E402
 from harness.schedule.division import Place, divided  # noqa: E402
 from harness.schedule.worker import Work, check_code, check_data, receive_plugins  # noqa: E402
-from harness.spec.job import Job, SpecError  # noqa: E402
+from harness.spec.job import SpecError  # noqa: E402
 
 LOCAL = "127.0.0.1"
 STORE_BYTES = (
@@ -155,7 +155,7 @@ def resources() -> tuple[int, float, int]:
     return sum(cpus), sum(node.get("GPU", 0.0) for node in nodes), max(cpus, default=0)
 
 
-def check_nodes(jobs: Sequence[Job], work: Work) -> None:
+def check_nodes(work: Work) -> None:
     """Every node must have the driver's code and data, and see the results.  Raises SpecError naming the node."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     elsewhere = [node for node in nodes if node["NodeManagerHostname"] != socket.gethostname()]
@@ -169,7 +169,7 @@ def check_nodes(jobs: Sequence[Job], work: Work) -> None:
         try:
             check_code(work.code)
             receive_plugins(work)
-            check_data(jobs[0].data)
+            check_data(work.jobs[0].data)
         except (SpecError, DataError, OSError) as error:
             return str(error)
         return ""

@@ -178,7 +178,7 @@ def run(
         pretrained.chosen(),
     )
     if place.address:
-        check_nodes(jobs, work)
+        check_nodes(work)
     if shared is not None and force:
         for job in jobs:
             shared.discard([*checkpoint_files(job.key), *result_files(job.key)])

@@ -150,7 +150,7 @@ def _kind(name: str, folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise SpecError(f"--row {name}: {config} names no class of model (architectures)") from None
     if kind not in KINDS:
-        known = nearest(str(kind), KINDS) or f"; known: {', '.join(KINDS)}"
+        known = nearest(str(kind), KINDS)
         raise SpecError(f"--row {name}: {config} names the class {kind!a:.60}, of which no row can be made{known}")
     return kind
 

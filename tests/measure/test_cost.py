@@ -15,7 +15,6 @@ from harness.learn.build import build
 from harness.measure import cost, gallery, sampled
 from harness.measure.cost import (
     Contender,
-    drift,
     index_bytes,
     measure,
     noise,
@@ -199,10 +198,3 @@ def test_scoring_a_pair_of_fragments_takes_at_least_their_products():
 def test_noise_is_the_interquartile_range_over_the_median():
     assert noise({"score": [1.0, 2.0, 3.0, 4.0, 5.0], "rank": [7.0, 7.0, 7.0]}) == {"score": 2 / 3, "rank": 0.0}
     assert noise({"score": [1.0, 2.0]}) == {"score": None}
-
-
-def test_drift_compares_medians_whichever_is_slower():
-    record = measure([contender("chance")], side(), 1)[0]
-    first = replace(record, samples_s={stage: [1.0, 9.0, 2.0] for stage in STAGES})
-    second = replace(record, samples_s={stage: [2.5, 2.5] for stage in STAGES})
-    assert drift(first, second) == drift(second, first) == dict.fromkeys(STAGES, 0.25)

@@ -61,15 +61,9 @@ def test_an_interval_ends_where_its_test_begins_to_reject(level):
     assert replace(KNOWN, value=3 - low).p_off() == pytest.approx(1 - level)
 
 
-def test_within_a_margin_is_the_larger_of_two_one_sided_tests():
-    assert KNOWN.p_within(5) == KNOWN.p_below(5)
-    assert replace(KNOWN, value=-3).p_within(5) == pytest.approx(KNOWN.p_below(5))
-    assert (KNOWN.p_within(2) or 0) > 0.5  # the value itself is outside
-
-
 def test_one_seed_has_a_value_and_no_interval():
     one = replace(KNOWN, seeds=1, over_seeds=None)
-    assert (one.error, one.freedom, one.interval(), one.p_off(), one.p_above(0), one.p_within(5)) == (None,) * 6
+    assert (one.error, one.freedom, one.interval(), one.p_off(), one.p_above(0)) == (None,) * 5
     owners = even_owners(31, 93)
     found = difference(made(2, 1, owners), made(3, 1, owners), owners)
     assert (found.seeds, found.over_seeds, found.interval()) == (1, None, None)
@@ -79,7 +73,7 @@ def test_one_seed_has_a_value_and_no_interval():
 def test_what_never_varies_is_known_exactly():
     exact = Estimate(2.0, 3, 7, 0.0, 0.0, 1.0)
     assert exact.interval() == (2, 2)
-    assert (exact.p_off(), exact.p_above(1), exact.p_above(2), exact.p_within(3)) == (0, 0, 1, 0)
+    assert (exact.p_off(), exact.p_above(1), exact.p_above(2)) == (0, 0, 1)
     assert Estimate(0.0, 3, 7, 0.0, 0.0, 0.5).p_off() == 1
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from harness.data import sources
 from harness.data.prepared import prepare
-from harness.measure.cost import Contender, drift, measure
+from harness.measure.cost import Contender, measure
 from harness.measure.exact import ExactIndex
+from harness.measure.sampled import STAGES
 from harness.phases.train import load_model
 from harness.protocol import Encoded
 from harness.record import CostRecord
@@ -34,6 +36,15 @@ def sides(request) -> tuple[Encoded, Encoded]:
     generator = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(items, DIM, generator=generator), dim=1)
     return Encoded(embedding=rows), Encoded(embedding=rows[7:8] + 0)
+
+
+def drift(first: CostRecord, second: CostRecord) -> dict[str, float]:
+    """By how much the medians of each stage differ between two timings of a row, over the smaller one."""
+    found = {}
+    for stage in STAGES:
+        low, high = sorted(float(np.median(cost.samples_s[stage])) for cost in (first, second))
+        found[stage] = high / low - 1
+    return found
 
 
 @pytest.mark.parametrize("way", ["exact", "torch-mv", "read-bound"])

@@ -174,3 +174,7 @@ def test_scores_are_kept_for_members_alone(data_folder, tmp_path):
     store, job = Store(tmp_path), Job(Data(name="zoo", path=str(data_folder)), registry.model("chance"), SMALL)
     execute(job, store)
     assert store.scores(job.key) is None
+    execute(job, store, keep_scores=True)
+    assert store.scores(job.key) is not None
+    execute(job, store)  # whose weights may be others: scores of the run before are not its own
+    assert store.scores(job.key) is None

@@ -227,8 +227,14 @@ def test_an_ensemble_encodes_and_searches_by_all_members(make):
         make.time(job, score=4)
     make.ask(jobs[0], [1.0, 2.0], [3.0, 4.0], [0.5, 0.75])
     make.ask(jobs[1], [10.0, 20.0, 30.0], [30.0, 40.0, 50.0], [5.0, 5.0, 5.0])
+    for job, flops in zip(jobs, ({"image": 2e6, "pair": 1.0}, {"image": 3e6}), strict=True):
+        known = make.store.cost(job.key)
+        make.store.save_cost(replace(known, flops=flops, peak_memory_mib=512.0, noise={"score": 0.1}))
     (plan,) = ensembles.plan(jobs).plans
     make.add(plan.job, make.ranks([0, 0], [0, 0, 0, 0, 0]), family="independent", members=plan.members)
-    (entry,) = rows(make)["vsrn*"].cost.galleries
+    cost = rows(make)["vsrn*"].cost
+    assert (cost.flops, cost.peak_memory_mib, cost.noise) == ({"image": 5e6}, None, {})
+    (entry,) = cost.galleries
+    assert entry["build_samples_s"] == [0.004]
     assert entry["stages_ms"] == {"encode": [11.0, 22.0], "search": [33.0, 44.0], "rank": [0.5, 0.75]}
     assert entry["bytes"] == 2048

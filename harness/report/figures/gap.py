@@ -32,7 +32,7 @@ def gap_time(shares: Sequence[Share], title: str, caption: str) -> Figure:
     times = [share.ms for share in shares]
     axes.set_xlim(min(times) / 1.3, max(times) * 6)  # names stand right of their points
     plain_numbers(axes.xaxis)
-    axes.set_xlabel("score + rank, ms per query (log scale)")
+    axes.set_xlabel("one caption end to end: encode, search, rank; ms (log scale)")
     axes.set_ylabel("gap closed (%)")
     drawn = [family for family in LOOKS if any(share.family == family for share in shares)]
     axes.legend(handles=family_entries(drawn), loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8)

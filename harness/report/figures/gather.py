@@ -293,23 +293,24 @@ def _training(group: Group) -> Sketch:
 
 
 def _tuning(group: Group) -> Sketch:
-    rows = {row.model.label: (row.model.host, family(row), scores) for row in group.rows if (scores := _trials(row))}
+    plain = {row.model.label: row for row in group.rows if not row.model.modules and _trials(row)}
+    rows = [(row.model.host, family(row), _trials(row)) for row in plain.values()]
     if not rows:
         raise Undrawn("no row has trials of its own")
     words = [
         "Expected best dev Rsum of n trials drawn from a row's own without replacement (Tang et al. 2020); a host and "
-        "its row with SelfAlign in one panel, steps outward left out."
+        "its row with SelfAlign in one panel, steps outward left out; a trial that failed counts as 0. Rows with "
+        "other modules: see the table of trials."
     ]
-    return _sketch(group, "What tuning is worth", words, "tuning.tuning_curves", list(rows.values()))
+    return _sketch(group, "What tuning is worth", words, "tuning.tuning_curves", rows)
 
 
 def _trials(row: Row) -> list[float]:
-    """Dev Rsum of a row's trials, without a step outward, which not every row has."""
+    """Dev Rsum of a row's trials, 0 of one that failed, without a step outward, which not every row has."""
     if row.tuning.row is None:
         return []
     trials = row.tuning.row["trials"]
-    scores = [trial["dev_rsum"] for trial in trials[: len(trials) - row.tuning.row["outward"]]]
-    return [score for score in scores if score is not None]
+    return [trial["dev_rsum"] or 0.0 for trial in trials[: len(trials) - row.tuning.row["outward"]]]
 
 
 def _ranks(group: Group) -> Sketch:

@@ -125,7 +125,7 @@ def _group(runs: Sequence[Run], differs: Mapping[str, Any], wanted: Asked) -> Gr
 
 
 def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
-    """The group with the pairs whose two runs it has."""
+    """The group with the pairs whose two runs it has; of two rows the pair of the lowest seeds."""
     place = {run.record.key: (number, run.seed) for number, row in enumerate(group.rows) for run in row.runs}
     found = []
     for pair in pairs:
@@ -133,7 +133,10 @@ def _with_reranks(group: Group, pairs: Sequence[RerankRecord]) -> Group:
         if first in place and second in place:
             names = [group.rows[place[key][0]].name for key in (first, second)]
             found.append((place[first], place[second], replace(pair, retriever=names[0], reranker=names[1])))
-    return replace(group, reranks=tuple(pair for *_, pair in sorted(found, key=lambda item: item[:2])))
+    first_of: dict[tuple[int, int], RerankRecord] = {}
+    for (retriever, _), (reranker, _), pair in sorted(found, key=lambda item: item[:2]):
+        first_of.setdefault((retriever, reranker), pair)
+    return replace(group, reranks=tuple(first_of.values()))
 
 
 def _without_twins(runs: Sequence[Run]) -> list[Run]:

@@ -177,6 +177,13 @@ def ensemble_cost(run: Run, runs: Sequence[Run]) -> CostRecord | None:
             if len({entry["items"] for entry in entries}) == 1
         ],
         law={},
+        noise={},
+        flops={
+            what: sum(cost.flops[what] for cost in found)
+            for what in found[0].flops
+            if all(what in cost.flops for cost in found)
+        },
+        peak_memory_mib=None,  # of one process, in which members follow one another
     )
 
 
@@ -190,6 +197,9 @@ def _together(entries: Sequence[Gallery]) -> Gallery:
         "note": "; ".join(dict.fromkeys(entry["note"] for entry in entries if entry["note"])),
         "limit_ms": None,
         "bytes": sum(entry.get("bytes") or 0 for entry in entries) or None,
+        "build_samples_s": [
+            sum(turn) for turn in zip(*(entry.get("build_samples_s") or [] for entry in entries), strict=False)
+        ],
     }
     if any(samples is None for samples in stages):
         found.pop("stages_ms", None)

@@ -87,7 +87,7 @@ def _median(samples: Sequence[float], parts: int) -> Interval | None:
 
 def _by_law(cost: CostRecord, entry: Gallery) -> Interval | None:
     """By as much as the law is off what it was fitted to; None where no law says by how much."""
-    residual = _finite(cost.law.get("residual"))
+    residual = finite(cost.law.get("residual"))
     if residual is None or not 0 <= residual < 1:
         return None
     return entry["p50_ms"] * (1 - residual), entry["p50_ms"] * (1 + residual)
@@ -189,7 +189,7 @@ def time_curve(cost: CostRecord | None) -> TimeCurve | None:
         return None
     measured = [items for items, time in found.items() if time.measured]
     last = max(found)
-    residual = _finite(cost.law.get("residual"))
+    residual = finite(cost.law.get("residual"))
     ends = (min(measured, default=0), max(measured, default=0))
     times = tuple(six_figures(time.ms) for time in found.values())
     whole = any(time.whole for time in found.values())
@@ -198,13 +198,13 @@ def time_curve(cost: CostRecord | None) -> TimeCurve | None:
 
 def _slope(cost: CostRecord, entry: Gallery) -> float | None:
     """Of the law through the search and rank of one gallery, as records extrapolate; None without a law."""
-    intercept, per_item = _finite(cost.law.get("intercept_ms")), _finite(cost.law.get("ms_per_item"))
+    intercept, per_item = finite(cost.law.get("intercept_ms")), finite(cost.law.get("ms_per_item"))
     if intercept is None or per_item is None or (there := intercept + per_item * entry["items"]) <= 0:
         return None
     return six_figures(entry["p50_ms"] * per_item / there)
 
 
-def _finite(value: object) -> float | None:
+def finite(value: object) -> float | None:
     """A number of a part of a record that no schema looks into; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

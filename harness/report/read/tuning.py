@@ -10,7 +10,7 @@ from harness.record import AskedRecord
 from harness.report.read.runs import Run
 from harness.tuned import TunedRecord, TunedRow
 
-How = Literal["own", "base", "by hand", "untuned", "published"]
+How = Literal["own", "base", "by hand", "fewer trials", "untuned", "published"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,25 @@ def of_runs(runs: Sequence[Run], stored: Sequence[AskedRecord], values: Mapping[
     for record in stored:
         for key, source in record.tuning.items():
             value = values.get(source["value"])
-            trials = value.rows.get(source["row"]) if value is not None and source["how"] == "own" else None
+            row = value.rows.get(source["row"]) if value is not None else None
+            less = value is not None and row is not None and _budget(row) < _most(value)
+            how: How = "fewer trials" if less else source["how"]
             if key not in found or not found[key].settled:
-                found[key] = Tuning(source["how"], trials)
+                found[key] = Tuning(how, row if source["how"] == "own" else None)
     for run in runs:
         if run.record.members and all(key in found and found[key].settled for key in run.record.members):
             found[run.record.key] = Tuning("own")
     return found
+
+
+def _budget(row: TunedRow) -> int:
+    """Trials that a row was given, a step outward aside."""
+    return len(row["trials"]) - row["outward"]
+
+
+def _most(value: TunedRecord) -> int:
+    """Trials that the rows of a value were given, at most."""
+    return max(map(_budget, value.rows.values()))
 
 
 def values_of(stored: Sequence[AskedRecord], values: Mapping[str, TunedRecord]) -> dict[str, TunedRecord]:

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from harness.measure.intervals import mean_sd, t_interval
 from harness.record import RECALLS, RerankRecord
 from harness.report.formats import six_figures
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
 from harness.report.read.served import served
-from harness.report.read.times import TimeCurve, encode_ms, time_curves, timing_conflict
+from harness.report.read.times import TimeCurve, time_curves, timing_conflict
+from harness.report.tables import reranking
 from harness.report.tables.choice import Candidate
 
 FIGURES = {"rsum": "rsum", "t2i-r1": "t2i_r1", "i2t-r1": "i2t_r1"}  # as choices call it -> as runs do
@@ -82,9 +81,8 @@ def _pairs(group: Group, rows: Mapping[str, Row], curves: Mapping[str, TimeCurve
         first, second = rows[pair.retriever].cost, rows[pair.reranker].cost
         assert first is not None
         assert second is not None
-        again = encode_ms(second)
-        samples = pair.samples_s.get("t2i_rerank", [])
-        if again is None or not all(samples) or not samples or dict(pair.machine) != dict(first.machine):
+        added = [reranking.added_ms(pair, place, first, second) for place in range(len(pair.ks))]
+        if None in added:
             unlike.append(_of_both(pair))
             continue
         untuned = group.is_tuned and not all(rows[name].is_settled for name in (pair.retriever, pair.reranker))
@@ -105,7 +103,7 @@ def _pairs(group: Group, rows: Mapping[str, Row], curves: Mapping[str, TimeCurve
                         images=images,
                         family="retrieve, then rerank",
                         k=k,
-                        rerank_ms=six_figures(again + 1000 * float(np.median(samples[place]))),
+                        rerank_ms=six_figures(added[place] or 0.0),
                         untuned=untuned,
                     )
                 )
@@ -123,6 +121,7 @@ def _served(group: Group, curves: Mapping[str, TimeCurve]) -> list[Candidate]:
             images=len(way.row.runs[0].usable_ranks.i2t),
             family="shortlist, then exact",
             k=way.k,
+            seeds=len(way.row.runs),
             untuned=group.is_tuned and not way.row.is_settled,
         )
         for way in served([row for row in group.rows if row.runs and row.name in curves])

@@ -22,6 +22,8 @@ def verdict(rows: Mapping[str, Row], best: Candidate, second: Candidate, by: str
         return "one seed each: not told apart"
     if lone:
         return f"one seed of {lone[0]}: not told apart"
+    if derived := [candidate.title for candidate in (best, second) if candidate.name not in rows]:
+        return f"{derived[0]} is derived from another row: not told apart"
     mean, bounds = _difference(rows[best.name], rows[second.name], by)
     apart = bounds is not None and bounds[0] > 0
     return f"{shown(mean, bounds)} {BY[by]}: {'told apart' if apart else 'not told apart'}"

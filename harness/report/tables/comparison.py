@@ -390,6 +390,6 @@ def _identity(run: Run) -> dict[str, str]:
         "seed": str(run.seed),
         "key": run.record.key,
         "outcome": run.problem or "ok",
-        "best epoch": ABSENT if best is None else f"{best + 1} of {len(run.record.history)}",
+        "best look at dev": ABSENT if best is None else f"{best + 1} of {len(run.record.history)}",
         "tied queries": stored(run.record.tied_queries),
     }

@@ -6,21 +6,21 @@ best interactive row.  Beside them, what reranking the host's own shortlist by t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from harness.measure.estimates import Estimate, closed
-from harness.measure.intervals import mean_sd
 from harness.report.formats import ABSENT, Sheet, decimals, significant
 from harness.report.read.contrasts import between
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row, owners
-from harness.report.read.times import BATCHED, stage_ms, timing_conflict
+from harness.report.read.times import query_times
 from harness.report.tables import reranking
-from harness.report.tables.comparison import left_out_lines
+from harness.report.tables.comparison import END_TO_END, left_out_lines
+from harness.report.tables.headline import mean_rsum
 from harness.spec import registry
 
 TEACHER = "distilled.teacher"
@@ -39,6 +39,10 @@ SHORTLISTS = (
     "Shortlists: the student's first k put in order by the teacher, which is no training at all; of the first seed, "
     "and without an interval."
 )
+TIMED = (
+    "Times: one caption, encoded, searched among the images of the data and ranked; of a shortlist that of the "
+    "student, then the caption encoded by the teacher and k candidates put in order."
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Gap:
     student: Row
     teacher: Row
     estimate: Estimate | None  # of the share; None where there is no gap or nothing to compare
-    ms: float | None  # per query: scored and ranked
+    ms: float | None  # of one query, end to end
 
     @property
     def name(self) -> str:
@@ -103,8 +107,13 @@ def _trios(group: Group) -> list[Trio]:
 
 
 def _measured(group: Group, trios: Sequence[Trio]) -> list[Gap]:
-    timed = not timing_conflict(_rows(group))
-    return [Gap(*trio, _share(*trio), _ms(trio[0]) if timed else None) for trio in trios]
+    ms = _times(group)
+    return [Gap(*trio, _share(*trio), ms.get(trio[0].name)) for trio in trios]
+
+
+def _times(group: Group) -> Mapping[str, float]:
+    """Name of a row -> milliseconds of one query; nothing where rows were not timed alike."""
+    return {name: time.ms for name, time in query_times(_rows(group)).items()}
 
 
 def _student(row: Row, rows: Sequence[Row]) -> Row | None:
@@ -126,11 +135,7 @@ def _teacher(row: Row, rows: Sequence[Row]) -> Row | None:
     interactive = [other for other in rows if other.family == "interactive"]
     if label:
         return next((other for other in rows if other.model.label == label), None)
-    return max(interactive, key=_rsum, default=None)
-
-
-def _rsum(row: Row) -> float:
-    return mean_sd(list(row.rsums.values()))[0]
+    return max(interactive, key=mean_rsum, default=None)
 
 
 def _share(row: Row, student: Row, teacher: Row) -> Estimate | None:
@@ -146,12 +151,8 @@ def _share(row: Row, student: Row, teacher: Row) -> Estimate | None:
     return closed(row.ranks(shared), student.ranks(shared), teacher.ranks(shared), known)
 
 
-def _ms(row: Row) -> float | None:
-    return stage_ms(row.cost, BATCHED, "queries")
-
-
-COLUMNS = ("student", "row", "teacher", "Rsum", "gap closed", "seeds", "ms/query")
-FLAT = ("student", "row", "teacher", "rsum", "gap_closed_percent", "low", "high", "seeds", "ms_per_query")
+COLUMNS = ("student", "row", "teacher", "Rsum", "gap closed", "seeds", END_TO_END)
+FLAT = ("student", "row", "teacher", "rsum", "gap_closed_percent", "low", "high", "seeds", "end_to_end_ms_per_query")
 
 
 def gap_sheet(group: Group) -> Sheet | None:
@@ -159,23 +160,23 @@ def gap_sheet(group: Group) -> Sheet | None:
     found = gaps(group)
     if not found:
         return None
-    text, flat = [], []
+    text, flat, ms = [], [], _times(group)
     for student, teacher in dict.fromkeys((each.student.name, each.teacher.name) for each in found):
         own = [each for each in found if (each.student.name, each.teacher.name) == (student, teacher)]
         for name, row in ((f"{student} alone", own[0].student), ("the teacher itself", own[0].teacher)):
-            text.append((student, name, teacher, decimals(1)(_rsum(row)), ABSENT, str(len(row.runs)), _shown(_ms(row))))
-            flat.append(
-                (student, name, teacher, decimals(1)(_rsum(row)), *[ABSENT] * 3, str(len(row.runs)), _shown(_ms(row)))
-            )
+            cells = (student, name, teacher, decimals(1)(mean_rsum(row)))
+            seeds, time = str(len(row.runs)), _shown(ms.get(row.name))
+            text.append((*cells, ABSENT, seeds, time))
+            flat.append((*cells, *[ABSENT] * 3, seeds, time))
         for each in own:
-            text.append((student, each.name, teacher, decimals(1)(_rsum(each.row)), *_cells(each)))
-            flat.append((student, each.name, teacher, decimals(1)(_rsum(each.row)), *_flat_cells(each)))
-        for name, rsum, share, ms in _shortlists(group, own[0]):
-            text.append((student, name, teacher, decimals(1)(rsum), f"{decimals(0)(100 * share)}%", "1", _shown(ms)))
-            flat.append(
-                (student, name, teacher, decimals(1)(rsum), decimals(1)(100 * share), ABSENT, ABSENT, "1", _shown(ms))
-            )
-    notes = (MEANING, SURE, SHORTLISTS if len(text) > len(found) else "", *left_out_lines(group))
+            cells = (student, each.name, teacher, decimals(1)(mean_rsum(each.row)))
+            text.append((*cells, *_cells(each)))
+            flat.append((*cells, *_flat_cells(each)))
+        for name, rsum, share, took in _shortlists(group, own[0], ms):
+            cells = (student, name, teacher, decimals(1)(rsum))
+            text.append((*cells, f"{decimals(0)(100 * share)}%", "1", _shown(took)))
+            flat.append((*cells, decimals(1)(100 * share), ABSENT, ABSENT, "1", _shown(took)))
+    notes = (MEANING, SURE, SHORTLISTS if len(text) > len(found) else "", TIMED if ms else "", *left_out_lines(group))
     return Sheet(
         "How much of an interactive teacher does an independent row take over?",
         pd.DataFrame(text, columns=pd.Index(COLUMNS), dtype=str),
@@ -185,15 +186,18 @@ def gap_sheet(group: Group) -> Sheet | None:
     )
 
 
-def _shortlists(group: Group, of: Gap) -> Iterator[tuple[str, float, float, float | None]]:
-    """What reranking the student's first k by the teacher comes to: name, Rsum, share closed, ms a query."""
+def _shortlists(group: Group, of: Gap, ms: Mapping[str, float]) -> Iterator[tuple[str, float, float, float | None]]:
+    """What reranking the student's first k by the teacher comes to: name, Rsum, share closed, ms of one query."""
     pairs = [p for p in group.reranks if (p.retriever, p.reranker) == (of.student.name, of.teacher.name)]
-    found = reranking.points(pairs, timed=not reranking.conflict(group.reranks))
+    found = reranking.points(pairs)
     first, whole = ([p.accuracy["rsum"] for p in found][end] if found else 0.0 for end in (0, -1))
-    for point in found:
+    student = ms.get(of.student.name)
+    for place, point in enumerate(found):
         if 1 < point.k <= MOST_K and reranking.is_power_of_ten(point.k) and whole > first:
             share = (point.accuracy["rsum"] - first) / (whole - first)
-            yield f"first {point.k} reranked by {of.teacher.name}", point.accuracy["rsum"], share, point.t2i_ms
+            more = reranking.added_ms(pairs[0], place, of.student.cost, of.teacher.cost)
+            took = None if student is None or more is None else student + more
+            yield f"first {point.k} reranked by {of.teacher.name}", point.accuracy["rsum"], share, took
 
 
 def _cells(each: Gap) -> tuple[str, str, str]:
@@ -220,7 +224,7 @@ def taken_over(group: Group) -> list[str]:
     """For FINDINGS, of hosts with modules: a sentence for every row that has a share, the largest first, then for what
     reranking the host's shortlist by a teacher closes.
     """
-    asked = of_taught(group)
+    asked, ms = of_taught(group), _times(group)
     named = [(each, each.value) for each in asked if each.value is not None]
     told = [
         f"`{each.name}` closes {_cells(each)[0]} of the gap from {each.student.name} to {each.teacher.name}"
@@ -228,7 +232,7 @@ def taken_over(group: Group) -> list[str]:
         for each, _ in sorted(named, key=lambda pair: -np.float64(pair[1]))
     ]
     for each in {each.teacher.name: each for each in asked}.values():
-        for name, _, share, ms in _shortlists(group, each):
+        for name, _, share, took in _shortlists(group, each, ms):
             closes = f"`{each.student.name}`, its {name} without any training, closes {decimals(0)(100 * share)}%"
-            told.append(closes + (f", at {_shown(ms)} ms a query." if ms else "."))
+            told.append(closes + (f", at {_shown(took)} ms a query." if took else "."))
     return told

@@ -48,7 +48,7 @@ def headline(group: Group) -> Headline:
 def choices(rows: Sequence[Row]) -> tuple[Choice, ...]:
     """The best row within each power of ten of milliseconds that some row needs; scale and ensembles aside."""
     times = query_times(rows, GALLERY)
-    timed = [(row, times[row.name]) for row in rows if _ranked(row) and row.name in times]
+    timed = [(row, times[row.name]) for row in ranked(rows) if row.name in times]
     orders = [ceil(log10(time.ms) - ROUNDING) for _, time in timed]
     found = []
     for order in range(min(orders, default=0), max(orders, default=-1) + 1):
@@ -59,8 +59,10 @@ def choices(rows: Sequence[Row]) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def _ranked(row: Row) -> bool:
-    return bool(row.runs) and not (row.is_scale or row.is_ensemble or row.is_elsewhere)
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Single models trained here, the scale aside; where some are tuned none that is not, for it had less effort."""
+    single = [row for row in rows if row.runs and not (row.is_scale or row.is_ensemble or row.is_elsewhere)]
+    return [row for row in single if row.is_settled] if any(row.tuning.settled for row in single) else single
 
 
 def _level(best: Row, others: Sequence[Row]) -> tuple[Row, ...]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.record import RECALLS, RerankRecord
+from harness.record import RECALLS, CostRecord, RerankRecord
 from harness.report.formats import ABSENT, Sheet, decimals, significant
 from harness.report.read.nested import differing, flatten
+from harness.report.read.times import encode_ms
 
 NOTE = (
     "The independent model picks the best k of the gallery, the interactive one puts them in order; beyond the "
@@ -55,6 +56,18 @@ def _ms(pair: RerankRecord, way: str, place: int) -> float | None:
     """Median of the retriever's samples plus that of the reranker's; None where either has none."""
     samples = [pair.samples_s.get(f"{way}_{part}", [[]] * len(pair.ks))[place] for part in ("retrieve", "rerank")]
     return 1000 * sum(float(np.median(values)) for values in samples) if all(samples) else None
+
+
+def added_ms(pair: RerankRecord, place: int, first: CostRecord | None, second: CostRecord | None) -> float | None:
+    """What the reranker adds to a query of the retriever: the caption encoded by it too, and k candidates put in order.
+
+    place: of k.  None where either was not timed, or the pair on another machine than the retriever.
+    """
+    samples = pair.samples_s.get("t2i_rerank", [])
+    again = None if second is None else encode_ms(second)
+    if first is None or again is None or not samples or not all(samples) or dict(pair.machine) != dict(first.machine):
+        return None
+    return again + 1000 * float(np.median(samples[place]))
 
 
 def is_power_of_ten(k: int) -> bool:

@@ -12,7 +12,7 @@ from harness.record import CostRecord, Gallery
 from harness.report.formats import ABOUT, ABSENT, Sheet, significant, whole
 from harness.report.read.groups import Group
 from harness.report.read.rows import Row
-from harness.report.read.times import STAGES, QueryTime, query_time, query_times, timing_conflict, without_time
+from harness.report.read.times import STAGES, QueryTime, finite, query_time, query_times, timing_conflict, without_time
 
 UNITS = ((1_000_000, "M"), (1_000, "K"))
 
@@ -128,7 +128,7 @@ def _notes(lines: Sequence[_Line]) -> list[str]:
     ]
     for line in lines:
         if line.missing:
-            residual = line.cost.law.get("residual")
+            residual = finite(line.cost.law.get("residual"))
             fit = "" if residual is None else f"; the law deviates by up to {residual:.0%} from what it was fitted to"
             notes.append(f"{line.row.name}: {line.missing[0]['note']}{fit}.")
     return notes

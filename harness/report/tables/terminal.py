@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.measure.estimates import difference
 from harness.report.read.described import described
 from harness.report.read.groups import Group, collect
-from harness.report.read.rows import owners
+from harness.report.read.rows import Row, owners
 from harness.report.read.times import without_time
 from harness.report.tables.comparison import END_TO_END, RATE, comparison, left_out_lines
 
@@ -29,6 +29,7 @@ COLUMNS = {  # heading -> column of the comparison
     "encode\nimage\nms": "encode ms/image",
 }
 BEYOND = 0.975  # share of draws of images in which the best row must be above chance
+UNTUNED = " (untuned)"
 STYLES = {"best": "bold", "second": "underline"}
 
 
@@ -46,7 +47,7 @@ def tables(groups: Sequence[Group]) -> Table:
 
 
 def _table(group: Group) -> Table:
-    """Best first, ensembles and rows trained elsewhere below single models; standard deviations beside Rsum alone."""
+    """Best first, untuned rows, ensembles and rows trained elsewhere below; standard deviations beside Rsum alone."""
     sheet = comparison(group)
     parts = (group.data["name"], group.data["ranked"], described(group.differs).replace("`", ""))
     title = Text(", ".join(part for part in parts if part))
@@ -69,18 +70,27 @@ def _table(group: Group) -> Table:
         shown = [
             cells[column] if column == "Rsum" else cells[column].partition(" ± ")[0] for column in COLUMNS.values()
         ]
+        if _is_apart(group, group.rows[place]):
+            shown[0] += UNTUNED
         table.add_row(*(Text(cell, style=style) for cell, style in zip(shown, marked, strict=True)))
     return table
 
 
 def _best_first(group: Group) -> list[int]:
-    """Places of the rows by mean Rsum, those without one last; ensembles and then rows trained elsewhere below."""
+    """Places of the rows by mean Rsum, those without one last; below them untuned rows where others are tuned, then
+    ensembles, then rows trained elsewhere."""
 
-    def rank(place: int) -> tuple[int, float]:
+    def rank(place: int) -> tuple[bool, bool, bool, float]:
         row = group.rows[place]
-        return row.is_ensemble + 2 * row.is_elsewhere, -fmean(row.rsums.values()) if row.runs else inf
+        mean = -fmean(row.rsums.values()) if row.runs else inf
+        return row.is_elsewhere, row.is_ensemble, _is_apart(group, row), mean
 
     return sorted(range(len(group.rows)), key=rank)
+
+
+def _is_apart(group: Group, row: Row) -> bool:
+    """Whether a row is untuned where others are not, and no row to rank beside them."""
+    return group.is_tuned and bool(row.runs) and not (row.is_settled or row.is_scale or row.is_elsewhere)
 
 
 def _chance_line(group: Group) -> list[str]:

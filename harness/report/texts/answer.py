@@ -25,7 +25,7 @@ def best(facts: Facts, folder: str, each: int = 5) -> str:
     chosen = []
     for family in ("independent", "interactive"):
         by_model: dict[tuple[str, bool, tuple[str, ...]], Row] = {}
-        for row in sorted(facts.rows(folder, family), key=mean_rsum, reverse=True):
+        for row in sorted(facts.ranked(folder, family), key=mean_rsum, reverse=True):
             model = row.model
             by_model.setdefault((model.method, model.selfalign is not None, tuple(model.modules)), row)
         chosen += list(by_model.values())[:each]
@@ -60,7 +60,7 @@ def answer(facts: Facts, folder: str) -> str:
 def leaders(facts: Facts, folder: str) -> str:
     """The best row of every order of magnitude of query time."""
     best_of: dict[int, Row] = {}
-    for row in facts.rows(folder):
+    for row in facts.ranked(folder):
         if (found := facts.times(folder, GALLERY).get(row.name)) is not None:
             order = floor(log10(found.ms))
             best_of[order] = max(best_of.get(order, row), row, key=mean_rsum)

@@ -6,33 +6,30 @@ cannot say what was not measured.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from harness import ROOT
-from harness.measure import estimates
 from harness.measure.estimates import Estimate
 from harness.measure.intervals import Interval
-from harness.measure.verdicts import corrected, detectable, word
+from harness.measure.verdicts import detectable
 from harness.record import RecordError
 from harness.report.formats import ABSENT, decimals, interval, signed, significant, whole
+from harness.report.read.contrasts import Contrast, compared
 from harness.report.read.groups import Group, collect
 from harness.report.read.machines import machine_words
 from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, additions, gap, reranking
-from harness.report.tables.claims import UNTUNED_HOST, is_host, said
-from harness.report.tables.headline import mean_rsum
+from harness.report.tables.claims import UNTUNED, UNTUNED_HOST, against_hosts, host_verdict
+from harness.report.tables.headline import mean_rsum, ranked
 from harness.report.tables.sharing import sharing_sheet
 from harness.report.tables.tuning import adds
 
-NORMAL = 1.96  # standard errors to either end of a 95% interval
+PLACES = {"better": "above", "equivalent": "level", "worse": "behind", "undecided": "undecided"}  # by `verdicts.Word`
 T = TypeVar("T")
 WORDS = {
     "better": "better",
@@ -63,7 +60,7 @@ class Gain:
 
 
 class Facts:
-    """Of one folder of results: `reference/FOLDER` holds records, `tuned/*.json` condensed trials."""
+    """Of one folder of results: `reference/FOLDER` holds records."""
 
     def __init__(self, results: Path = ROOT / "results") -> None:
         self.results = results
@@ -73,7 +70,6 @@ class Facts:
             lambda folder, items: query_times(self.group(folder).rows, items)
         )
         self.gains: Callable[[str], tuple[Gain, ...]] = cache(self._gains)
-        self._trials: Callable[[str], list[dict[str, Any]]] = cache(self._read_trials)
 
     def _group(self, folder: str) -> Group:
         groups = collect(self.results / "reference" / folder)
@@ -89,6 +85,10 @@ class Facts:
             if row.runs and not (row.is_scale or row.is_ensemble or row.is_elsewhere)
             if family in ("", row.family) and host in ("", row.model.host)
         ]
+
+    def ranked(self, folder: str, family: str = "") -> list[Row]:
+        """Those of `rows` that may stand in one ranking."""
+        return [row for row in ranked(self.group(folder).rows) if family in ("", row.family)]
 
     def row(self, folder: str, name: str) -> Row:
         return _only(folder, name, [row for row in self.group(folder).rows if row.name == name and row.runs])
@@ -128,11 +128,6 @@ class Facts:
         """Mean over seeds."""
         return decimals(digits)(mean_rsum(self.row(folder, name)))
 
-    def dev_by_epoch(self, folder: str, name: str) -> str:
-        """Dev Rsum of the first seed after each epoch, `5, 138, 190`."""
-        history = self.row(folder, name).runs[0].record.history
-        return ", ".join(decimals(0)(epoch["dev_rsum"]) for epoch in history)
-
     def rising(self, folder: str) -> tuple[int, int]:
         """How many training runs end at their best dev epoch, and of how many."""
         runs = [run.record for row in self.rows(folder) for run in row.runs]
@@ -159,33 +154,10 @@ class Facts:
         took = sum(sum(record.seconds.values()) for record in records)
         return took / 60, len(records), " or ".join(map(str, threads))
 
-    def best_dev(self, folder: str, name: str) -> str:
-        """Best dev Rsum, a mean over seeds."""
-        histories = [run.record.history for run in self.row(folder, name).runs]
-        return decimals(0)(float(np.mean([max(epoch["dev_rsum"] for epoch in history) for history in histories])))
-
     def _gains(self, folder: str) -> tuple[Gain, ...]:
-        pairs = [
-            (host, row)
-            for row in self.rows(folder)
-            if row.model.selfalign is not None
-            for host in self.rows(folder)
-            if is_host(host, row)
-        ]
-        found = [_difference(row, host) for host, row in pairs]
-        bounds = corrected(found)
-        return tuple(
-            Gain(host, row, estimate, known, said(word(known), row, host))
-            for (host, row), estimate, known in zip(pairs, found, bounds, strict=True)
-        )
-
-    def gain(self, folder: str, host: str) -> Gain:
-        """What SelfAlign adds to a host; reads `+14.3 [4.8, 23.7]`."""
-        return _only(folder, host, [gain for gain in self.gains(folder) if gain.host.name == host])
-
-    def hosts(self, folder: str, *words: str) -> str:
-        """The hosts of which one of these `WORDS` is said (`better`, `untuned host`), `vsepp and vsrn`."""
-        return listed([gain.host.name for gain in self.gains(folder) if gain.word in words])
+        single = {id(row) for row in self.rows(folder)}
+        found = [contrast for contrast in against_hosts(self.group(folder)) if id(contrast.row) in single]
+        return tuple(Gain(each.other, each.row, _known(each), each.interval, host_verdict(each)) for each in found)
 
     def bases(self, folder: str, question: str) -> list[str]:
         """Rows that an ablation was asked of."""
@@ -199,7 +171,7 @@ class Facts:
         )
 
     def arm(self, folder: str, question: str, base: str, arm: str) -> str:
-        """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6] ○`."""
+        """Difference of an ablation's arm to its base, `+0.3 [-4.9, 5.6]`."""
         found = ablations.by_question([self.group(folder)]).get(question, [])
         arms = [ablation.arms[arm] for ablation in found if ablation.base.name == base and arm in ablation.arms]
         return _only(folder, f"{question}: {base}, {arm}", arms).shown
@@ -213,13 +185,14 @@ class Facts:
         return additions.lessons(self.group(folder))
 
     def told_apart(self, folder: str, name: str) -> dict[str, str]:
-        """Interactive rows that a row is `above`, `level` with and `behind`, by 95% intervals over images."""
-        row, found = self.row(folder, name), {"above": [], "level": [], "behind": []}
-        for other in self.rows(folder, "interactive"):
-            estimate = _difference(row, other)
-            reach = NORMAL * estimate.over_images**0.5
-            where = "above" if estimate.value > reach else "behind" if estimate.value < -reach else "level"
-            found[where].append(other.name)
+        """Interactive rows that a row is `above`, `level` with (equivalent), `behind` or `undecided` beside, tested
+        together, and those that are `untuned`, where some row is tuned."""
+        row, rows = self.row(folder, name), self.rows(folder, "interactive")
+        found: dict[str, list[str]] = {where: [] for where in (*PLACES.values(), UNTUNED)}
+        for each in compared([(row, other) for other in rows if other.is_settled == row.is_settled]):
+            _known(each)
+            found[PLACES[each.word]].append(each.other.name)
+        found[UNTUNED] = [other.name for other in rows if other.is_settled != row.is_settled]
         return {where: listed(names) for where, names in found.items()}
 
     def query_ms(self, folder: str, name: str, items: int = GALLERY) -> str:
@@ -270,32 +243,6 @@ class Facts:
             raise RecordError(f"{folder}: {reranker} behind {retriever} was not timed")
         return decimals(0)(point.accuracy["rsum"]), significant(point.t2i_ms, 2)
 
-    def dev(self, data: str, row: str, **conditions: Any) -> str:
-        """Best dev Rsum of condensed trials of a row, a mean over seeds where several were run alike.
-
-        conditions: fields of a trial, such as lr.  Raises RecordError where they leave trials of unlike settings.
-        """
-        found = [trial for trial in self._trials(data) if trial["row"] == row and _fits(trial, conditions)]
-        seeds = [trial["seed"] for trial in found]
-        if not found or len(set(seeds)) < len(seeds):
-            raise RecordError(f"tuned/shared-rate-{data}.json: {len(found)} trials of {row} with {conditions}")
-        return decimals(0)(float(np.mean([trial["dev_rsum"] for trial in found])))
-
-    def trials(self, data: str, **conditions: Any) -> tuple[int, int]:
-        """Fewest and most condensed trials of the rows that had any."""
-        rows = [trial["row"] for trial in self._trials(data) if _fits(trial, conditions)]
-        counts = [rows.count(row) for row in set(rows)]
-        if not counts:
-            raise RecordError(f"tuned/shared-rate-{data}.json: no trials with {conditions}")
-        return min(counts), max(counts)
-
-    def _read_trials(self, data: str) -> list[dict[str, Any]]:
-        path = self.results / "tuned" / f"shared-rate-{data}.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))["trials"]
-        except (OSError, ValueError, KeyError) as error:
-            raise RecordError(f"{path.name} cannot be read: {error}") from None
-
 
 def listed(names: Sequence[str]) -> str:
     """`a, b and c`; `none`."""
@@ -303,17 +250,11 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _fits(trial: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
-    return all(trial.get(name) == value for name, value in conditions.items())
-
-
-def _difference(row: Row, host: Row) -> Estimate:
-    shared = sorted(row.rsums.keys() & host.rsums.keys())
-    if not shared:
-        raise RecordError(f"{row.name} and {host.name} have no seed in common")
-    ranks = row.ranks(shared)
-    owners = estimates.even_owners(ranks[0].shape[1], ranks[1].shape[1])
-    return estimates.difference(ranks, host.ranks(shared), owners)
+def _known(contrast: Contrast) -> Estimate:
+    """Raises RecordError where nothing can be compared."""
+    if contrast.estimate is None:
+        raise RecordError(f"{contrast.row.name} and {contrast.other.name} have no difference that records tell")
+    return contrast.estimate
 
 
 def _only(folder: str, what: str, found: Sequence[T]) -> T:

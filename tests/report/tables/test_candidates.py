@@ -161,6 +161,15 @@ def test_the_lead_is_told_apart_by_the_interval_over_seeds_and_images(timed):
     assert verdict(field.rows, aligned, vsepp, "t2i-r1") == "+20.0 [20.0, 20.0] t2i R@1: told apart"
 
 
+def test_what_is_derived_from_a_row_is_not_told_apart_from_others(timed):
+    field = candidates(only(timed))
+    vsepp, aligned, _ = field.candidates
+    by_index = replace(vsepp, name="vsepp by word anchors", k=100)
+    assert verdict(field.rows, aligned, by_index) == (
+        "vsepp by word anchors, k=100 is derived from another row: not told apart"
+    )
+
+
 def test_rows_that_share_no_seed_are_told_apart_by_welch(make):
     for seed, label in [(0, "vsepp"), (1, "vsepp"), (2, "vsrn"), (3, "vsrn")]:
         make.add(make.job(label, seed), make.ranks([9 * (label == "vsepp")] * 2, [0] * 5))

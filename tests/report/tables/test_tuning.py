@@ -96,6 +96,26 @@ def test_the_comparison_tells_how_each_row_was_tuned(folder):
     assert any(note.endswith("not ranked beside the tuned rows: saem, vsrn.") for note in sheet.notes)
 
 
+def test_a_row_of_fewer_trials_than_others_is_not_ranked_beside_them(folder, make):
+    few = VALUE.rows["camera"]
+    few = {**few, "trials": few["trials"][:3], "outward": 0, "doubled": None}
+    few["winner"] = max(range(3), key=lambda place: few["trials"][place]["dev_rsum"] or 0.0)
+    few["edge"] = tuned.edge([t["lr"] for t in few["trials"]], few["trials"][few["winner"]]["lr"])
+    value = tuned.made(VALUE.data, VALUE.settings, VALUE.design, {**VALUE.rows, "camera": few})
+    (stored,) = make.store.asked()
+    asked = {key: {**source, "value": value.key} for key, source in stored.tuning.items()}
+    for path in (folder / "asked").glob("*"):
+        path.unlink()
+    make.store.save_asked(replace(stored, tuning=asked))
+    tuned.keep(folder, value)
+    (group,) = collect(folder)
+    sheet = comparison(group)
+    assert column(sheet, "tuning")["camera"] == "fewer trials"
+    assert column(sheet, "trials")["camera"] == "3"
+    assert column(sheet, "tuning")["vsepp"] == "own"
+    assert any(note.endswith("not ranked beside the tuned rows: camera, saem, vsrn.") for note in sheet.notes)
+
+
 def test_an_untuned_row_is_not_the_best_of_tuned_ones(folder):
     (group,) = collect(folder)
     names = [row.name for row in group.rows]
