@@ -203,6 +203,13 @@ def test_data_whose_splits_share_an_image_are_refused(data_folder, splits, said,
         assert len(prepared(data_folder, ranked=ranked).ranked.split.images) == {"dev": 5, "train": 13}[ranked]
 
 
+def test_ids_that_number_the_captions_of_each_split_name_no_image(data_folder):
+    for split in ("train", "dev", "test"):
+        captions = len((data_folder / f"{split}_caps.txt").read_text().splitlines())
+        (data_folder / f"{split}_ids.txt").write_text("".join(f"{caption}\n" for caption in range(captions)))
+    assert prepared(data_folder).ranked.split.images.ids == tuple(f"test-{image}" for image in range(7))
+
+
 def test_a_dev_split_that_is_a_copy_of_test_is_refused(data_folder):
     named(data_folder)
     for path in data_folder.glob("test_*"):
