@@ -156,6 +156,15 @@ def changed(array, place, value):
             "2 ids are unknown to the data, first 'x'",
         ),
         ({**LISTS, "t2i_scores": [[1, 2, 3]] * 6}, "", "rise along a list, which is best first, are these distances?"),
+        ({**LISTS, "i2t_scores": SCORES[:2]}, "", "shape of i2t_ids, (3, 6), got float32 of shape (2, 6)"),
+        ({**LISTS, "i2t_scores": np.ones((4, 6))}, "", "shape of i2t_ids, (3, 6), got float64 of shape (4, 6)"),
+        ({**LISTS, "t2i_scores": np.ones((6, 2))}, "", "shape of t2i_ids, (6, 3), got float64 of shape (6, 2)"),
+        ({**LISTS, "t2i_scores": 1.0}, "", "shape of t2i_ids, (6, 3), got float64 of shape ()"),
+        ({**LISTS, "i2t_scores": SCORES.astype(str)}, "", "mine: i2t_scores must be numbers"),
+        ({**LISTS, "i2t_ids": np.empty((0, 6), int)}, "", "(queries, k), got int64 of shape (0, 6)"),
+        ({**LISTS, "i2t_ids": np.empty((3, 0), int)}, "", "(queries, k), got int64 of shape (3, 0)"),
+        ({**LISTS, "i2t_ids": 1}, "", "(queries, k), got int64 of shape ()"),
+        ({**LISTS, "t2i_ids": [0, 1, 2, 0, 1, 2]}, "", "mine: t2i_ids must be ids or numbers of (queries, k)"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arrays, options, says):
