@@ -22,6 +22,7 @@ RNG = np.random.default_rng(0)
 IMAGES, CAPTIONS = RNG.standard_normal((3, 5)).astype(np.float32), RNG.standard_normal((6, 5)).astype(np.float32)
 SCORES = IMAGES @ CAPTIONS.T
 BOTH = {"images": IMAGES, "captions": CAPTIONS}
+REPEATED = {"images": np.repeat(IMAGES, 2, 0), "captions": CAPTIONS}
 
 
 def row(options: str = "", truth: Truth = TRUTH, **arrays):
@@ -61,6 +62,17 @@ def test_images_that_are_there_once_per_caption_are_folded_with_a_line():
     turned = row(scores=np.repeat(SCORES, 2, 0).T, scores_t2i=SCORES)
     assert (turned.i2t == SCORES).all()
     assert (turned.t2i == SCORES).all()
+
+
+def test_images_that_are_there_once_per_caption_are_found_by_their_ids():
+    owners, turned = np.array([0, 1, 1, 1, 2, 2]), [2, 0, 1]  # rows 0, 1 show the last image, row 2 the first
+    truth = Truth(owners, 3, TRUTH.image_ids)
+    shown, ids = [2, 2, 0, 1, 1, 1], np.array(TRUTH.image_ids)[turned]
+    found = row(images=IMAGES[shown], captions=CAPTIONS, image_ids=ids, truth=truth)
+    assert (found.images.take(slice(None))[0] == IMAGES).all()
+    assert (row(scores=SCORES[shown], image_ids=ids, truth=truth).i2t == SCORES).all()
+    with pytest.raises(DataError, match=r"^mine: images: 6 image rows [^\n]*row 2 is not that of its image again$"):
+        row(images=IMAGES[shown], captions=CAPTIONS, image_ids=np.array(TRUTH.image_ids), truth=truth)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -156,6 +168,13 @@ def changed(array, place, value):
             "2 ids are unknown to the data, first 'x'",
         ),
         ({**LISTS, "t2i_scores": [[1, 2, 3]] * 6}, "", "rise along a list, which is best first, are these distances?"),
+        (
+            {**REPEATED, "image_ids": 0},
+            "",
+            "image_ids must be texts or whole numbers, one a row, got int64 of shape ()",
+        ),
+        ({**REPEATED, "image_ids": ["i0", "i1"]}, "", "1 of the data are missing, first 'i2'"),
+        ({**REPEATED, "image_ids": ["i0", "i1", "i1"]}, "", "1 ids are there twice, first 'i1'"),
         ({**LISTS, "i2t_scores": SCORES[:2]}, "", "shape of i2t_ids, (3, 6), got float32 of shape (2, 6)"),
         ({**LISTS, "i2t_scores": np.ones((4, 6))}, "", "shape of i2t_ids, (3, 6), got float64 of shape (4, 6)"),
         ({**LISTS, "t2i_scores": np.ones((6, 2))}, "", "shape of t2i_ids, (6, 3), got float64 of shape (6, 2)"),
