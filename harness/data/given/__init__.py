@@ -12,4 +12,6 @@ i2t_scores, t2i_scores         their scores, optional: never rising along a list
 image_ids, caption_ids         of the rows, in any order; without them rows are in the order of the data; where images
                                are there once per caption, image_ids name each image once, in the order of its rows
 image_of_caption               (M,) the image of each caption, by number or id; checked where the data say it too
+
+Other arrays are ignored, and notes of the row say which; a name that comes near one that is missing is refused.
 """

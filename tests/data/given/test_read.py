@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from harness import evaluate
 from harness.data.given import files
 from harness.data.given.places import Truth, owners
 from harness.data.given.read import read
@@ -295,3 +296,45 @@ def test_a_matrix_that_must_be_copied_needs_room():
         with pytest.raises(DataError, match=r"may be taken; as \.npy of float32 in the order of the data"):
             read_in(room, scores, **more)
         read_in(room + 1, scores, **more)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("images_ids", "image_ids"),
+        ("Image_IDs", "image_ids"),
+        ("caption_id", "caption_ids"),
+        ("image_of_captions", "image_of_caption"),
+        ("image_masks", "image_mask"),
+    ],
+)
+def test_a_misspelt_name_is_refused(tmp_path, misspelt, meant):
+    ids = np.arange(3)
+    np.savez(tmp_path / "a.npz", **BOTH, **{misspelt: ids})
+    save_file({**BOTH, misspelt: ids}, tmp_path / "a.safetensors")
+    save_file(BOTH, tmp_path / "told.safetensors", {misspelt: "[0, 1, 2]"})
+    np.savez(tmp_path / "plain.npz", **BOTH)
+    (tmp_path / "ids.json").write_text(json.dumps({"image_of_caption": [0, 1, 2], "image_ids": [0], misspelt: [0]}))
+    rows = {"a.npz": "a.npz", "a.safetensors": "a.safetensors", "told.safetensors": "told.safetensors"}
+    if meant == "caption_ids":
+        rows["ids.json"] = f"plain.npz,ids={tmp_path}/ids.json"
+    for name, text in rows.items():
+        with pytest.raises(DataError) as refusal:
+            opened(f"mine={tmp_path}/{text}")
+        assert str(refusal.value) == f"{tmp_path}/{name}: '{misspelt}', did you mean {meant}?"
+
+
+def test_other_names_are_ignored_and_told(tmp_path):
+    more = {"epoch": np.arange(1), "image_names": np.arange(3)}
+    np.savez(tmp_path / "a.npz", **BOTH, **more)
+    save_file({**BOTH, **more}, tmp_path / "a.safetensors", {"format": "pt"})
+    (tmp_path / "ids.json").write_text(json.dumps({"image_ids": [0, 1, 2], "images_ids": [0, 1, 2]}))
+    for name in ("a.npz", "a.safetensors"):
+        request = parsed(f"mine={tmp_path}/{name},ids={tmp_path}/ids.json")
+        assert set(files.opened(request)[1]) == {"images", "captions", "image_ids"}
+        assert files.ignored(request) == (
+            f"mine: {name}: ignored 'epoch', 'image_names'",
+            "mine: ids.json: ignored 'images_ids'",
+        )
+    found = evaluate(tmp_path / "a.npz")
+    assert found.notes == ("a: a.npz: ignored 'epoch', 'image_names'",)
