@@ -126,9 +126,11 @@ def _evaluated_elsewhere(row: Row, image_of_caption: Any, fold: int) -> Evaluati
     options = {name: value for name, value in (("scorer", row.scorer), ("axes", row.axes)) if value}
     if row.file:
         paths = [row.file] if isinstance(row.file, str | Path) else list(row.file)
-        kind, arrays = files.opened(Request(row.name, tuple(map(Path, paths)), options), available_bytes("cpu") / 2)
+        request = Request(row.name, tuple(map(Path, paths)), options)
+        kind, arrays = files.opened(request, available_bytes("cpu") / 2)
+        ignored = files.ignored(request)
     else:
-        kind = "embeddings" if row.scores is None else "scores"
+        kind, ignored = "embeddings" if row.scores is None else "scores", ()
         names = ("scores", "scores_t2i", "images", "captions", "image_mask", "caption_mask")
         arrays = {name: np.asarray(value) for name in names if (value := getattr(row, name)) is not None}
         if not set(files.NEEDED[kind]) <= set(arrays):
@@ -141,7 +143,7 @@ def _evaluated_elsewhere(row: Row, image_of_caption: Any, fold: int) -> Evaluati
         else {}
     )
     found = metrics.summary(ranks.i2t, ranks.t2i)
-    return Evaluation(row.name, ranks.i2t, ranks.t2i, whole.tied_queries, found, folds, notes, row.about)
+    return Evaluation(row.name, ranks.i2t, ranks.t2i, whole.tied_queries, found, folds, (*notes, *ignored), row.about)
 
 
 def _as_row(given: Any) -> Row:

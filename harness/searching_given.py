@@ -16,7 +16,7 @@ from harness.data import sources
 from harness.data.given import files, places
 from harness.data.given.places import Truth
 from harness.data.given.read import read
-from harness.data.given.vectors import Embeddings, Side
+from harness.data.given.vectors import Embeddings, Side, check_shapes
 from harness.data.precomp import open_array
 from harness.data.split import DataError, Images
 from harness.data.vocabulary import picked
@@ -155,6 +155,7 @@ def opened(request: Request, data: str, settings: Settings) -> GivenSearcher:
         split = sources.find(data).load("test")
         truth, gallery, texts = Truth.of(split), split.images, split.captions
     else:
+        check_shapes(request.name, arrays)
         named = {
             what: tuple(places.as_texts(arrays.get(f"{what}_ids", np.arange(len(arrays[f"{what}s"]))), f"{what}_ids"))
             for what in SIDES

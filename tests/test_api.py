@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness import ROOT, Row, evaluate, load, run, search
+from harness.data.given.files import NEEDED
 from harness.data.split import DataError
 from harness.record import RecordError
 from harness.spec.job import SpecError
@@ -78,6 +80,15 @@ def test_what_cannot_be_is_refused_in_one_line(given, owners, says):
         evaluate(given, owners)
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 4), (2, 0), (1, 2, 3, 4)])
+@pytest.mark.parametrize("kind", ["lists", "embeddings"])
+def test_files_without_rows_are_refused_in_one_line(tmp_path, kind, shape):
+    one, other = NEEDED[kind]
+    np.savez(tmp_path / "mine.npz", **{one: np.zeros(shape, int), other: np.zeros(shape, int)})
+    with pytest.raises(DataError, match=rf"^mine: {one} (have|must be) [^\n]*shape {re.escape(str(shape))}[^\n]*$"):
+        evaluate(tmp_path / "mine.npz")
 
 
 @pytest.mark.parametrize("fold", [-1, 3])

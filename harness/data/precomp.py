@@ -4,7 +4,8 @@
                                 (N, D) is one fragment per image, as VSE++ (Faghri et al., BMVC 2018) has it
     {..}_ims_scales.npy         (N, R) float32, where fragments are int8: what `harness.data.int8` makes of them
     {train,dev,test}_caps.txt   one caption per line, UTF-8
-    {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k)
+    {train,dev,test}_ids.txt    optional: image ids, one line per image or one per caption (`name.jpg#k` is caption k);
+                                where they number the captions, ids of images are made from positions, as without it
     {..}_identities.txt         optional: whom each image shows, one line per image (CUHK-PEDES and its like)
     {..}_boxes.npy              optional: (N, R, 4) x1, y1, x2, y2 in pixels, or `_ims_bbx.npy`
     {..}_img_sizes.npy          optional: (N, 2) width, height in pixels, or `_ims_size.npy`
@@ -235,6 +236,11 @@ def _without_caption_numbers(ids: list[str]) -> list[str]:
     return [match[1] for match in named if match] if all(named) else ids
 
 
+def _number_captions(ids: Sequence[str], captions: int, images: int) -> bool:
+    """Whether ids tell captions apart and say nothing of images."""
+    return len(ids) == captions and len(set(ids)) != images
+
+
 def _first_captions(captions: int, ids: Sequence[str] | None, features: np.ndarray | Int8) -> tuple[np.ndarray, str]:
     """(captions,) bool, True where a caption is the first of its image, and how that was found.
 
@@ -326,8 +332,9 @@ def load(split: str, folder: Path) -> Split:
         shared = sharing(len(captions), ids, features)
     except DataError as error:
         raise DataError(f"{folder / stem}_*: {error}") from error
-    if ids is None:
-        ids, id_notes = [f"{stem}-{image}" for image in range(len(shared.rows))], ["ids made from positions"]
+    if ids is None or _number_captions(ids, len(captions), len(shared.rows)):
+        ids = [f"{stem}-{image}" for image in range(len(shared.rows))]
+        id_notes = [*id_notes, "ids made from positions"]
     elif len(ids) == len(captions):
         ids = [ids[caption] for caption in shared.first]
     rows, regions, _ = features.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from harness.data.vocabulary import (
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec.job import Data, Settings
 from harness.spec.methods import FITS, USUAL
+
+APART = {  # why no other split may hold an image of this one
+    "train": "what chooses a model or is ranked must not have been trained on (data.ranked=train ranks train itself)",
+    "dev": "what is ranked must not have chosen the model (data.ranked=dev ranks dev itself)",
+}
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,7 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
     for name, split in (("dev", dev), (data.ranked, ranked)):
         if split.images.dim != train.images.dim:
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")
-    if data.ranked != "train":
-        check_apart(train.images.ids, ranked.images.ids, data.ranked)
+    check_apart({"train": train.images.ids, "dev": dev.images.ids, data.ranked: ranked.images.ids})
     tokenizer: Tokenizer = _word_pieces(text_model) if text_model else Vocabulary.build(train.captions, min_count)
     side = partial(as_side, tokenizer=tokenizer, max_words=max_words)
     trained = side(train)
@@ -160,19 +165,23 @@ def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Pre
     return Prepared(trained, side(dev), side(ranked), tokenizer.size, tokenizer.spelled)
 
 
-def check_apart(train: Sequence[str], ranked: Sequence[str], name: str) -> None:
-    """Raises DataError where images of the ranked split are among those trained on.
+def check_apart(ids: Mapping[str, Sequence[str]]) -> None:
+    """Raises DataError where two splits share an image.  ids: of each split that a job reads, train and dev first.
 
     Ids that count from 0 in either split name no image beyond it.
     """
-    both = set(train) & set(ranked)
-    if not both or all(set(ids) == set(map(str, range(len(ids)))) for ids in (train, ranked)):
-        return
-    first = next(image for image in ranked if image in both)
-    raise DataError(
-        f"{len(both)} of the {len(ranked)} images of {name} are in train too, {first!r} is one: what is ranked must "
-        "not have been trained on (data.ranked=train ranks train itself)"
-    )
+    for (used, before), (name, after) in combinations(ids.items(), 2):
+        both = set(before) & set(after)
+        if both and not (_counted(before) and _counted(after)):
+            first = next(image for image in after if image in both)
+            raise DataError(
+                f"{len(both)} of the {len(after)} images of {name} are in {used} too, {first!r} is one: {APART[used]}"
+            )
+
+
+def _counted(ids: Sequence[str]) -> bool:
+    """Whether they are 0 to their number, in any order."""
+    return set(ids) == set(map(str, range(len(ids))))
 
 
 def as_side(split: Split, tokenizer: Tokenizer, max_words: int) -> Side:

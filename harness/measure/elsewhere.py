@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.given import places
+from harness.data.given import lists, places, vectors
 from harness.data.given.files import MAPPING
 from harness.data.given.places import Truth
 from harness.data.given.read import read
@@ -60,8 +60,10 @@ def evaluate(
 def _counts(name: str, kind: str, arrays: Mapping[str, np.ndarray], options: Mapping[str, str]) -> tuple[int, int]:
     """Rows of images and captions.  Raises DataError."""
     if kind == "embeddings":
+        vectors.check_shapes(name, arrays)
         return len(arrays["images"]), len(arrays["captions"])
     if kind == "lists":
+        lists.check_shapes(name, arrays)
         return len(arrays["i2t_ids"]), len(arrays["t2i_ids"])
     shape = arrays["scores"].shape
     if len(shape) != 2 or 0 in shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.data.given import files, places
@@ -86,7 +87,8 @@ def read_row(job: Job, split: Split) -> Given:
     kind, arrays = files.opened(request, room())
     if kind == "embeddings":
         places.check_room(request.name, 4 * (arrays["images"].size + arrays["captions"].size), room(), IN_PART)
-    return read(request.name, kind, arrays, request.options, Truth.of(split), room())
+    found = read(request.name, kind, arrays, request.options, Truth.of(split), room())
+    return replace(found, notes=(*found.notes, *files.ignored(request)))
 
 
 def _described(split: Split, found: Given) -> dict[str, Any]:

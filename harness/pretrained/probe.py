@@ -54,16 +54,22 @@ class Probe(Independent):
         return Encoded(embedding=unit(self.text(frozen)))
 
     def look(self, sides: Sequence[Side], watch: Watch = unwatched) -> None:
-        """Embeds all pictures and captions once; from then on batches need not hold pixels.  Raises DataError."""
+        """Embeds all pictures and captions once; from then on batches need not hold pixels.  Raises DataError.
+
+        Where splits have different pictures of one id, it says nothing: batches hold pixels as before.
+        """
+        several: set[str] = set()
         for side in sides:
             images, captions = side.split.images, dict.fromkeys(side.split.captions)
-            self._pictures |= self._embed(
+            found = self._embed(
                 "images",
                 images.ids,
                 PICTURES,
                 lambda rows, images=images: self.embedder.encode_images(image_batch(images, rows, ("pixels",))),
                 watch,
             )
+            several |= self._differing(found)
+            self._pictures |= found
             new = [text for text in captions if text not in self._captions]
             self._captions |= self._embed(
                 "texts",
@@ -74,7 +80,16 @@ class Probe(Independent):
                 ),
                 watch,
             )
-        self.needs = ("strings",)
+        self._pictures = {name: row for name, row in self._pictures.items() if name not in several}
+        self.needs = ("pixels", "strings") if several else ("strings",)
+
+    def _differing(self, found: dict[str, int]) -> set[str]:
+        """Ids of pictures that are known already, by another embedding.  found: id -> row."""
+        both = [name for name in found if name in self._pictures]
+        if not both:
+            return set()
+        before, after = (self._found("images", [rows[name] for name in both]) for rows in (self._pictures, found))
+        return {name for name, other in zip(both, (before != after).flatten(1).any(1).tolist(), strict=True) if other}
 
     @torch.no_grad()
     def _embed(

@@ -24,14 +24,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(found)}?" if found else f"; known: {', '.join(known)}"
 
 
-def near(word: str, known: Iterable[str]) -> list[str]:
-    """Names that may have been meant, nearest first: the same but for case, signs and section, else three like it."""
+def near(word: str, known: Iterable[str], cutoff: float = 0.5) -> list[str]:
+    """Names that may have been meant, nearest first: the same but for case, signs and section, else three like it.
+
+    cutoff: how like it they must be, from 0 to 1.
+    """
     known = list(known)
     alike = [name for name in known if _bare(word) in (_bare(name), _bare(name.rpartition(".")[2]))]
     section, dot, last = word.rpartition(".")
     if not alike and last.lower() in SYNONYMS:
-        return near(section + dot + SYNONYMS[last.lower()], known)
-    return alike or get_close_matches(word, known, n=3, cutoff=0.5)
+        return near(section + dot + SYNONYMS[last.lower()], known, cutoff)
+    return alike or get_close_matches(word, known, n=3, cutoff=cutoff)
 
 
 def _bare(name: str) -> str:

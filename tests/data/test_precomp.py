@@ -85,8 +85,8 @@ def test_ids_that_number_captions_say_nothing_of_images(tmp_path: Path) -> None:
     write(tmp_path, fragments(2), sentences(6), [str(i) for i in range(10, 16)])
     split = precomp.load("test", tmp_path)
     assert split.caption_to_image.tolist() == [0, 0, 0, 1, 1, 1]
-    assert split.images.ids == ("10", "13")
-    assert split.notes == ("3 captions per image", "ids number the captions")
+    assert split.images.ids == ("test-0", "test-1")
+    assert split.notes == ("3 captions per image", "ids number the captions", "ids made from positions")
 
 
 def test_no_image_is_dropped_for_a_round_number(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,21 +34,24 @@ SETTINGS = Settings(min_count=1)
 
 
 @pytest.mark.parametrize(
-    ("train", "ranked", "said"),
+    ("before", "after", "said"),
     [
         (["a", "b"], ["c", "d"], ""),
         (["0", "1", "2"], ["0", "1"], ""),  # numbered anew in each split
-        (["0", "1", "2"], ["1"], "1 of the 1 images of test are in train too, '1' is one: "),
-        (["a", "b"], ["c", "b", "a"], "2 of the 3 images of test are in train too, 'b' is one: "),
+        (["0", "1", "2"], ["1"], "1 of the 1 images of {after} are in {before} too, '1' is one: "),
+        (["a", "b"], ["c", "b", "a"], "2 of the 3 images of {after} are in {before} too, 'b' is one: "),
     ],
 )
-def test_images_trained_on_are_not_ranked(train, ranked, said):
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "dev"), ("dev", "test")])
+def test_no_two_splits_share_an_image(names, before, after, said):
+    ids = {name: (f"of {name}",) for name in ("train", "dev", "test")} | dict(zip(names, (before, after), strict=True))
     if not said:
-        check_apart(train, ranked, "test")
+        check_apart(ids)
         return
     with pytest.raises(DataError) as refused:
-        check_apart(train, ranked, "test")
-    assert str(refused.value).startswith(said)
+        check_apart(ids)
+    assert str(refused.value).startswith(said.format(before=names[0], after=names[1]))
+    assert "\n" not in str(refused.value)
 
 
 def prepared(folder: Path, settings: Settings = SETTINGS, **data) -> Prepared:
@@ -174,14 +178,44 @@ def test_splits_of_other_width_are_refused(data_folder):
         prepared(data_folder)
 
 
-def test_data_whose_splits_share_an_image_are_refused(data_folder):
-    for split, first in (("train", "shared"), ("test", "shared"), ("dev", "own")):
-        images = len((data_folder / f"{split}_caps.txt").read_text().splitlines()) // 2
-        names = [first, *(f"{split} {image}" for image in range(1, images))]
-        (data_folder / f"{split}_ids.txt").write_text("".join(f"{name}\n" * 2 for name in names))
-    with pytest.raises(DataError, match=r"^1 of the 7 images of test are in train too, 'shared' is one: "):
+def named(folder: Path, **ids: Sequence[str]) -> None:
+    """Names the first images of splits; the others have names of their own."""
+    for split in ("train", "dev", "test"):
+        images = len((folder / f"{split}_caps.txt").read_text().splitlines()) // 2
+        names = [*ids.get(split, ()), *(f"{split} {image}" for image in range(images))][:images]
+        (folder / f"{split}_ids.txt").write_text("".join(f"{name}\n" * 2 for name in names))
+
+
+@pytest.mark.parametrize(
+    ("splits", "said", "ranks"),
+    [
+        (("train", "test"), "1 of the 7 images of test are in train too, 'shared' is one: ", ["dev", "train"]),
+        (("train", "dev"), "1 of the 5 images of dev are in train too, 'shared' is one: ", []),
+        (("dev", "test"), "1 of the 7 images of test are in dev too, 'shared' is one: ", ["dev", "train"]),
+    ],
+)
+def test_data_whose_splits_share_an_image_are_refused(data_folder, splits, said, ranks):
+    named(data_folder, **dict.fromkeys(splits, ("shared",)))
+    for ranked in {"dev", "train", "test"} - set(ranks):
+        with pytest.raises(DataError, match=f"^{said}" if ranked == "test" else " are in train too, "):
+            prepared(data_folder, ranked=ranked)
+    for ranked in ranks:
+        assert len(prepared(data_folder, ranked=ranked).ranked.split.images) == {"dev": 5, "train": 13}[ranked]
+
+
+def test_ids_that_number_the_captions_of_each_split_name_no_image(data_folder):
+    for split in ("train", "dev", "test"):
+        captions = len((data_folder / f"{split}_caps.txt").read_text().splitlines())
+        (data_folder / f"{split}_ids.txt").write_text("".join(f"{caption}\n" for caption in range(captions)))
+    assert prepared(data_folder).ranked.split.images.ids == tuple(f"test-{image}" for image in range(7))
+
+
+def test_a_dev_split_that_is_a_copy_of_test_is_refused(data_folder):
+    named(data_folder)
+    for path in data_folder.glob("test_*"):
+        shutil.copy(path, path.with_name(path.name.replace("test_", "dev_")))
+    with pytest.raises(DataError, match=r"^7 of the 7 images of test are in dev too, 'test 0' is one: "):
         prepared(data_folder)
-    assert prepared(data_folder, ranked="dev").ranked.split.images.ids[0] == "own"
 
 
 # Batches -------------------------------------------------------------------------------------------------------------

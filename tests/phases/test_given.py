@@ -75,8 +75,10 @@ def test_without_features_a_row_runs_alone_and_another_file_is_another_row(data_
     assert (record.label, record.family) == ("mine", "given")
     with np.load(given_file) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    np.savez(given_file, **arrays | {"images": arrays["images"][::-1]})
+    np.savez(given_file, **arrays | {"images": arrays["images"][::-1], "epoch": np.array([3])})
     assert run(f"--row=mine={given_file}", *common).exit_code == 0
+    notes = [each.data["test"]["notes"][-1] for each in store.records() if each.key != record.key]
+    assert notes == [f"mine: {given_file.name}: ignored 'epoch'"]
     (group,) = collect(store.folder)
     assert [bool(re.fullmatch(r"mine \(given, file=[0-9a-f]{8}\)", row.name)) for row in group.rows] == [True, True]
 

@@ -9,6 +9,9 @@ image_shared, caption_shared   (N, c) and (M, c) whose inner product is added, o
 scores, scores_t2i             (N, M), the latter where captions ask by scores of their own
 i2t_ids, t2i_ids               (N, k) and (M, k) what was retrieved, best first; -1 or "" where there is no more
 i2t_scores, t2i_scores         their scores, optional: never rising along a list
-image_ids, caption_ids         of the rows, in any order; without them rows are in the order of the data
+image_ids, caption_ids         of the rows, in any order; without them rows are in the order of the data; where images
+                               are there once per caption, image_ids name each image once, in the order of its rows
 image_of_caption               (M,) the image of each caption, by number or id; checked where the data say it too
+
+Other arrays are ignored, and notes of the row say which; a name that comes near one that is missing is refused.
 """

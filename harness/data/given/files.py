@@ -19,6 +19,7 @@ from harness.data.precomp import open_array
 from harness.data.split import DataError
 from harness.data.texts import read_json
 from harness.spec.given import Request
+from harness.spec.names import near
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,6 +38,7 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
 }
 MAPPING = ("image_ids", "caption_ids", "image_of_caption")
 KNOWN = {name for names in (*NEEDED.values(), *OPTIONAL.values(), MAPPING) for name in names}
+MISSPELT = 0.85  # how like a name that is missing another must be to be taken for it
 MAPPED = "as .npy it is read through a memory map"
 FORMATS = (".npz", ".npy", ".safetensors")
 
@@ -71,6 +73,30 @@ def opened(request: Request, room: float = math.inf) -> tuple[str, dict[str, np.
     if "scorer" in request.options and kind != "embeddings":
         raise DataError(f"--row {request.name}: a scorer is for embeddings, these files hold {kind}")
     return kind, arrays
+
+
+def ignored(request: Request) -> tuple[str, ...]:
+    """A line for each file that holds arrays, or a file of ids that holds lists, of names that nothing here knows."""
+    names: dict[Path, set[str]] = {}
+    for path in request.files:
+        if path.suffix != ".npy":
+            with _readable(path):
+                names[path] = _names(path) - KNOWN
+    if "ids" in request.options:
+        names[Path(request.options["ids"])] = set(read_json(Path(request.options["ids"]))) - set(MAPPING)
+    return tuple(
+        f"{request.name}: {path.name}: ignored {', '.join(f'{name!a:.60}' for name in sorted(some))}"
+        for path, some in names.items()
+        if some
+    )
+
+
+def _names(path: Path) -> set[str]:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            return set(stored.files)
+    with safe_open(path, framework="numpy") as stored:
+        return set(stored.keys())
 
 
 def _of_npy(request: Request) -> tuple[str, dict[str, np.ndarray]]:
@@ -110,6 +136,15 @@ def _kind(path: Path, names: Collection[str], asked: str) -> str:
     return found[0]
 
 
+def _known(names: Collection[str], path: Path, known: Collection[str] = KNOWN) -> list[str]:
+    """The names that are known.  Raises DataError where one of the others must be meant for one that is missing."""
+    missing = sorted(set(known) - set(names))
+    for name in sorted(set(names) - set(known)):
+        if meant := near(name, missing, MISSPELT):
+            raise DataError(f"{path}: {name!a:.60}, did you mean {meant[0]}?")
+    return [name for name in names if name in known]
+
+
 def _npz(path: Path, room: float) -> dict[str, np.ndarray]:
     """Raises DataError."""
     if not path.is_file():
@@ -120,7 +155,7 @@ def _npz(path: Path, room: float) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             check_room(str(path), sum(member.file_size for member in archive.infolist()), room, MAPPED)
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files if name in KNOWN}
+            return {name: stored[name] for name in _known(stored.files, path)}
 
 
 def _safetensors(path: Path, room: float) -> dict[str, np.ndarray]:
@@ -129,8 +164,10 @@ def _safetensors(path: Path, room: float) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: no such file")
     check_room(str(path), path.stat().st_size, room, MAPPED)
     with _readable(path), safe_open(path, framework="numpy") as stored:
+        metadata = stored.metadata() or {}
+        known = _known([*stored.keys(), *metadata], path)
         arrays = {name: stored.get_tensor(name) for name in stored.keys() if name in KNOWN}  # noqa: SIM118
-        told = {name: json.loads(text) for name, text in (stored.metadata() or {}).items() if name in MAPPING}
+        told = {name: json.loads(metadata[name]) for name in known if name in MAPPING and name in metadata}
     return arrays | {name: _listed(value, f"{path}: {name}") for name, value in told.items()}
 
 
@@ -139,7 +176,7 @@ def _ids(path: Path) -> dict[str, np.ndarray]:
     found = read_json(path)
     if not isinstance(found, dict) or not set(found) & set(MAPPING):
         raise DataError(f"{path}: need a JSON object with {', '.join(MAPPING)}, any of them")
-    return {name: _listed(found[name], f"{path}: {name}") for name in MAPPING if name in found}
+    return {name: _listed(found[name], f"{path}: {name}") for name in _known(found, path, MAPPING)}
 
 
 def _listed(value: Any, where: str) -> np.ndarray:

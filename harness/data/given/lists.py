@@ -27,6 +27,7 @@ class Lists:
 
 def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth) -> Lists:
     """Raises DataError."""
+    check_shapes(name, arrays)
     if "image_ids" in arrays and len(arrays["i2t_ids"]) != truth.images:
         raise DataError(f"{name}: i2t_ids has {len(arrays['i2t_ids']):,} rows, the data {truth.images:,} images")
     of_images, folded = places.image_rows(
@@ -47,10 +48,23 @@ def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth) -> Lists:
     return Lists(**found, notes=(folded,) if folded else ())
 
 
+def check_shapes(name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises DataError where ids are no lists, or scores are not one of each."""
+    for way in ("i2t", "t2i"):
+        ids, scores = arrays[f"{way}_ids"], arrays.get(f"{way}_scores")
+        if ids.ndim != 2 or 0 in ids.shape or ids.dtype.kind not in "iuU":
+            raise DataError(
+                f"{name}: {way}_ids must be ids or numbers of (queries, k), got {ids.dtype} of shape {ids.shape}"
+            )
+        if scores is not None and (scores.shape != ids.shape or scores.dtype.kind not in "fiu"):
+            raise DataError(
+                f"{name}: {way}_scores must be numbers of the shape of {way}_ids, {ids.shape}, got {scores.dtype} "
+                f"of shape {scores.shape}"
+            )
+
+
 def _numbers(what: str, ids: np.ndarray, size: int, names: tuple[str, ...], named: bool) -> np.ndarray:
     """(Q, k) int32 items, -1 for none.  Whole numbers are places in the data, unless the file names its items."""
-    if ids.ndim != 2 or ids.dtype.kind not in "iuU":
-        raise DataError(f"{what} must be ids or numbers of (queries, k), got {ids.dtype} of shape {ids.shape}")
     if ids.shape[1] < min(LEAST, size) or ids.shape[1] > size:
         raise DataError(
             f"{what} lists {ids.shape[1]} items a query, need {min(LEAST, size)} to {size}, its whole gallery"
@@ -85,8 +99,6 @@ def _values(what: str, numbers: np.ndarray, given: np.ndarray | None, rows: np.n
     """(Q, k) float64 scores, -inf where there is no more.  Raises DataError."""
     if given is None:
         return None
-    if given.ndim != 2 or given.shape[1] != numbers.shape[1] or given.dtype.kind not in "fiu":
-        raise DataError(f"{what} have shape {given.shape}, the lists {numbers.shape}")
     values = np.where(numbers >= 0, given[rows].astype(np.float64), -np.inf)
     if bad := int((~np.isfinite(values[numbers >= 0])).sum()):
         raise DataError(f"{what}: {bad} are not finite")

@@ -143,7 +143,7 @@ def check_owners(stored: np.ndarray | None, truth: Truth, image_rows: np.ndarray
 def image_rows(
     rows: int, ids: np.ndarray | None, truth: Truth, same: Callable[[np.ndarray, np.ndarray], np.ndarray], name: str
 ) -> tuple[np.ndarray, str]:
-    """(N,) row of each image, and a line where rows were folded.
+    """(N,) row of each image, and a line where rows were folded.  ids: of the images, each once.
 
     same: (rows, other rows) -> whether they are equal.  Raises DataError.
     """
@@ -151,20 +151,27 @@ def image_rows(
         return np.arange(rows) if ids is None else places(ids, truth.image_ids, f"{name}: image_ids"), ""
     if rows != truth.captions:
         raise DataError(f"{name}: {rows:,} image rows, the data have {truth.images:,} images")
-    if ids is not None and len(ids) == rows:
+    if ids is not None and ids.shape == (rows,):
         _, first = np.unique(ids, return_index=True)
         raise DataError(
             f"{name}: an image id for each of {rows:,} rows, of which the data have {truth.images:,} images: "
             f"{len(first):,} differ; give each image once, or no ids"
         )
-    first = np.unique(truth.owners, return_index=True)[1]
+    shown = truth.owners if ids is None else _shown(ids, truth, name)
+    first = np.unique(shown, return_index=True)[1]
     later = np.setdiff1d(np.arange(rows), first)
-    if not (equal := same(later, first[truth.owners[later]])).all():
+    if not (equal := same(later, first[shown[later]])).all():
         wrong = int(later[~equal][0])
         raise DataError(
             f"{name}: {rows:,} image rows for {truth.images:,} images, but row {wrong} is not that of its image again"
         )
     return first, f"{name}: images repeat once per caption, {rows:,} rows folded to {truth.images:,} images"
+
+
+def _shown(ids: np.ndarray, truth: Truth, name: str) -> np.ndarray:
+    """(M,) image in each row, of images one after another as `ids` (N,) name them.  Raises DataError."""
+    order = np.argsort(places(ids, truth.image_ids, f"{name}: image_ids"))
+    return np.repeat(order, np.bincount(truth.owners)[order])
 
 
 def caption_rows(rows: int, ids: np.ndarray | None, truth: Truth, name: str) -> np.ndarray:

@@ -60,9 +60,7 @@ class Embeddings:
 def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth, asked: str | None = None) -> Embeddings:
     """Raises DataError."""
     images, captions = arrays["images"], arrays["captions"]
-    for what, array in (("images", images), ("captions", captions)):
-        if array.ndim not in (2, 3) or 0 in array.shape:
-            raise DataError(f"{name}: {what} have shape {array.shape}, need (items, width) or (items, vectors, width)")
+    check_shapes(name, arrays)
     if images.shape[-1] != captions.shape[-1]:
         raise DataError(f"{name}: images have shape {images.shape}, captions {captions.shape}: widths must be equal")
     if len(images) == truth.captions != truth.images == len(captions):
@@ -80,6 +78,14 @@ def read(name: str, arrays: Mapping[str, np.ndarray], truth: Truth, asked: str |
         scorer,
         (folded,) if folded else (),
     )
+
+
+def check_shapes(name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises DataError."""
+    for what in ("images", "captions"):
+        shape = arrays[what].shape
+        if len(shape) not in (2, 3) or 0 in shape:
+            raise DataError(f"{name}: {what} have shape {shape}, need (items, width) or (items, vectors, width)")
 
 
 def _scorer(name: str, images: int, captions: int, asked: str | None) -> str:

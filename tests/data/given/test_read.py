@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from harness import evaluate
 from harness.data.given import files
 from harness.data.given.places import Truth, owners
 from harness.data.given.read import read
@@ -22,6 +23,7 @@ RNG = np.random.default_rng(0)
 IMAGES, CAPTIONS = RNG.standard_normal((3, 5)).astype(np.float32), RNG.standard_normal((6, 5)).astype(np.float32)
 SCORES = IMAGES @ CAPTIONS.T
 BOTH = {"images": IMAGES, "captions": CAPTIONS}
+REPEATED = {"images": np.repeat(IMAGES, 2, 0), "captions": CAPTIONS}
 
 
 def row(options: str = "", truth: Truth = TRUTH, **arrays):
@@ -61,6 +63,17 @@ def test_images_that_are_there_once_per_caption_are_folded_with_a_line():
     turned = row(scores=np.repeat(SCORES, 2, 0).T, scores_t2i=SCORES)
     assert (turned.i2t == SCORES).all()
     assert (turned.t2i == SCORES).all()
+
+
+def test_images_that_are_there_once_per_caption_are_found_by_their_ids():
+    owners, turned = np.array([0, 1, 1, 1, 2, 2]), [2, 0, 1]  # rows 0, 1 show the last image, row 2 the first
+    truth = Truth(owners, 3, TRUTH.image_ids)
+    shown, ids = [2, 2, 0, 1, 1, 1], np.array(TRUTH.image_ids)[turned]
+    found = row(images=IMAGES[shown], captions=CAPTIONS, image_ids=ids, truth=truth)
+    assert (found.images.take(slice(None))[0] == IMAGES).all()
+    assert (row(scores=SCORES[shown], image_ids=ids, truth=truth).i2t == SCORES).all()
+    with pytest.raises(DataError, match=r"^mine: images: 6 image rows [^\n]*row 2 is not that of its image again$"):
+        row(images=IMAGES[shown], captions=CAPTIONS, image_ids=np.array(TRUTH.image_ids), truth=truth)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -156,6 +169,22 @@ def changed(array, place, value):
             "2 ids are unknown to the data, first 'x'",
         ),
         ({**LISTS, "t2i_scores": [[1, 2, 3]] * 6}, "", "rise along a list, which is best first, are these distances?"),
+        (
+            {**REPEATED, "image_ids": 0},
+            "",
+            "image_ids must be texts or whole numbers, one a row, got int64 of shape ()",
+        ),
+        ({**REPEATED, "image_ids": ["i0", "i1"]}, "", "1 of the data are missing, first 'i2'"),
+        ({**REPEATED, "image_ids": ["i0", "i1", "i1"]}, "", "1 ids are there twice, first 'i1'"),
+        ({**LISTS, "i2t_scores": SCORES[:2]}, "", "shape of i2t_ids, (3, 6), got float32 of shape (2, 6)"),
+        ({**LISTS, "i2t_scores": np.ones((4, 6))}, "", "shape of i2t_ids, (3, 6), got float64 of shape (4, 6)"),
+        ({**LISTS, "t2i_scores": np.ones((6, 2))}, "", "shape of t2i_ids, (6, 3), got float64 of shape (6, 2)"),
+        ({**LISTS, "t2i_scores": 1.0}, "", "shape of t2i_ids, (6, 3), got float64 of shape ()"),
+        ({**LISTS, "i2t_scores": SCORES.astype(str)}, "", "mine: i2t_scores must be numbers"),
+        ({**LISTS, "i2t_ids": np.empty((0, 6), int)}, "", "(queries, k), got int64 of shape (0, 6)"),
+        ({**LISTS, "i2t_ids": np.empty((3, 0), int)}, "", "(queries, k), got int64 of shape (3, 0)"),
+        ({**LISTS, "i2t_ids": 1}, "", "(queries, k), got int64 of shape ()"),
+        ({**LISTS, "t2i_ids": [0, 1, 2, 0, 1, 2]}, "", "mine: t2i_ids must be ids or numbers of (queries, k)"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arrays, options, says):
@@ -267,3 +296,45 @@ def test_a_matrix_that_must_be_copied_needs_room():
         with pytest.raises(DataError, match=r"may be taken; as \.npy of float32 in the order of the data"):
             read_in(room, scores, **more)
         read_in(room + 1, scores, **more)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("images_ids", "image_ids"),
+        ("Image_IDs", "image_ids"),
+        ("caption_id", "caption_ids"),
+        ("image_of_captions", "image_of_caption"),
+        ("image_masks", "image_mask"),
+    ],
+)
+def test_a_misspelt_name_is_refused(tmp_path, misspelt, meant):
+    ids = np.arange(3)
+    np.savez(tmp_path / "a.npz", **BOTH, **{misspelt: ids})
+    save_file({**BOTH, misspelt: ids}, tmp_path / "a.safetensors")
+    save_file(BOTH, tmp_path / "told.safetensors", {misspelt: "[0, 1, 2]"})
+    np.savez(tmp_path / "plain.npz", **BOTH)
+    (tmp_path / "ids.json").write_text(json.dumps({"image_of_caption": [0, 1, 2], "image_ids": [0], misspelt: [0]}))
+    rows = {"a.npz": "a.npz", "a.safetensors": "a.safetensors", "told.safetensors": "told.safetensors"}
+    if meant == "caption_ids":
+        rows["ids.json"] = f"plain.npz,ids={tmp_path}/ids.json"
+    for name, text in rows.items():
+        with pytest.raises(DataError) as refusal:
+            opened(f"mine={tmp_path}/{text}")
+        assert str(refusal.value) == f"{tmp_path}/{name}: '{misspelt}', did you mean {meant}?"
+
+
+def test_other_names_are_ignored_and_told(tmp_path):
+    more = {"epoch": np.arange(1), "image_names": np.arange(3)}
+    np.savez(tmp_path / "a.npz", **BOTH, **more)
+    save_file({**BOTH, **more}, tmp_path / "a.safetensors", {"format": "pt"})
+    (tmp_path / "ids.json").write_text(json.dumps({"image_ids": [0, 1, 2], "images_ids": [0, 1, 2]}))
+    for name in ("a.npz", "a.safetensors"):
+        request = parsed(f"mine={tmp_path}/{name},ids={tmp_path}/ids.json")
+        assert set(files.opened(request)[1]) == {"images", "captions", "image_ids"}
+        assert files.ignored(request) == (
+            f"mine: {name}: ignored 'epoch', 'image_names'",
+            "mine: ids.json: ignored 'images_ids'",
+        )
+    found = evaluate(tmp_path / "a.npz")
+    assert found.notes == ("a: a.npz: ignored 'epoch', 'image_names'",)
