@@ -90,7 +90,13 @@ class Filtered(Retriever):
         fragments = images.fragments
         if self.options.importance == "learned":
             fragments = fragments * 2 * importance.sigmoid()[..., None]  # 1 where the score is 0
-        few = replace(images, fragments=some(fragments), mask=some(images.mask), boxes=some(images.boxes))
+        few = replace(
+            images,
+            fragments=some(fragments),
+            mask=some(images.mask),
+            boxes=some(images.boxes),
+            kept=torch.zeros_like(images.mask).scatter(1, places, True),
+        )
         return self.model.encode_images(few)
 
     def _importance(self, images: ImageBatch) -> Tensor:

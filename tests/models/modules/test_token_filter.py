@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from harness import contract
 from harness.learn.build import build
+from harness.protocol import ImageBatch
 from harness.spec import registry
 from harness.spec.job import SpecError
 from models.modules.token_filter import Options, kept, unlikeness
+from models.places import grid
 
 LABELS = ("vsepp+token-filter", "camera+token-filter", "scan:t2i-lse+token-filter", "gsmn+token-filter")
 
@@ -50,6 +54,21 @@ def test_one_that_keeps_all_is_the_host_bit_for_bit(label, importance):
     assert torch.equal(
         contract.scores(model, contract.pairs(host)), contract.scores(contract.built(host), contract.pairs(host))
     )
+
+
+@pytest.mark.parametrize("method", ["camera", "gsmn"])
+def test_cells_of_a_grid_that_are_kept_stay_where_they_are(method):
+    """A filter before a grid's regions sees what it would see before their boxes, stored with the features."""
+    boxes, sizes = grid(3)
+    inputs, mask = replace(contract.INPUTS, regions=9), torch.ones(2, 9, dtype=torch.bool)
+    images = ImageBatch(torch.randn(2, 9, contract.IMAGE_DIM), mask, boxes.expand(2, 9, 4), sizes.expand(2, 2))
+    label, keep = f"{method}+token-filter", {"token-filter": {"keep": 4, "importance": "similarity"}}
+    stored, cells = (
+        build(registry.model(label, {"boxes": where}, module_options=keep), inputs, 0).eval().encode_images(images)
+        for where in ("stored", "grid")
+    )
+    assert stored.tensors().keys() == cells.tensors().keys()
+    assert all(torch.equal(value, cells.tensors()[name]) for name, value in stored.tensors().items())
 
 
 def test_a_learned_importance_learns():
