@@ -62,11 +62,12 @@ class TwoStage(Interactive):
         self.score = nn.Linear(options.width, 1, bias=False)  # a bias would be the same for all pairs
 
     def take(self, option: str, other: Retriever) -> None:  # noqa: ARG002
-        """The stored encoder.  Raises ValueError where it is of another width."""
+        """The stored encoder.  Raises ValueError where it is another model than the one built here."""
         try:
             self.encoder.load_state_dict(other.state_dict())
-        except RuntimeError:
-            raise ValueError(f"{self.options.encoder} was stored at other widths than two_stage is run at") from None
+        except RuntimeError as error:
+            why = str(error).splitlines()[-1].strip()
+            raise ValueError(f"the stored {self.options.encoder} is not the encoder of two_stage: {why}") from None
 
     def train(self, mode: bool = True) -> TwoStage:
         """The encoder stays in evaluation mode: it is frozen."""

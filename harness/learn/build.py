@@ -15,8 +15,9 @@ import torch
 
 from harness.protocol import Inputs, Retriever
 from harness.spec import registry
-from harness.spec.job import Model
+from harness.spec.job import Data, Job, Model, Settings
 from harness.spec.methods import Method
+from harness.spec.override import override
 from harness.spec.plugins import Plugin
 from models import selfalign
 from models.retrievers import Host
@@ -82,14 +83,16 @@ def _host(model: Model, inputs: Inputs) -> Retriever:
 
         return rows.build(method.pretrained, inputs)
     module = imported(method)
-    others = {option: _other(model.options[option], inputs) for option in method.rows}
+    others = {option: _other(model, option, inputs) for option in method.rows}
     return module.build(inputs, module.Options(**model.options), **others)
 
 
-def _other(row: str, inputs: Inputs) -> Retriever:
+def _other(model: Model, option: str, inputs: Inputs) -> Retriever:
     """A row that a method stands on, before its stored weights are taken; draws nothing of the method's own weights."""
+    usual = Job(Data(), registry.model(model.options[option].partition("@")[0]), Settings())
+    other = override(usual, model.stands_on.get(f"model.{option}", {})).model
     with torch.random.fork_rng(devices=[]):
-        return build(registry.model(row.partition("@")[0]), inputs, seed=0)
+        return build(other, inputs, seed=0)
 
 
 def imported(method: Method) -> ModuleType:
