@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from harness.protocol import Encoded, ImageBatch, PairBatch, Retriever, TextBatch
 from models.encoders import unit
 from models.lessons import lifted, required
 from models.norm import MaskedBatchNorm
@@ -329,6 +329,9 @@ class SelfAlign(Independent):
 
     def indexed(self, encoded: Encoded) -> Encoded:
         return self.host.indexed(encoded)
+
+    def take(self, option: str, other: Retriever) -> None:
+        self.host.take(option, other)
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         return self.host.ranking_loss(scores, batch)

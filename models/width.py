@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from harness.protocol import Encoded, ImageBatch, PairBatch, Retriever, TextBatch
 from models.encoders import unit
 from models.retrievers import Independent
 
@@ -40,6 +40,9 @@ class FinalWidth(Independent):
 
     def indexed(self, encoded: Encoded) -> Encoded:
         return self.host.indexed(encoded)
+
+    def take(self, option: str, other: Retriever) -> None:
+        self.host.take(option, other)
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         return self.host.ranking_loss(scores, batch)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, Untrained
 from models.encoders import unit
 from models.lessons import required
 from models.losses import negatives, other_image
 from models.options import above_zero, at_least
-from models.retrievers import Independent, Interactive
+from models.retrievers import Interactive
 
 RECIPE = 1
 ASIDE = True
@@ -53,7 +53,7 @@ class TwoStage(Interactive):
 
     def __init__(self, inputs: Inputs, options: Options, encoder: Retriever) -> None:
         super().__init__(inputs)
-        if not isinstance(encoder, Independent):
+        if encoder.family != "independent" or isinstance(encoder, Untrained):
             raise ValueError(f"encoder={options.encoder!r} must be an independent row, whose fragments can be kept")
         self.options = options
         self.encoder = encoder.requires_grad_(False)

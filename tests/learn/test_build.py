@@ -10,6 +10,7 @@ import torch
 from harness.learn.build import build, matching_width
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
+from models.selfalign import Options, SelfAlign
 from models.width import FinalWidth
 
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=37, dim=16, word_dim=7)
@@ -80,6 +81,14 @@ def test_every_part_of_a_widened_embedding_learns():
     data = batch()
     sum(wide.losses(wide.encode_images(data.images), wide.encode_texts(data.texts), data).values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (wide.images.weight, wide.texts.weight))
+
+
+@pytest.mark.parametrize("wrapper", [FinalWidth, lambda host: SelfAlign(host, Options())])
+def test_a_host_that_stands_on_a_stored_row_takes_it_behind_whatever_is_put_on_it(wrapper, monkeypatch):
+    host, other, taken = made("vsepp"), made("vsepp"), []
+    monkeypatch.setattr(host, "take", lambda *given: taken.append(given))
+    wrapper(host).take("encoder", other)
+    assert taken == [("encoder", other)]
 
 
 def test_an_interactive_model_has_no_embedding_to_widen():
