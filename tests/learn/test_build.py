@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness import contract
 from harness.learn.build import build, matching_width
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
@@ -74,6 +75,22 @@ def test_only_the_last_map_is_new_and_the_host_keeps_its_weights_and_losses():
     own = [m.own_losses(m.encode_images(data.images), m.encode_texts(data.texts), data) for m in (host, wide)]
     assert own[0].keys() == own[1].keys() != set()
     assert all(torch.equal(own[0][name], own[1][name]) for name in own[0])
+
+
+def test_an_embedding_of_two_vectors_is_widened_by_as_much_as_selfalign_does():
+    pairs = contract.pairs("cvse")
+    host, module = contract.built("cvse"), contract.built("cvse+selfalign")
+    wide = build(replace(registry.model("cvse"), control="final-width"), contract.INPUTS, seed=0)
+    for one, other, own in zip(*(contract.encodings(m, pairs) for m in (wide, module, host)), strict=True):
+        assert one.embedding.shape == other.embedding.shape == (5, own.embedding.shape[1] + 2 * contract.INPUTS.dim)
+    assert contract.losses(wide.train(), pairs).keys() == contract.losses(host.train(), pairs).keys()
+
+
+def test_a_host_whose_embedding_is_not_as_wide_as_it_says_is_refused():
+    host = contract.built("cvse")
+    host.embedding_parts = 1
+    with pytest.raises(ValueError, match=r"CVSE makes embeddings of width 64, its `embedding_parts` = 1 says 32"):
+        FinalWidth(host).encode_images(contract.pairs("cvse").images)
 
 
 def test_every_part_of_a_widened_embedding_learns():
