@@ -5,8 +5,9 @@ the same get the same soft cluster (concept level), and a caption's gist is near
 than to those of others (context level).  The context level also adds two blocks to each embedding; retrieval remains
 an inner product.
 
-Departs from the official code: padding is masked (`official_padding=True` brings back its treatment), only fragments
-of real items enter the cluster assignment, and a batch of one pair normalises by running statistics.
+Departs from the official code: padding is masked (`official_padding=True` brings back its treatment in training; ranked
+captions have no padding), only fragments of real items enter the cluster assignment, and a batch of one pair normalises
+by running statistics.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Options:
     retrieval_blocks: bool = True  # the context blocks score in retrieval too, not in training alone
     concept_weight: float = 1.0
     context_weight: float = 1.0
-    official_padding: bool = False  # padding counts as fragments on the context level
+    official_padding: bool = False  # padding counts as fragments on the context level; ranked captions have none
 
     def __post_init__(self) -> None:
         one_of("teacher", self.teacher, TEACHERS)
