@@ -1,4 +1,7 @@
-"""Does it matter that the official code counts padded words as fragments?"""
+"""Does it matter that the official code counts padded words as fragments in training?
+
+The arm brings back its treatment there; ranked captions have no padding.
+"""
 
 BASES = ("vsepp+selfalign",)
 

@@ -48,6 +48,7 @@ class ImageBatch(_Movable):
     ids: tuple[str, ...] | None = None  # (B,) of the data; None where nobody named them
     pixels: tuple[Tensor, ...] | None = None  # B of (3, H, W) uint8 RGB, for a method that NEEDS them
     places: Tensor | None = None  # (B,) int64 of the images in their split, for a row that is told `fits`
+    kept: Tensor | None = None  # (B, all) bool: which R of an image's regions these are, in order; None = all of them
 
     def __len__(self) -> int:
         return next(len(value) for value in (self.fragments, self.pixels, self.ids) if value is not None)

@@ -79,6 +79,7 @@ class Independent(Ranked):
 
     family = "independent"
     views: int = 1  # K of an image embedding (B, K, d); 1 = (B, d)
+    embedding_parts: int = 1  # vectors of width `inputs.dim` that an embedding, or a view, is made of
 
     def similarity(self, images: Encoded, texts: Encoded) -> Tensor:
         return inner_product(images, texts)

@@ -5,8 +5,9 @@ the same get the same soft cluster (concept level), and a caption's gist is near
 than to those of others (context level).  The context level also adds two blocks to each embedding; retrieval remains
 an inner product.
 
-Departs from the official code: padding is masked (`official_padding=True` brings back its treatment), only fragments
-of real items enter the cluster assignment, and a batch of one pair normalises by running statistics.
+Departs from the official code: padding is masked (`official_padding=True` brings back its treatment in training; ranked
+captions have no padding), only fragments of real items enter the cluster assignment, and a batch of one pair normalises
+by running statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from harness.protocol import Encoded, ImageBatch, PairBatch, Retriever, TextBatch
 from models.encoders import unit
 from models.lessons import lifted, required
 from models.norm import MaskedBatchNorm
@@ -62,7 +63,7 @@ class Options:
     retrieval_blocks: bool = True  # the context blocks score in retrieval too, not in training alone
     concept_weight: float = 1.0
     context_weight: float = 1.0
-    official_padding: bool = False  # padding counts as fragments on the context level
+    official_padding: bool = False  # padding counts as fragments on the context level; ranked captions have none
 
     def __post_init__(self) -> None:
         one_of("teacher", self.teacher, TEACHERS)
@@ -329,6 +330,9 @@ class SelfAlign(Independent):
 
     def indexed(self, encoded: Encoded) -> Encoded:
         return self.host.indexed(encoded)
+
+    def take(self, option: str, other: Retriever) -> None:
+        self.host.take(option, other)
 
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         return self.host.ranking_loss(scores, batch)

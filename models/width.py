@@ -10,15 +10,19 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, PairBatch, TextBatch
+from harness.protocol import Encoded, ImageBatch, PairBatch, Retriever, TextBatch
 from models.encoders import unit
 from models.retrievers import Independent
 
 PARTS = 3  # of an embedding with the context level: the host's own and two blocks, each of the host's width
+BLOCKS = PARTS - 1
 
 
 class FinalWidth(Independent):
-    """A host whose embeddings of both sides are mapped from width d to `PARTS` x d.  Raises ValueError for others."""
+    """A host whose embeddings of both sides are mapped to the width that they have with SelfAlign's blocks.
+
+    Raises ValueError for a model of another family, and for a host whose embeddings are not as wide as it says.
+    """
 
     def __init__(self, host: Independent) -> None:
         if not isinstance(host, Independent):
@@ -26,8 +30,9 @@ class FinalWidth(Independent):
         super().__init__(host.inputs)
         self.host = host
         self.views = host.views
-        dim = host.inputs.dim
-        self.images, self.texts = (nn.Linear(dim, PARTS * dim) for _ in range(2))
+        self.width = host.embedding_parts * host.inputs.dim
+        final = self.width + BLOCKS * host.inputs.dim
+        self.images, self.texts = (nn.Linear(self.width, final) for _ in range(2))
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         return self._widened(self.host.encode_images(images), self.images)
@@ -41,6 +46,9 @@ class FinalWidth(Independent):
     def indexed(self, encoded: Encoded) -> Encoded:
         return self.host.indexed(encoded)
 
+    def take(self, option: str, other: Retriever) -> None:
+        self.host.take(option, other)
+
     def ranking_loss(self, scores: Tensor, batch: PairBatch) -> Tensor:
         return self.host.ranking_loss(scores, batch)
 
@@ -48,8 +56,11 @@ class FinalWidth(Independent):
         return self.host.own_losses(self._bare(images), self._bare(texts), batch)
 
     def _widened(self, encoded: Encoded, linear: nn.Linear) -> Encoded:
-        """(B, d) -> (B, 3d), or (B, K, d) -> (B, K, 3d) of K views; in training the host's own is kept beside it."""
+        """(B, w) -> (B, w + 2d), or (B, K, w) -> (B, K, w + 2d) of K views; in training the host's own is kept too."""
         assert encoded.embedding is not None
+        if (width := encoded.embedding.shape[-1]) != self.width:
+            says = f"its `embedding_parts` = {self.host.embedding_parts} says {self.width}"
+            raise ValueError(f"{type(self.host).__name__} makes embeddings of width {width}, {says}")
         extras = {**encoded.extras, "host_embedding": encoded.embedding} if self.training else encoded.extras
         return replace(encoded, embedding=unit(linear(encoded.embedding)), extras=extras)
 

@@ -9,6 +9,10 @@ Departs from the paper: region features and a bidirectional GRU as everywhere in
 published recall is the pre-training of VinVL and Oscar; a learned first token in place of BERT's; nothing is dropped
 from the alignment but padding, which is never a maximum.  As published the alignment loss is summed over the batch and
 the distillation averaged, without a temperature (`entropy=0`).
+
+As SelfAlign's host: nothing ranks by the score that the context blocks are part of (`hinge=0`) and the distillation
+reads the host's own embeddings, so the blocks learn by SelfAlign's own losses alone, and the gate of the fusion by
+none.  A caption's `fragments` are states of the GRU, not words before any context: nothing is projected before it.
 """
 
 from __future__ import annotations

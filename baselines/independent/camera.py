@@ -15,7 +15,6 @@ Departs from the official code:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from models.agsa import GatedSelfAttention
 from models.encoders import RegionProjection, WordVectors, unit
 from models.norm import MaskedBatchNorm
 from models.options import at_least, between, one_of
+from models.places import BOXES, grid_side, located
 from models.pooling import masked_mean
 from models.retrievers import Independent
 from models.rows import mapped
@@ -37,7 +37,6 @@ NEEDS = ("fragments", "boxes", "tokens")
 SPARED = {"boxes": {"boxes": "grid"}}  # cells of a grid have known places
 
 AXES = {"feature": 2, "region": 1}
-BOXES = ("stored", "grid")
 # channels, kernel and dilation of the convolutions over the regions
 BRANCHES = ((256, 1, 1), (128, 3, 1), (128, 3, 2), (128, 3, 3), (128, 5, 1), (128, 5, 2), (128, 5, 3))
 
@@ -64,25 +63,6 @@ class Options:
 
 
 # Where a region is
-
-
-def placed(images: ImageBatch) -> tuple[Tensor, Tensor]:
-    """Boxes (B, R, 4) and picture sizes (B, 2).  Raises ValueError where they were not stored."""
-    if images.boxes is None or images.sizes is None:
-        files = {"_boxes.npy": images.boxes, "_img_sizes.npy": images.sizes}
-        missing = " and ".join(name for name, array in files.items() if array is None)
-        raise ValueError(
-            f"CAMERA needs boxes and image sizes, but there is no {missing} beside the features; "
-            'boxes="grid" is for regions that are the cells of a square grid, never for those of a detector'
-        )
-    return images.boxes, images.sizes
-
-
-def grid(cells: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Boxes (1, cells, 4) of the first cells of a side x side grid, row by row, and the size (1, 2) of the picture."""
-    cell = torch.arange(cells, device=device)
-    corner = torch.stack([cell % side, cell // side], 1)  # (cells, 2)
-    return torch.cat([corner, corner + 1], 1)[None].float(), torch.full((1, 2), float(side), device=device)
 
 
 def box_features(boxes: Tensor, sizes: Tensor) -> Tensor:
@@ -160,9 +140,7 @@ class CAMERA(Independent):
         super().__init__(inputs)
         self.options = options
         self.views = options.views
-        self.side = isqrt(inputs.regions)
-        if options.boxes == "grid" and self.side**2 != inputs.regions:
-            raise ValueError(f'boxes="grid" needs a square number of regions, there are {inputs.regions}')
+        self.side = grid_side(options.boxes, inputs.regions)
         dim = inputs.dim
         self.regions = RegionProjection(inputs.image_dim, dim)
         self.position = PositionCode(dim)
@@ -177,9 +155,9 @@ class CAMERA(Independent):
         self.dropout = nn.Dropout(options.dropout)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
-        """Adds `overlap` (B,) to the extras in training.  Raises ValueError where boxes are missing."""
+        """Adds `overlap` (B,) to the extras in training.  Raises ValueError where boxes are missing, or do not fit."""
         mask = images.mask
-        boxes, sizes = self._places(images)
+        boxes, sizes = located(images, self.side, "CAMERA")
         regions = self._normalised(self.regions(images.fragments).masked_fill(~mask[..., None], 0.0))  # (B, R, d)
         attended = self.region_attention(regions, mask, self.position(boxes, sizes, mask))
         shown = self._normalised(attended)
@@ -214,12 +192,6 @@ class CAMERA(Independent):
     def _normalised(self, x: Tensor) -> Tensor:
         """x: (B, N, d), zero where padded.  Same shape; the official norm has no epsilon, here zero stays zero."""
         return F.normalize(x, dim=AXES[self.options.norm_axis])
-
-    def _places(self, images: ImageBatch) -> tuple[Tensor, Tensor]:
-        """Boxes (B or 1, R, 4) and sizes (B or 1, 2)."""
-        if self.options.boxes == "stored":
-            return placed(images)
-        return grid(images.mask.shape[1], self.side, images.mask.device)
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

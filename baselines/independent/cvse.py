@@ -220,6 +220,8 @@ class ConceptChoice(nn.Module):
 class CVSE(Independent):
     """Instance vectors by attention pooling, consensus vectors by a choice among concepts that both sides share."""
 
+    embedding_parts = 2
+
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         self.options = options

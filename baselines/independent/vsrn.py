@@ -94,8 +94,9 @@ class VSRN(Independent):
         if self.captioner is None:
             return {}
         assert images.contextual is not None
+        assert images.mask is not None
         regions = normalised(images.contextual, self.options.region_norm)
-        return {"captioning": self.options.captioning_weight * self.captioner(regions, batch.images.mask, batch.texts)}
+        return {"captioning": self.options.captioning_weight * self.captioner(regions, images.mask, batch.texts)}
 
 
 def build(inputs: Inputs, options: Options) -> Retriever:

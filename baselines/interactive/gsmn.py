@@ -33,6 +33,7 @@ from models.attention import (
 )
 from models.fragments import FragmentModel
 from models.options import above_zero, at_least, one_of
+from models.places import BOXES, grid_side, located
 
 RECIPE = 2
 PAPER = "Liu et al., Graph Structured Network for Image-Text Matching, CVPR 2020, arXiv 2004.00277"
@@ -56,7 +57,7 @@ class Options:
 
     def __post_init__(self) -> None:
         one_of("propagate", self.propagate, ("neighbours", "official"))
-        one_of("boxes", self.boxes, ("stored", "grid"))
+        one_of("boxes", self.boxes, BOXES)
         above_zero("lam", self.lam)
         at_least("blocks", self.blocks, 1)
         at_least("kernels", self.kernels, 1)
@@ -64,32 +65,9 @@ class Options:
             raise ValueError(f"hidden={self.hidden!r} must be a multiple of kernels={self.kernels!r}")
 
 
-def box_centres(images: ImageBatch) -> Tensor:
-    """Centres of the boxes as shares of width and height, (B, R, 2), 0 where padded.
-
-    Raises ValueError where boxes or image sizes are missing, naming the files they come from.
-    """
-    if images.boxes is None or images.sizes is None:
-        wanted = (("_boxes.npy", images.boxes), ("_img_sizes.npy", images.sizes))
-        missing = " and ".join(file for file, given in wanted if given is None)
-        raise ValueError(
-            f"gsmn needs the place of every region: no {missing}; "
-            "boxes='grid' is for regions that are the cells of a square grid, never for those of a detector"
-        )
-    centres = (images.boxes[..., :2] + images.boxes[..., 2:]) / 2 / images.sizes[:, None]
-    return centres.masked_fill(~images.mask[..., None], 0.0)
-
-
-def grid_centres(cells: int) -> Tensor:
-    """Centres of the cells of a square grid, row by row, as shares of width and height, (cells, 2).
-
-    Raises ValueError where the cells fill no square.
-    """
-    side = math.isqrt(cells)
-    if side * side != cells:
-        raise ValueError(f"boxes='grid' needs a square number of regions, got {cells}")
-    along = (torch.arange(side) + 0.5) / side
-    return torch.cartesian_prod(along, along).flip(1)  # the row changes slowest and is y
+def centres(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Of boxes, as shares of width and height.  boxes: (B, R, 4) x1, y1, x2, y2, sizes: (B, 2) -> (B, R, 2)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2 / sizes[:, None]
 
 
 class PolarKernels(nn.Module):
@@ -155,8 +133,6 @@ def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
 class GSMN(FragmentModel):
     """Node matching by cross attention in both directions, then a graph convolution per side."""
 
-    grid: Tensor | None  # (R, 2) where the cells of a grid stand in for boxes
-
     def __init__(self, inputs: Inputs, options: Options) -> None:
         super().__init__(inputs)
         if inputs.dim % options.blocks:
@@ -165,12 +141,13 @@ class GSMN(FragmentModel):
         self.kernels = PolarKernels(options.kernels)
         self.image_graph = GraphConvolution(options, options.kernels, bias=False)
         self.text_graph = GraphConvolution(options, 1, bias=True)  # its kernels would all weigh alike
-        grid = grid_centres(inputs.regions) if options.boxes == "grid" else None
-        self.register_buffer("grid", grid, persistent=False)
+        self.side = grid_side(options.boxes, inputs.regions)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
-        """`extras["centres"]`, (B, R, 2), says where the regions are."""
-        return replace(super().encode_images(images), extras={"centres": self._centres(images)})
+        """`extras["centres"]`, (B, R, 2), says where the regions are, 0 where padded."""
+        found = centres(*located(images, self.side, "GSMN")).expand(len(images), -1, -1)
+        found = found.masked_fill(~images.mask[..., None], 0.0)
+        return replace(super().encode_images(images), extras={"centres": found})
 
     def prepared(self, images: Encoded) -> Encoded:
         """With `extras["edges"]`, (B, K, R, R), 0 towards padding, in place of the centres they are made of."""
@@ -184,14 +161,6 @@ class GSMN(FragmentModel):
 
     def tile_pairs(self, length: int) -> int:
         return TILE // (self.inputs.dim * (self.inputs.regions + length))
-
-    def _centres(self, images: ImageBatch) -> Tensor:
-        if self.grid is None:
-            return box_centres(images)
-        count = images.mask.shape[1]
-        if count != len(self.grid):
-            raise ValueError(f"boxes='grid' was made for {len(self.grid)} regions, got {count}")
-        return self.grid.expand(len(images), -1, -1)
 
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:
         """(X, Y).  The images bring `edges`, (X, K, R, R), 0 towards padding."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, Untrained
 from models.encoders import unit
 from models.lessons import required
 from models.losses import negatives, other_image
 from models.options import above_zero, at_least
-from models.retrievers import Independent, Interactive
+from models.retrievers import Interactive
 
 RECIPE = 1
 ASIDE = True
@@ -53,7 +53,7 @@ class TwoStage(Interactive):
 
     def __init__(self, inputs: Inputs, options: Options, encoder: Retriever) -> None:
         super().__init__(inputs)
-        if not isinstance(encoder, Independent):
+        if encoder.family != "independent" or isinstance(encoder, Untrained):
             raise ValueError(f"encoder={options.encoder!r} must be an independent row, whose fragments can be kept")
         self.options = options
         self.encoder = encoder.requires_grad_(False)
@@ -62,11 +62,12 @@ class TwoStage(Interactive):
         self.score = nn.Linear(options.width, 1, bias=False)  # a bias would be the same for all pairs
 
     def take(self, option: str, other: Retriever) -> None:  # noqa: ARG002
-        """The stored encoder.  Raises ValueError where it is of another width."""
+        """The stored encoder.  Raises ValueError where it is another model than the one built here."""
         try:
             self.encoder.load_state_dict(other.state_dict())
-        except RuntimeError:
-            raise ValueError(f"{self.options.encoder} was stored at other widths than two_stage is run at") from None
+        except RuntimeError as error:
+            why = str(error).splitlines()[-1].strip()
+            raise ValueError(f"the stored {self.options.encoder} is not the encoder of two_stage: {why}") from None
 
     def train(self, mode: bool = True) -> TwoStage:
         """The encoder stays in evaluation mode: it is frozen."""

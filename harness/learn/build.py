@@ -15,8 +15,9 @@ import torch
 
 from harness.protocol import Inputs, Retriever
 from harness.spec import registry
-from harness.spec.job import Model
+from harness.spec.job import Data, Job, Model, Settings
 from harness.spec.methods import Method
+from harness.spec.override import override
 from harness.spec.plugins import Plugin
 from models import selfalign
 from models.retrievers import Host
@@ -35,23 +36,23 @@ def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
     torch.manual_seed(seed)
     made = partial(_aligned, model, inputs)
     retriever = made()
+    needs = retriever.needs
     for name, options in model.modules.items():
         module = import_module(f"models.modules.{name.replace('-', '_')}")
         retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
-    method = registry.methods()[model.method]
-    stood_on = (getattr(retriever, option).needs for option in method.rows)
-    retriever.needs = tuple(dict.fromkeys((*method.needed(model.options), *chain.from_iterable(stood_on))))
+    retriever.needs = needs
     return retriever
 
 
 def _aligned(model: Model, inputs: Inputs) -> Retriever:
     """The host, as wide as a control makes it, or with SelfAlign."""
-    retriever = _host(model, inputs)
+    host = aligned = _host(model, inputs)
     if model.control == "final-width":
-        return FinalWidth(retriever)  # type: ignore[arg-type]  # it checks
-    if model.selfalign is not None:
-        return selfalign.SelfAlign(retriever, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
-    return retriever
+        aligned = FinalWidth(host)  # type: ignore[arg-type]  # it checks
+    elif model.selfalign is not None:
+        aligned = selfalign.SelfAlign(host, selfalign.Options(**model.selfalign))  # type: ignore[arg-type]
+    aligned.needs = host.needs
+    return aligned
 
 
 def matching_width(model: Model, inputs: Inputs) -> int:
@@ -80,16 +81,23 @@ def _host(model: Model, inputs: Inputs) -> Retriever:
     if method.pretrained is not None:
         from harness.pretrained import rows  # transformers takes seconds to import, few runs need it
 
-        return rows.build(method.pretrained, inputs)
+        host = rows.build(method.pretrained, inputs)
+        host.needs = method.needed(model.options)
+        return host
     module = imported(method)
-    others = {option: _other(model.options[option], inputs) for option in method.rows}
-    return module.build(inputs, module.Options(**model.options), **others)
+    others = {option: _other(model, option, inputs) for option in method.rows}
+    host = module.build(inputs, module.Options(**model.options), **others)
+    stood_on = chain.from_iterable(other.needs for other in others.values())
+    host.needs = tuple(dict.fromkeys((*method.needed(model.options), *stood_on)))
+    return host
 
 
-def _other(row: str, inputs: Inputs) -> Retriever:
+def _other(model: Model, option: str, inputs: Inputs) -> Retriever:
     """A row that a method stands on, before its stored weights are taken; draws nothing of the method's own weights."""
+    usual = Job(Data(), registry.model(model.options[option].partition("@")[0]), Settings())
+    other = override(usual, model.stands_on.get(f"model.{option}", {})).model
     with torch.random.fork_rng(devices=[]):
-        return build(registry.model(row.partition("@")[0]), inputs, seed=0)
+        return build(other, inputs, seed=0)
 
 
 def imported(method: Method) -> ModuleType:

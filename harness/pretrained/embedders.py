@@ -120,8 +120,11 @@ class Embedder(Frozen, Untrained):
     def _kept(
         self, side: str, contents: Sequence[bytes], count: int, compute: Callable[[Sequence[int]], Tensor]
     ) -> Tensor:
-        """(count, d) or (count, K, d): computed, or found by content where the row keeps what it makes."""
-        if not contents:
+        """(count, d) or (count, K, d): computed, or found by content where the row keeps what it makes.
+
+        Under autocast they are computed: what is kept is of the weights' own precision.
+        """
+        if not contents or torch.is_autocast_enabled(self.place.type):
             return compute(range(count))
         shelf = self._shelf(side)
 

@@ -72,6 +72,9 @@ class Model:
     # path of an option that names another row -> whose stored weights it is (`harness.spec.taken`); rows of several
     # seeds are of one model, though each takes those of its own
     taken: Mapping[str, str] = field(default_factory=dict, compare=False, metadata=ADDED)
+    # path of an option of a method that stands on another row -> what of that row, as it was stored, its label does
+    # not tell: path -> value, as `override` takes them
+    stands_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, metadata=ADDED)
     # of a row from files (`harness.spec.given`): hash of what they hold; "" of a model that runs here
     given: str = field(default="", metadata=ADDED)
     files: tuple[str, ...] = field(default=(), metadata=PLACE)  # where they lie; () of a record

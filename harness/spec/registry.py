@@ -63,11 +63,11 @@ def _ordered(names: Sequence[str]) -> list[str]:
 
 
 def _hosts(method: Method, module: str) -> bool:
-    """Whether a module can be put on a method: an independent one must have encoders that it can stand on."""
+    """Whether a module can be put on a method: an independent one must have encoders that it can stand on, and none
+    comes before encoders that are a stored row's."""
     on = modules()[module].on
-    return method.family in on and (
-        method.hosts if on == ("independent",) else "fragments" in method.needs and not method.floor
-    )
+    before = "fragments" in method.needs and not method.floor and not method.rows
+    return method.family in on and (method.hosts if on == ("independent",) else before)
 
 
 def parse(label: str) -> tuple[Method, str, tuple[str, ...]]:
@@ -107,6 +107,9 @@ def called(module: str) -> str:
 def _why_not(method: Method, module: str) -> str:
     if method.family not in modules()[module].on:
         return "scores come from both sides together, there is no embedding of one side to align ahead of a query"
+    if method.rows and modules()[module].on != ("independent",):
+        options = " or ".join(f"{name}={method.options[name]}+{module}" for name in method.rows)
+        return f"its encoder is a stored row, and frozen; put it on that row ({options})"
     return f"it has no encoder that {called(module)} could stand on (HOSTS)"
 
 

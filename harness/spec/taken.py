@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness import contents
 from harness.record import Record
 from harness.spec import registry
 from harness.spec.asked import Asked, Posed
 from harness.spec.job import Job, SpecError
+from harness.spec.override import CONTROL
 from harness.store import Store
 
 WEIGHTS = "best.safetensors"  # beside the checkpoints of a job
+SIZES = ("dim", "word_dim")  # settings by which a method and what it stands on are built alike
+STOOD_ON = "model."  # begins the path of an option whose row is a part of the method, not its teacher
 VOCABULARY = ("min_count", "max_words", "text_model")  # settings by which captions become numbers
 
 
@@ -66,8 +70,24 @@ def resolved(job: Job, store: Store) -> Job:
     paths = registry.wanted(job.model)
     if not paths:
         return job
-    taken = {path: str(_found(job, path, row, store)) for path, row in paths.items()}
-    return replace(job, model=replace(job.model, taken=taken))
+    found = {path: _found(job, path, row, store) for path, row in paths.items()}
+    taken = {path: str(Taken(record.key, weights_hash(store, record.key))) for path, record in found.items()}
+    stood_on = {path: record for path, record in found.items() if path.startswith(STOOD_ON)}
+    stands_on = {path: told for path, record in stood_on.items() if (told := _untold(record))}
+    return replace(job, model=replace(job.model, taken=taken, stands_on=stands_on))
+
+
+def _untold(record: Record) -> dict[str, Any]:
+    """What its label does not tell of a stored model, as `override` takes it."""
+    own = Job.from_dict(record.job).model
+    usual = {section: {**method.options, **told} for section, method, told in registry.parts(registry.model(own.label))}
+    options = {
+        f"{section}.{name}": value
+        for section, method, told in registry.parts(own)
+        for name, value in {**method.options, **told}.items()
+        if value != usual[section][name]
+    }
+    return options | ({CONTROL: own.control} if own.control else {})
 
 
 def weights_hash(store: Store, key: str) -> str:
@@ -79,24 +99,24 @@ def weights_hash(store: Store, key: str) -> str:
         raise SpecError(f"the weights of {key} cannot be read in {store.folder}: {error.strerror}") from None
 
 
-def _found(job: Job, path: str, row: str, store: Store) -> Taken:
+def _found(job: Job, path: str, row: str, store: Store) -> Record:
     label, _, key = row.partition("@")
     records = [record for record in store.records() if record.label == label and record.key.startswith(key)]
     rows = {record.key for record in store.rows()}  # arms of questions share their labels
-    able = [record for record in records if not _unfit(job, record, store)]
+    able = [record for record in records if not _unfit(job, path, record, store)]
     fitting = [record for record in able if record.key in rows] or able
     whose = f"{path} takes the weights of {row}"
     if not fitting:
-        why = "; ".join(dict.fromkeys(_unfit(job, record, store) for record in records)) or "it was not run there"
+        why = "; ".join(dict.fromkeys(_unfit(job, path, record, store) for record in records)) or "it was not run there"
         raise SpecError(f"{whose}, of which {store.folder} has none that fits: {why}")
     if len(fitting) > 1:
         keys = ", ".join(f"{path}={label}@{record.key}" for record in fitting)
         raise SpecError(f"{whose}, of which {store.folder} has several: choose one by {keys}")
-    return Taken(fitting[0].key, weights_hash(store, fitting[0].key))
+    return fitting[0]
 
 
-def _unfit(job: Job, record: Record, store: Store) -> str:
-    """Why a job cannot take the weights of a record; "" where it can."""
+def _unfit(job: Job, path: str, record: Record, store: Store) -> str:
+    """Why a job cannot take the weights of a record for the option at `path`; "" where it can."""
     other = Job.from_dict(record.job)
     if record.status != "ok":
         return f"seed {other.settings.seed} failed"
@@ -108,7 +128,7 @@ def _unfit(job: Job, record: Record, store: Store) -> str:
         if getattr(other.data, name) != getattr(job.data, name):
             return f"its data.{name} is another"
     own, its = (_settings(each) for each in (job, other))
-    for name in (*VOCABULARY, "train_share"):
+    for name in (*VOCABULARY, "train_share", *(SIZES if path.startswith(STOOD_ON) else ())):
         if own.get(name) != its.get(name):
             return f"its settings.{name} is {its.get(name)!r}"
     return "" if (store.checkpoints(record.key) / WEIGHTS).is_file() else "its weights are gone (--force trains again)"

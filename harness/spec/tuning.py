@@ -160,7 +160,7 @@ def settle(value: TunedRecord, job: Job, told: Mapping[str, Any]) -> tuple[Job, 
         return job, None
     own = job.model.as_dict()
     # but for whose weights it takes: finals take others, by their seed
-    its = {part: stored for part, stored in row["model"].items() if part != "taken"}
+    its = {part: stored for part, stored in row["model"].items() if part not in ("taken", "stands_on")}
     if any(its.get(part) != own.get(part) for part in ("recipes", "origin")):
         return job, None
     found = {name: new for name, new in winning(value, row).items() if name not in by_hand}

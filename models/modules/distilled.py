@@ -5,8 +5,10 @@ that is trained with it (`joint`, ALADIN's alignment head), a second host of oth
 (`peer`), or the identity matrix (`smoothed`, which is label smoothing).  Its scores of a batch are brought to a stated
 entropy, so that teachers of all scales teach equally sharply.
 
-Departs from ALADIN: that entropy (`entropy=0` leaves scores as they are), means in place of sums in no loss but the
-contrastive one, and any host in place of VinVL.  Captions of one image are positives for a teacher, and not masked.
+Departs from ALADIN: that entropy (`entropy=0` leaves scores as they are) and any host in place of VinVL.  As there
+listwise is a mean over queries; squared errors are a mean over pairs, ordinal one over pairs of places, contrastive is
+a sum, as the hinge beside it.  The head of `joint` learns by the hinge with hardest negatives from the first update,
+whatever warm-up the host's own hinge has.  Captions of one image are positives for a teacher, and not masked.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Options:
 
     teacher: str = "joint"  # joint | peer | smoothed | the label of a row
     mode: str = "listwise"  # listwise | mse | ordinal | contrastive
-    sides: str = "both"  # of a block: both | rows (image queries) | columns (caption queries)
+    sides: str = "both"  # of a block: both | rows (image queries) | columns (caption queries); mse has both
     entropy: float = 0.5  # of the teacher's targets, as a share of the uniform one's; 0 = scores as they are
     scale: float = 6.0  # multiplies the student's scores before their softmax, in listwise
     stride: int = 3  # places between two items whose order counts, in ordinal
@@ -65,6 +67,8 @@ class Options:
         at_least("stride", self.stride, 1)
         at_least("every", self.every, 1)
         at_least("weight", self.weight, 0)
+        if self.mode == "mse" and self.sides != "both":
+            raise ValueError(f"mode='mse' compares pairs of both sides: sides must be 'both', got {self.sides!r}")
         if self.every > 1 and not self.hinge:
             raise ValueError("every > 1 leaves updates without a lesson: they need the ranking loss (hinge=True)")
 

@@ -4,6 +4,8 @@ DVF keeps the discriminative tokens of a fine-grained image-to-image model by a 
 kept on the image side of any model, interactive ones included, whose time to score a pair falls with m.  None of DVF's
 other parts fits (no text in it, proxies need classes, its detector needs a prompt).
 
+A teacher that the model learns from, a stored row or a peer, sees all regions.
+
 `learned`: a linear score of the region's features, whose sigmoid scales what is kept, so that it gets a gradient.
 `similarity`: regions unlike the mean region of their image are kept, which needs no training.  `random`: positions
 drawn once, the same for every image, which is the control.
@@ -90,7 +92,13 @@ class Filtered(Retriever):
         fragments = images.fragments
         if self.options.importance == "learned":
             fragments = fragments * 2 * importance.sigmoid()[..., None]  # 1 where the score is 0
-        few = replace(images, fragments=some(fragments), mask=some(images.mask), boxes=some(images.boxes))
+        few = replace(
+            images,
+            fragments=some(fragments),
+            mask=some(images.mask),
+            boxes=some(images.boxes),
+            kept=torch.zeros_like(images.mask).scatter(1, places, True),
+        )
         return self.model.encode_images(few)
 
     def _importance(self, images: ImageBatch) -> Tensor:
@@ -110,10 +118,8 @@ class Filtered(Retriever):
         return self.model.similarity(images, texts)
 
     def losses(self, images: Encoded, texts: Encoded, batch: PairBatch) -> dict[str, Tensor]:
-        """The model's own; those that read the batch's regions get what it kept of them."""
-        if images.mask is None:
-            return self.model.losses(images, texts, batch)
-        return self.model.losses(images, texts, replace(batch, images=replace(batch.images, mask=images.mask)))
+        """The model's own.  The batch holds all regions, which a teacher or a peer sees."""
+        return self.model.losses(images, texts, batch)
 
     def indexed(self, encoded: Encoded) -> Encoded:
         return self.model.indexed(encoded)

@@ -7,6 +7,7 @@ import torch
 
 from baselines.independent.aladin import Options, build
 from harness import contract
+from harness.learn.build import build as from_job
 from harness.spec import registry, suites
 from harness.spec.job import Data
 from models.distillation import listwise, max_regions_sum_words
@@ -54,3 +55,13 @@ def test_it_is_a_row_where_it_is_named_and_a_host():
     assert registry.model("aladin+selfalign").label == "aladin+selfalign"
     with pytest.raises(ValueError, match="multiple of heads=3"):
         made(heads=3)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_context_blocks_are_ranked_by_where_the_matching_head_has_a_hinge(weight):
+    model = from_job(registry.model("aladin+selfalign", {"hinge": weight}), contract.INPUTS, 0).train()
+    contract.total(contract.losses(model, contract.pairs("aladin"))).backward()
+    for head in (model.context.images, model.context.texts):
+        assert head.guide.weight.grad.any()
+        learned = [p.grad is not None and bool(p.grad.any()) for p in head.gate.parameters()]
+        assert any(learned) == bool(weight)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.independent.camera import BRANCHES, CAMERA, Options, box_features, build, grid, mixtures, overlap
+from baselines.independent.camera import BRANCHES, CAMERA, Options, box_features, build, mixtures, overlap
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from models import selfalign
 from models.agsa import GatedSelfAttention
 from models.encoders import unit
+from models.places import grid
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -109,10 +110,8 @@ def test_where_a_box_is():
     torch.testing.assert_close(box_features(boxes, torch.tensor([[100.0, 40.0]])), torch.tensor([expected]))
 
 
-def test_a_grid_is_read_row_by_row():
-    boxes, sizes = grid(4, side=2, device=torch.device("cpu"))
-    assert boxes.tolist() == [[[0, 0, 1, 1], [1, 0, 2, 1], [0, 1, 1, 2], [1, 1, 2, 2]]]
-    assert box_features(boxes, sizes)[0, 3].tolist() == [0.5, 0.5, 0.5, 0.5, 1.0, 0.25]
+def test_where_a_cell_of_a_grid_is():
+    assert box_features(*grid(2))[0, 3].tolist() == [0.5, 0.5, 0.5, 0.5, 1.0, 0.25]
 
 
 @torch.no_grad()
@@ -292,23 +291,17 @@ def test_on_a_square_grid_no_boxes_are_needed():
     camera = model(square, boxes="grid").eval()
     regions, mask = torch.randn(2, 9, 13), first((9, 4), 9)
     plain = camera.encode_images(ImageBatch(regions, mask)).embedding
-    boxes, sizes = grid(9, 3, regions.device)
+    boxes, sizes = grid(3)
     stored = model(square).eval()
     boxed = ImageBatch(regions, mask, 10 * boxes.expand(2, 9, 4), 10 * sizes.expand(2, 2))
     torch.testing.assert_close(stored.encode_images(boxed).embedding, plain)
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ({"boxes": None, "sizes": None}, r"no _boxes\.npy and _img_sizes\.npy beside the features"),
-        ({"boxes": None}, r"no _boxes\.npy beside"),
-        ({"sizes": None}, r'no _img_sizes\.npy beside the features; boxes="grid" is for'),
-    ],
-)
-def test_missing_boxes_are_named(missing, message):
-    with pytest.raises(ValueError, match=f"CAMERA needs boxes and image sizes, but there is {message}"):
-        model().encode_images(replace(images(), **missing))
+def test_missing_boxes_and_regions_that_are_no_cells_are_refused():
+    with pytest.raises(ValueError, match=r"CAMERA needs the place of every region, but there is no _boxes\.npy beside"):
+        model().encode_images(replace(images(), boxes=None))
+    with pytest.raises(ValueError, match="boxes='grid' was made for 9 regions, got 5"):
+        model(replace(INPUTS, regions=9), boxes="grid").encode_images(images())
 
 
 @pytest.mark.parametrize(
@@ -330,7 +323,7 @@ def test_impossible_options_are_refused(options, message):
 def test_options_that_do_not_fit_the_inputs_are_refused():
     with pytest.raises(ValueError, match="heads=3 must divide the embedding width 14"):
         model(heads=3)
-    with pytest.raises(ValueError, match='boxes="grid" needs a square number of regions, there are 5'):
+    with pytest.raises(ValueError, match="boxes='grid' needs a square number of regions, got 5"):
         model(boxes="grid")
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.interactive.gsmn import GSMN, Options, PolarKernels, block_cosines, box_centres, grid_centres
+from baselines.interactive.gsmn import GSMN, Options, PolarKernels, block_cosines, centres
 from harness.protocol import ImageBatch, TextBatch
 from tests import three_pairs
 from tests.three_pairs import REGIONS, WORDS, batch, mask_of
@@ -154,39 +154,30 @@ def test_narrow_kernels_far_away_stay_finite():
 
 def test_centres_are_shares_of_the_picture_and_boxes_stay():
     boxes = torch.tensor([[[10.0, 20.0, 30.0, 40.0], [0.0, 0.0, 100.0, 50.0]]])
-    images = ImageBatch(torch.zeros(1, 2, 3), mask_of([2], 2), boxes.clone(), torch.tensor([[100.0, 50.0]]))
+    before = boxes.clone()
     for _ in range(2):
-        torch.testing.assert_close(box_centres(images), torch.tensor([[[0.2, 0.6], [0.5, 0.5]]]))
-    assert torch.equal(images.boxes, boxes)
+        torch.testing.assert_close(
+            centres(boxes, torch.tensor([[100.0, 50.0]])), torch.tensor([[[0.2, 0.6], [0.5, 0.5]]])
+        )
+    assert torch.equal(boxes, before)
 
 
-def test_a_grid_is_read_row_by_row():
+def test_centres_of_a_grid_are_read_row_by_row():
     expected = torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
-    torch.testing.assert_close(grid_centres(4), expected)
     torch.manual_seed(0)
     model = GSMN(replace(INPUTS, regions=4), Options(**SMALL, boxes="grid"))
     images = ImageBatch(torch.randn(2, 4, 13), torch.ones(2, 4, dtype=torch.bool))
     assert torch.equal(model.encode_images(images).extras["centres"], expected.expand(2, 4, 2))
+
+
+def test_missing_boxes_and_regions_that_are_no_cells_are_refused():
+    with pytest.raises(ValueError, match=r"GSMN needs the place of every region, .* no _img_sizes\.npy beside"):
+        model_of().encode_images(replace(sides()[0], sizes=None))
+    model = GSMN(replace(INPUTS, regions=4), Options(**SMALL, boxes="grid"))
     with pytest.raises(ValueError, match="made for 4 regions, got 3"):
         model.encode_images(ImageBatch(torch.randn(2, 3, 13), torch.ones(2, 3, dtype=torch.bool)))
-
-
-def test_a_grid_that_is_no_square_is_refused():
     with pytest.raises(ValueError, match="square number of regions, got 5"):
         GSMN(INPUTS, Options(**SMALL, boxes="grid"))
-
-
-@pytest.mark.parametrize(
-    ("gone", "says"),
-    [
-        ({"boxes": None}, "no _boxes.npy;"),
-        ({"sizes": None}, "no _img_sizes.npy;"),
-        ({"boxes": None, "sizes": None}, "no _boxes.npy and _img_sizes.npy;"),
-    ],
-)
-def test_missing_places_name_their_files(gone, says):
-    with pytest.raises(ValueError, match=says):
-        model_of().encode_images(replace(sides()[0], **gone))
 
 
 def test_a_width_that_blocks_do_not_fill_is_refused():

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness import contract
 from harness.learn.build import build, matching_width
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
 from harness.spec.override import override
+from models.selfalign import Options, SelfAlign
 from models.width import FinalWidth
 
 INPUTS = Inputs(image_dim=13, regions=5, vocabulary=37, dim=16, word_dim=7)
@@ -80,11 +82,35 @@ def test_only_the_last_map_is_new_and_the_host_keeps_its_weights_and_losses():
     assert all(torch.equal(own[0][name], own[1][name]) for name in own[0])
 
 
+def test_an_embedding_of_two_vectors_is_widened_by_as_much_as_selfalign_does():
+    pairs = contract.pairs("cvse")
+    host, module = contract.built("cvse"), contract.built("cvse+selfalign")
+    wide = build(replace(registry.model("cvse"), control="final-width"), contract.INPUTS, seed=0)
+    for one, other, own in zip(*(contract.encodings(m, pairs) for m in (wide, module, host)), strict=True):
+        assert one.embedding.shape == other.embedding.shape == (5, own.embedding.shape[1] + 2 * contract.INPUTS.dim)
+    assert contract.losses(wide.train(), pairs).keys() == contract.losses(host.train(), pairs).keys()
+
+
+def test_a_host_whose_embedding_is_not_as_wide_as_it_says_is_refused():
+    host = contract.built("cvse")
+    host.embedding_parts = 1
+    with pytest.raises(ValueError, match=r"CVSE makes embeddings of width 64, its `embedding_parts` = 1 says 32"):
+        FinalWidth(host).encode_images(contract.pairs("cvse").images)
+
+
 def test_every_part_of_a_widened_embedding_learns():
     wide = made("vsepp", "final-width").train()
     data = batch()
     sum(wide.losses(wide.encode_images(data.images), wide.encode_texts(data.texts), data).values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (wide.images.weight, wide.texts.weight))
+
+
+@pytest.mark.parametrize("wrapper", [FinalWidth, lambda host: SelfAlign(host, Options())])
+def test_a_host_that_stands_on_a_stored_row_takes_it_behind_whatever_is_put_on_it(wrapper, monkeypatch):
+    host, other, taken = made("vsepp"), made("vsepp"), []
+    monkeypatch.setattr(host, "take", lambda *given: taken.append(given))
+    wrapper(host).take("encoder", other)
+    assert taken == [("encoder", other)]
 
 
 def test_an_interactive_model_has_no_embedding_to_widen():

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import contract
 from harness.data.prepared import Side, image_batch, text_batch
 from harness.data.split import Images, Split
-from harness.data.vocabulary import Vocabulary, tokens
+from harness.data.vocabulary import Tokens, Vocabulary, tokens
 from harness.learn.build import build
 from harness.measure import evaluator, metrics
 from harness.progress import Progress
@@ -241,3 +242,16 @@ def test_a_constant_scorer_comes_out_last_and_every_query_ties():
     assert ranks.i2t.tolist() == [8] * 5
     assert ranks.t2i.tolist() == [4] * 10
     assert tied == 15
+
+
+def test_ranked_captions_have_no_padding_that_selfalign_could_count():
+    captions = Tokens(np.array([[3, 5, 0], [7, 0, 0], [2, 4, 6]], np.int32), np.array([2, 1, 3]))
+    masked, official = (
+        build(registry.model("vsepp+selfalign", selfalign_options={"official_padding": on}), contract.INPUTS, 0).eval()
+        for on in (False, True)
+    )
+    groups = [evaluator.encode_texts(model, captions, Settings()) for model in (masked, official)]
+    for own, other in zip(*groups, strict=True):
+        assert torch.equal(own.encoded.embedding, other.encoded.embedding)
+    batch = contract.pairs("vsepp")
+    assert not torch.equal(*(model.train().encode_texts(batch.texts).embedding for model in (masked, official)))

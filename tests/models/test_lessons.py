@@ -124,11 +124,27 @@ def test_a_frozen_teacher_is_asked_for_its_scores_and_no_part_of_the_student():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"mode": "kl"}, "mode"), ({"sides": "left"}, "sides"), ({"entropy": 1.0}, "entropy"), ({"every": 0}, "every")],
+    [
+        ({"mode": "kl"}, "mode"),
+        ({"sides": "left"}, "sides"),
+        ({"entropy": 1.0}, "entropy"),
+        ({"every": 0}, "every"),
+        ({"mode": "mse", "sides": "rows"}, "mode='mse'.*sides must be 'both', got 'rows'"),
+    ],
 )
 def test_impossible_options_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         made("vsepp+distilled", **options)
+
+
+def test_the_alignment_head_learns_from_the_hardest_negatives_during_the_hosts_warm_up():
+    batch, warming = contract.pairs("vsepp"), replace(contract.INPUTS, warmup_updates=9)
+    cold, warm = (
+        contract.losses(build(registry.model("vsepp+distilled"), inputs, 0), batch)
+        for inputs in (contract.INPUTS, warming)
+    )
+    assert torch.equal(cold["alignment"], warm["alignment"])
+    assert not torch.equal(cold["hinge"], warm["hinge"])
 
 
 def test_a_lesson_that_needs_the_ranking_loss_says_so():

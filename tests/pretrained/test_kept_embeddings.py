@@ -45,6 +45,21 @@ def test_what_is_kept_is_what_is_computed(kind, folder_of, own_cache, monkeypatc
 
 
 @torch.inference_mode()
+def test_under_autocast_nothing_is_kept_or_found(folder_of, own_cache):
+    def embedded(model, autocast):
+        with keeping(model), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return model.encode_images(images(5)).embedding, model.encode_texts(texts("a ball")).embedding
+
+    model = rows.build(chosen(folder_of("clip")), None)
+    half = embedded(model, autocast=True)
+    assert not own_cache.exists()
+    whole = embedded(model, autocast=False)
+    assert not any(torch.equal(one, other) for one, other in zip(half, whole, strict=True))
+    again = embedded(model, autocast=True)
+    assert all(torch.equal(one, other) for one, other in zip(half, again, strict=True))
+
+
+@torch.inference_mode()
 def test_another_model_prompt_or_precision_finds_nothing(folder_of, tmp_path):
     def made(folder, options=""):
         model = rows.build(chosen(folder, options), None)

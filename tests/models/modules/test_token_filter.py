@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from harness import contract
+from harness import api, contract
 from harness.learn.build import build
+from harness.learn.stored import load
+from harness.protocol import ImageBatch
 from harness.spec import registry
 from harness.spec.job import SpecError
 from models.modules.token_filter import Options, kept, unlikeness
+from models.places import grid
+from tests.learn.test_taken import TINY
 
 LABELS = ("vsepp+token-filter", "camera+token-filter", "scan:t2i-lse+token-filter", "gsmn+token-filter")
 
@@ -52,6 +58,21 @@ def test_one_that_keeps_all_is_the_host_bit_for_bit(label, importance):
     )
 
 
+@pytest.mark.parametrize("method", ["camera", "gsmn"])
+def test_cells_of_a_grid_that_are_kept_stay_where_they_are(method):
+    """A filter before a grid's regions sees what it would see before their boxes, stored with the features."""
+    boxes, sizes = grid(3)
+    inputs, mask = replace(contract.INPUTS, regions=9), torch.ones(2, 9, dtype=torch.bool)
+    images = ImageBatch(torch.randn(2, 9, contract.IMAGE_DIM), mask, boxes.expand(2, 9, 4), sizes.expand(2, 2))
+    label, keep = f"{method}+token-filter", {"token-filter": {"keep": 4, "importance": "similarity"}}
+    stored, cells = (
+        build(registry.model(label, {"boxes": where}, module_options=keep), inputs, 0).eval().encode_images(images)
+        for where in ("stored", "grid")
+    )
+    assert stored.tensors().keys() == cells.tensors().keys()
+    assert all(torch.equal(value, cells.tensors()[name]) for name, value in stored.tensors().items())
+
+
 def test_a_learned_importance_learns():
     model = made("vsepp+token-filter", keep=3).train()
     contract.total(contract.losses(model, contract.pairs("vsepp"))).backward()
@@ -60,6 +81,36 @@ def test_a_learned_importance_learns():
 
 def test_lessons_beside_a_filter_are_given():
     assert "efa" in contract.losses(contract.built("vsepp+efa+token-filter").train(), contract.pairs("vsepp"))
+
+
+@pytest.mark.parametrize("label", ["vsrn", "vsrn+selfalign"])
+def test_a_peer_sees_all_regions_and_the_captioner_those_that_are_kept(label):
+    label, batch = f"{label}+distilled+token-filter", contract.pairs(label)
+    options = {"distilled": {"teacher": "peer"}, "token-filter": {"keep": 3, "importance": "random"}}
+    model = build(registry.model(label, {"captioning": True}, module_options=options), contract.INPUTS, 0).train()
+    seen = []
+    real = model.lessons["distilled"].peer.encode_images
+    model.lessons["distilled"].peer.encode_images = lambda images: seen.append(images) or real(images)
+    terms = contract.losses(model, batch)
+    assert {"hinge", "captioning", "distilled", "peer distilled", "peer captioning"} <= terms.keys()
+    assert all(term.isfinite() for term in terms.values())
+    assert [images.mask.shape for images in seen] == [(5, contract.REGIONS)]
+
+
+def test_a_stored_teacher_sees_all_regions(tmp_path):
+    api.run("scan:t2i-lse", tmp_path, changes=TINY)
+    taught = TINY | {"distilled.teacher": "scan:t2i-lse", "token-filter.keep": 2}
+    record = api.run("vsepp+distilled+token-filter", tmp_path, changes=taught)
+    assert record.status == "ok", record.error
+
+
+def test_two_stages_stand_on_a_filtered_row(tmp_path):
+    api.run("vsepp+token-filter", tmp_path, changes=TINY | {"token-filter.keep": 3})
+    record = api.run("two_stage", tmp_path, changes=TINY | {"model.encoder": "vsepp+token-filter"})
+    assert record.status == "ok", record.error
+    assert load(tmp_path, record.key).model.encoder.options.keep == 3
+    with pytest.raises(SpecError, match=r"cannot be put on two_stage: .* \(encoder=vsepp\+token-filter\)$"):
+        registry.parse("two_stage+token-filter")
 
 
 def test_what_cannot_be_is_refused():
