@@ -32,7 +32,9 @@ out = Console(highlight=False, soft_wrap=True, markup=False)
 def main(
     row: Annotated[str, typer.Argument(help="Label of the row, such as vsepp+selfalign, or key of its record.")],
     folder: Annotated[Path, typer.Argument(help="A results folder with weights.")],
-    to: Annotated[Path | None, typer.Option("--out", help="Where the files go; exports/ROW-SEED by default.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Where the files go; FOLDER/exports/ROW-SEED by default.")
+    ] = None,
     data: Annotated[str, typer.Option(help="The folder its features lie in, unless the data are embedded.")] = "",
     seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Which run; the first by default.")] = None,
     form: Annotated[str, typer.Option("--format", help="Of the table of queries: csv or parquet.")] = "csv",

@@ -27,7 +27,7 @@ from harness.atomic import write_atomically
 from harness.choices import Afterwards, How, Once, What, Where
 from harness.commands import HELP
 from harness.data import sources
-from harness.options import command, configured, written
+from harness.options import command, configured, on_command_line, written
 from harness.phases.order import OptionalTrace, Phases, check_rerank, traces_folder
 from harness.record import Record
 from harness.schedule import dispatch, loggers
@@ -52,6 +52,9 @@ KEPT = "finished records are kept; the same command goes on from the last epoch"
 def main(context: typer.Context, once: Once, what: What, how: How, where: Where, after: Afterwards) -> None:
     """What the command does with its options."""
     with doors.refusals(KEPT):
+        for name in ("only", "seeds"):  # a variable of a script that is not set must not start everything
+            if context.params.get(name) == "" and on_command_line(context, name):
+                raise SpecError(f"--{name} is given, but empty")
         if once.config is not None:
             what, how, where, after = configured(context, once.config, (what, how, where, after))
         for group in (what, how, where, after):
@@ -154,6 +157,8 @@ def _asked(what: What, how: How, where: Where) -> tuple[Asked, tuple[Path, Tuned
         return asked, None
     name = suites.named(what.suite, only)
     reads = suites.find(name).tuned and not how.untuned
+    if not suites.find(name).tuning:
+        changes = {**_looks(changes), **changes}
     found = settled.stored(where.results, data) if reads else None
     asked = suites.asked(
         name,
@@ -321,6 +326,12 @@ def _changes(how: How) -> dict[str, Any]:
         changes[path] = parse_value(value)
     named = {"settings.epochs": how.epochs, "settings.updates": how.updates, "data.train_images": how.train_images}
     return changes | {path: value for path, value in named.items() if value is not None}
+
+
+def _looks(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """As many looks at dev as updates, where there are fewer updates than usual looks."""
+    length = changes.get("settings.updates")
+    return {"settings.parts": length} if isinstance(length, int) and 0 < length < Settings.parts else {}
 
 
 def _seeds(text: str) -> list[int] | None:

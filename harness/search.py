@@ -29,6 +29,7 @@ from harness.data import sources
 from harness.run import choose_models
 from harness.spec import given, needs, pretrained, registry, suites
 from harness.spec.job import Job, SpecError
+from harness.spec.names import nearest
 from harness.spec.override import checked_settings
 from harness.spec.runs import run_of
 from harness.store import Store
@@ -99,6 +100,8 @@ def _opened(row: str, data: str, gallery: Path | None, place: dict[str, Any]) ->
         from harness import searching_given  # torch takes seconds to import; bad input is told at once
 
         return searching_given.opened(request, data, checked_settings(place))
+    if (Path(row) / "records").is_dir():
+        raise SpecError(f"{row} is a folder of results: name one of its rows, {row}:{Store(Path(row)).rows()[0].label}")
     if pretrained.is_model(f"{PRETRAINED}={row}"):
         job, store = _pretrained(row, data or "scenes", place), None
     else:
@@ -129,8 +132,7 @@ def _stored(told: str, data: str, place: dict[str, Any]) -> tuple[Job, Store]:
     records = store.rows()
     known = list(dict.fromkeys(record.label for record in records))
     if label not in (*known, *(record.key for record in records)):
-        suites.select([label], known)
-        raise SpecError(f"{folder}: no row {label!r}; it has {', '.join(known)}")
+        raise SpecError(f"{folder}: no row {label!r}{nearest(label, known)}")
     job = Job.from_dict(run_of(records, label).job)
     if job.model.given:
         raise SpecError(f"{label} is from files: name them in place of {told}, as in {label}=FILE")

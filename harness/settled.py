@@ -61,7 +61,8 @@ def lines(asked: Asked, found: tuple[Path, TunedRecord] | None) -> Iterator[str]
         why = unfit(value, next(iter(rows.values()))) or "other rows, recipes or length"
         yield f"untuned    {name} says nothing of these rows: {why}"
         return
-    yield f"tuned      {len(rows) - len(without)} of {len(rows)} rows have the settings of {name} ({value.key})"
+    tuned_rows, length = len(rows) - len(without), f"{value.design['updates']:,} updates long"
+    yield f"tuned      {tuned_rows} of {len(rows)} rows have the settings of {name} ({value.key}), {length}"
     if without:
         yield f"untuned    {', '.join(without)}"
 

@@ -232,6 +232,12 @@ def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that
     assert door.records()["scan:t2i-lse"].job["settings"]["score_memory_mib"] == 1000
 
 
+def test_a_training_of_fewer_updates_than_looks_at_dev_has_one_after_each(door):
+    door("--only", "vsepp", "--updates", "3")
+    (record,) = door.records().values()
+    assert (record.job["settings"]["updates"], len(record.history)) == (3, 3)
+
+
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +246,9 @@ def test_a_score_budget_reaches_the_scorer_and_one_too_small_says_the_least_that
     [
         (["--suite", "smok"], "unknown suite 'smok'; did you mean smoke?"),
         (["--only", "vsep"], "unknown method 'vsep'; did you mean vsepp"),
+        (["--only", "saem*"], "'saem*' names no row of this suite; known: chance"),
+        (["--only", ""], "--only is given, but empty"),
+        (["--seeds", ""], "--seeds is given, but empty"),
         (["--only", "scan:t2i-lse+selfalign"], "SelfAlign cannot be put on scan: scores come from both sides together"),
         (["--suite", "paper"], "hyper-parameters were published for f30k and coco, not for zoo; --paper-of f30k"),
         (["--suite", "paper", "--paper-of", "coc"], "unknown --paper-of 'coc'; did you mean coco?"),

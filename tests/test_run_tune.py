@@ -74,7 +74,7 @@ def test_tuned_once_then_read(door):
     assert tuned.load(door.value) == value
 
     said = door("full", "--only", "vsepp,scan:t2i-lse").output
-    assert f"tuned      1 of 2 rows have the settings of tuned/{door.value.name} ({value.key})" in said
+    assert f"tuned      1 of 2 rows have the settings of tuned/{door.value.name} ({value.key}), 10 updates long" in said
     assert "untuned    scan:t2i-lse" in said
     store = Store(door.results / "full-zoo")
     best = row["trials"][row["winner"]]

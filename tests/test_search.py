@@ -100,6 +100,8 @@ def test_a_stored_row_finds_what_its_record_says(tmp_path):
         assert listed(output)[0] == expected
     code, output = asked(tmp_path, f"{store.folder}:vsepp", split.images.ids[2])
     assert listed(output)[0] == [split.caption_ids[caption] for caption in ranks.i2t_top[2][:5]]
+    code, output = asked(tmp_path, store.folder, "a ball")
+    assert (code, f"name one of its rows, {store.folder}:vsepp" in "".join(output.split("\n"))) == (2, True)
     code, output = asked(tmp_path, f"{store.folder}:vsep", "a ball")
     assert (code, "did you mean vsepp" in output) == (2, True)
     code, output = asked(tmp_path, f"{store.folder}:vsepp", "zzz qqq")

@@ -19,7 +19,7 @@ from rich.console import Console
 from harness import doors
 from harness.commands import HELP
 from harness.report import outputs
-from harness.report.read.described import described, shown
+from harness.report.read.described import described
 from harness.report.read.groups import collect
 from harness.report.tables.comparison import left_out_lines
 from harness.spec.job import SpecError
@@ -70,7 +70,7 @@ def main(
             from harness.report.page import retrieved as page  # pictures and templates, which no table needs
 
             written = page.write(folder, retrieved, page.Sources(data, images, captions), queries)
-            out.print(f"what was retrieved: {outputs.shown(folder)}/{written.name}")
+            out.print(f"what was retrieved: {folder / written.name}")
         fresh = _check(folder) if check else _write(folder, slides)
     if not fresh:
         raise typer.Exit(1)
@@ -79,7 +79,7 @@ def main(
 def _write(folder: Path, slides: bool) -> bool:
     groups = collect(folder)
     made = outputs.write(folder, groups)
-    out.print(f"{len(made.tables)} tables in {shown(folder)}/tables")
+    out.print(f"{len(made.tables)} tables in {folder / 'tables'}")
     if len(groups) > 1:
         out.print(f"records of {len(groups)} different settings, which never share a table:")
     for place, group in enumerate(groups, start=1):
@@ -87,13 +87,13 @@ def _write(folder: Path, slides: bool) -> bool:
             out.print(f"  comparison-{place}: {described(group.differs)}")
         for line in left_out_lines(group):
             out.print(line)
-    out.print(f"{len(made.figures)} figures in {shown(folder)}/figures")
+    out.print(f"{len(made.figures)} figures in {folder / 'figures'}")
     for line in made.absent:
         out.print(line)
-    out.print(f"page: {shown(folder)}/index.html")
+    out.print(f"page: {folder / 'index.html'}")
     if slides:
         names = outputs.write_slides(folder, groups)
-        out.print(f"{len(names)} figures for slides in {shown(folder)}/{outputs.SLIDES}")
+        out.print(f"{len(names)} figures for slides in {folder / outputs.SLIDES}")
     return True
 
 

@@ -106,7 +106,8 @@ def parsed(text: str) -> Request:
     name, equals, rest = text.partition("=")
     if not equals or not rest or not re.fullmatch(NAME, name):
         raise SpecError(
-            f"--row takes NAME=MODEL[,OPTION=VALUE], NAME of letters, digits, '.', '_', '-', got {text!a:.80}"
+            "--row takes NAME=FILE or NAME=MODEL[,OPTION=VALUE], NAME of letters, digits, '.', '_', '-', "
+            f"got {text!a:.80}"
         )
     model, *told = rest.split(",")
     return Request(name, model, row_options(name, told, OPTIONS, CHOICES))

@@ -141,12 +141,18 @@ def select(patterns: Sequence[str], among: Sequence[str] | None = None, *, with_
         aside |= {label: None for label in others if _matches(label, pattern)}
         found = [label for label in (*known, *aside) if _matches(label, pattern)]
         if not found:
-            registry.parse(pattern)  # says what is wrong with it
+            if not is_wild(pattern):
+                registry.parse(pattern)  # says what is wrong with it
             if not known:
                 raise SpecError(f"{pattern!r} names no row of this suite, which asks questions: ablations/NAME")
             raise SpecError(f"{pattern!r} names no row of this suite{nearest(pattern, known)}")
         chosen.update(found)
     return tuple(label for label in (*known, *aside) if label in chosen)
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether it is no label, but stands for any text somewhere."""
+    return any(mark in pattern for mark in "*?[")
 
 
 def _matches(label: str, pattern: str) -> bool:

@@ -40,7 +40,9 @@ def stored_tables(folder):
 def test_it_writes_the_tables_and_finds_them_fresh(stored):
     done = call(stored.folder)
     assert done.exit_code == 0
-    assert done.stdout.startswith("12 tables in results/full-scenes/tables\nLeft out: vsrn seed 0 (")
+    said = "".join(done.stdout.splitlines())  # where they lie, as it was typed
+    assert said.startswith(f"12 tables in {stored.folder}/tablesLeft out: vsrn seed 0 (")
+    assert said.endswith(f"page: {stored.folder}/index.html")
     first = stored_tables(stored.folder)
     assert list(first) == TABLES
     assert call("--check", stored.folder).exit_code == 0

@@ -97,7 +97,7 @@ def test_what_cannot_be_is_one_line(folder, config, options, said):
 def test_a_name_must_be_its_own(folder):
     here = folder("CLIPModel")
     for name in ("", "a b", "-x", "x" * 41):
-        with pytest.raises(SpecError, match="--row takes NAME=MODEL"):
+        with pytest.raises(SpecError, match="--row takes NAME=FILE or NAME=MODEL"):
             chosen(here, name=name)
     with pytest.raises(SpecError, match="another row or method has that name"):
         chosen(here, name="vsepp")
