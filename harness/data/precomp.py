@@ -42,7 +42,7 @@ from harness.data.texts import folder_name, one_line, read_json
 STEMS = {split: (split,) for split in SPLITS} | {
     "test": ("testall", "test")
 }  # split -> file names begin with, best first
-ARRAYS = {  # what it is -> file names end with, best first
+ARRAYS = {  # what it is -> file names end with, one of these
     "ims": ("ims", "feat"),
     "scales": ("ims_scales",),
     "boxes": ("boxes", "ims_bbx"),
@@ -60,8 +60,12 @@ SAMPLED_ROWS = 16  # rows of a large file that are looked at before it is used
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path | None:
+    """None where there is no such array.  Raises DataError where it lies there under two names."""
     paths = (folder / f"{stem}_{ending}.npy" for ending in ARRAYS[kind])
-    return next((path for path in paths if path.exists()), None)
+    found = [path for path in paths if path.exists()]
+    if len(found) > 1:
+        raise DataError(f"{folder}: {' and '.join(path.name for path in found)} are one array's names, keep one file")
+    return found[0] if found else None
 
 
 def _stem(folder: Path, split: str) -> str | None:

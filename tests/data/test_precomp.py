@@ -279,6 +279,18 @@ def test_feat_is_another_name_of_ims(tmp_path: Path) -> None:
     assert len(precomp.load("test", tmp_path).images) == 2
 
 
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+@pytest.mark.parametrize("names", [("ims", "feat"), ("boxes", "ims_bbx"), ("img_sizes", "ims_size")])
+def test_an_array_under_two_names_is_refused(tmp_path: Path, split: str, names: tuple[str, str]) -> None:
+    write(tmp_path, fragments(2), sentences(4), split=split)
+    for name in names:
+        np.save(tmp_path / f"{split}_{name}.npy", fragments(2))
+    says = f": {split}_{names[0]}.npy and {split}_{names[1]}.npy are one array's names, keep one file"
+    assert refusal(tmp_path, split) == says
+    with pytest.raises(DataError, match=f"{says}$"):
+        precomp.source(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
