@@ -53,7 +53,8 @@ PICTURES = ("pictures", "pictures.tar", "pictures.tar.gz", "pictures.zip")
 NPY_MAGIC = b"\x93NUMPY"
 COCO_FOLD = 1000  # images per fold of the COCO 1K protocol
 CHECKED_NEIGHBOURS = 512  # rows that are compared with the one before
-SAMPLED_ROWS = 16  # rows of a large file that are looked at before it is used
+CHECKED_WHOLE = 2**24  # features up to which all are looked at before use: 64 MiB of float32
+SAMPLED_ROWS = 16  # rows of a larger file that are looked at before it is used
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -313,6 +314,12 @@ def check_finite(images: Images, index: np.ndarray | None = None, batch: int = 6
         )
 
 
+def _looked_at(images: Images) -> np.ndarray:
+    """Which images are checked before use: all of a small file, some of a larger one."""
+    small = len(images) * images.regions * images.dim <= CHECKED_WHOLE
+    return np.arange(len(images)) if small else _spread(len(images))
+
+
 # Doors ---------------------------------------------------------------------------------------------------------------
 
 
@@ -351,9 +358,10 @@ def load(split: str, folder: Path) -> Split:
         boxes=_beside(folder, stem, "boxes", (rows, regions, 4)),
         sizes=_beside(folder, stem, "img_sizes", (rows, 2)),
         pixels=_pixels(folder),
+        file="" if path is None else str(path),
     )
     try:
-        check_finite(images, _spread(len(images) if path else 0))
+        check_finite(images, _looked_at(images))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     folds = stem == "testall" and len(images) > COCO_FOLD and len(images) % COCO_FOLD == 0
