@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to, renamed to `path` on success and removed on failure.  Raises Unwritable."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp")
     try:
-        _make(path.parent)
+        make_folder(path.parent)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -47,8 +47,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _make(folder: Path) -> None:
-    """Raises Unwritable."""
+def make_folder(folder: Path) -> None:
+    """With those it lies in, unless it is there.  Raises Unwritable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from harness.atomic import Unwritable
 from harness.data.split import DataError
 from harness.record import RecordError
 from harness.spec import methods, plugins
@@ -75,7 +78,7 @@ def refusals(kept: str = "nothing was lost") -> Iterator[None]:
         with _ended_in_order():
             yield
     except (SpecError, DataError, RecordError, OSError) as error:
-        refuse(str(error))
+        refuse(of_system(error) if isinstance(error, OSError) else str(error))
         raise typer.Exit(2) from None
     except _Terminated:
         say(f"terminated: {kept}")
@@ -83,6 +86,21 @@ def refusals(kept: str = "nothing was lost") -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"interrupted: {kept}")
         raise typer.Exit(130) from None
+
+
+def of_system(error: OSError) -> str:
+    """Which path cannot be read or written and why, without the system's number; our own words as they are."""
+    if not isinstance(error.filename, str | Path) or not error.strerror:
+        return str(error)
+    path, why = Path(error.filename), f"{error.strerror[:1].lower()}{error.strerror[1:]}"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):  # the latter of a folder that was to be made
+        path, why = _no_folder(path), "not a directory"
+    return f"cannot write to {path}: {why}" if isinstance(error, Unwritable) else f"{path}: {why}"
+
+
+def _no_folder(path: Path) -> Path:
+    """Of a path and those it lies in, the one that is there and no folder; the path itself where there is none."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each) and not each.is_dir()), path)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from harness import doors
-from harness.atomic import remove_leftovers, write_atomically
+from harness.atomic import make_folder, remove_leftovers, write_atomically
 from harness.commands import HELP
 from harness.console import bars
 from harness.data import components
@@ -193,7 +193,7 @@ class Folder:
 
     def open(self, split: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.memmap]:
         """The unfinished arrays, begun anew if they are not all there."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         if not all(self._part(split, kind).exists() for kind in shapes):
             self.done[split] = 0
         mode = "r+" if self.done.get(split) else "w+"

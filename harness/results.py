@@ -11,7 +11,7 @@ from filelock import Timeout
 from rich.console import Console
 
 from harness import locks, report
-from harness.atomic import remove_leftovers
+from harness.atomic import make_folder, remove_leftovers
 from harness.data.split import DataError
 from harness.spec.job import SpecError
 
@@ -23,7 +23,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises OSError where it cannot be written at all.
     """
     made = [path for path in (folder, folder.parent) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with locks.held(folder):
             inside = [path for path in folder.rglob("*") if path.is_dir()]

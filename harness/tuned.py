@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict
 
 from filelock import FileLock
 
-from harness.atomic import write_atomically
+from harness.atomic import make_folder, write_atomically
 from harness.record import SCHEMA, Key, RecordError, _Stored
 
 DIGITS = 8  # of the fingerprint, in the name of a file of one's own data
@@ -235,7 +235,7 @@ def with_stored(path: Path, new: TunedRecord) -> TunedRecord:
 
 def store(path: Path, new: TunedRecord) -> TunedRecord:
     """Merges into the file, whoever else writes to it.  Returns what it holds.  Raises RecordError and OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with FileLock(path.parent / f".{path.name}.lock"):
         whole = with_stored(path, new)
         write_atomically(path, lambda file: file.write(whole.to_json().encode()))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from importlib import import_module
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from harness import ROOT
+from harness import ROOT, doors
+from harness.atomic import Unwritable
 from harness.commands import DOORS
 from harness.run import app
 
@@ -80,6 +83,32 @@ def refusal(app: Any, *arguments: str) -> str:
     (line,) = found.stderr.splitlines()
     assert line.isprintable()
     return line
+
+
+@pytest.mark.parametrize("below", ["", "deep", "deep/er"])
+def test_a_file_where_results_should_go_is_told_by_name(tmp_path, below):
+    (tmp_path / "afile").write_text("no folder")
+    said = refusal(app, "--suite", "smoke", "--only", "chance", "--results", str(tmp_path / "afile" / below))
+    assert said == f"error: cannot write to {tmp_path / 'afile'}: not a directory"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Unwritable(errno.ENOSPC, "No space left on device", "a/b"), "cannot write to a/b: no space left on device"),
+        (Unwritable(errno.EEXIST, "File exists", "nowhere"), "cannot write to nowhere: not a directory"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "nowhere/b"), "nowhere/b: not a directory"),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), "[Errno 9] Bad file descriptor: 7"),
+        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError("another run is writing to here"), "another run is writing to here"),
+    ],
+)
+def test_errors_of_the_system_are_told_by_path_and_reason(error, says, capsys):
+    with pytest.raises(typer.Exit) as left, doors.refusals():
+        raise error
+    assert left.value.exit_code == 2
+    assert capsys.readouterr().err == f"error: {says}\n"
 
 
 def test_no_argument_at_all_is_no_mistake():

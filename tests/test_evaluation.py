@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from harness.data.split import DataError
 from harness.learn.checkpoint import Checkpoints
 from harness.learn.stored import load
+from harness.phases import evaluate
 from harness.record import Record
 from harness.run import app
 from harness.spec import methods, plugins
@@ -138,6 +141,14 @@ def test_other_data_and_other_weights_are_other_records(elsewhere):
 def test_other_fragments_are_refused(elsewhere, change, says):
     elsewhere.features(change)
     assert elsewhere.refused("--only", "vsepp") == says
+
+
+def test_data_that_are_not_those_of_the_job_are_refused(elsewhere):
+    (record, *_) = [found for found in Store(elsewhere.run).records() if found.label == "vsepp"]
+    stored = load(elsewhere.run, record.key)
+    job = replace(stored.job, data=replace(stored.job.data, path=str(elsewhere.data)))
+    with pytest.raises(DataError, match=f"^{elsewhere.data} holds other data than zoo of the jobs, or changed since"):
+        evaluate.execute(stored, job, Store(elsewhere.results))
 
 
 def test_captions_of_another_language_are_refused(elsewhere):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -45,9 +46,12 @@ def test_an_exported_row_comes_back_with_the_same_ranks(data_folder, tmp_path):
     assert ranks is not None
     assert table[table.direction == "i2t"]["rank"].tolist() == (ranks.i2t + 1).tolist()
     assert table[table.direction == "t2i"]["rank"].tolist() == (ranks.t2i + 1).tolist()
+    other = str(shutil.copytree(data_folder, tmp_path / "other"))
+    (tmp_path / "other" / "test_caps.txt").write_text("another\n" * 14)
     for arguments, says in {
         ("vsep", str(store.folder)): "did you mean vsepp",
         ("vsepp", str(store.folder), "--seed", "7"): "has no seed 7; there are 0",
+        ("vsepp", str(store.folder), "--data", other): f"{other} holds other data than zoo of the jobs, or changed",
         ("vsepp", str(store.folder)): "name its folder by --data",
         ("vsepp", str(tmp_path / "none")): "no such results folder",
         ("vsepp", str(store.folder), "--format", "xls"): "--format must be csv or parquet",

@@ -42,7 +42,7 @@ from harness.data.texts import folder_name, one_line, read_json
 STEMS = {split: (split,) for split in SPLITS} | {
     "test": ("testall", "test")
 }  # split -> file names begin with, best first
-ARRAYS = {  # what it is -> file names end with, best first
+ARRAYS = {  # what it is -> file names end with, one of these
     "ims": ("ims", "feat"),
     "scales": ("ims_scales",),
     "boxes": ("boxes", "ims_bbx"),
@@ -53,15 +53,20 @@ PICTURES = ("pictures", "pictures.tar", "pictures.tar.gz", "pictures.zip")
 NPY_MAGIC = b"\x93NUMPY"
 COCO_FOLD = 1000  # images per fold of the COCO 1K protocol
 CHECKED_NEIGHBOURS = 512  # rows that are compared with the one before
-SAMPLED_ROWS = 16  # rows of a large file that are looked at before it is used
+CHECKED_WHOLE = 2**24  # features up to which all are looked at before use: 64 MiB of float32
+SAMPLED_ROWS = 16  # rows of a larger file that are looked at before it is used
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path | None:
+    """None where there is no such array.  Raises DataError where it lies there under two names."""
     paths = (folder / f"{stem}_{ending}.npy" for ending in ARRAYS[kind])
-    return next((path for path in paths if path.exists()), None)
+    found = [path for path in paths if path.exists()]
+    if len(found) > 1:
+        raise DataError(f"{folder}: {' and '.join(path.name for path in found)} are one array's names, keep one file")
+    return found[0] if found else None
 
 
 def _stem(folder: Path, split: str) -> str | None:
@@ -309,6 +314,12 @@ def check_finite(images: Images, index: np.ndarray | None = None, batch: int = 6
         )
 
 
+def _looked_at(images: Images) -> np.ndarray:
+    """Which images are checked before use: all of a small file, some of a larger one."""
+    small = len(images) * images.regions * images.dim <= CHECKED_WHOLE
+    return np.arange(len(images)) if small else _spread(len(images))
+
+
 # Doors ---------------------------------------------------------------------------------------------------------------
 
 
@@ -347,9 +358,10 @@ def load(split: str, folder: Path) -> Split:
         boxes=_beside(folder, stem, "boxes", (rows, regions, 4)),
         sizes=_beside(folder, stem, "img_sizes", (rows, 2)),
         pixels=_pixels(folder),
+        file="" if path is None else str(path),
     )
     try:
-        check_finite(images, _spread(len(images) if path else 0))
+        check_finite(images, _looked_at(images))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     folds = stem == "testall" and len(images) > COCO_FOLD and len(images) % COCO_FOLD == 0

@@ -110,9 +110,8 @@ def prepare_ranked(data: Data) -> Prepared:
 
     Raises DataError, also where the data are no longer those of the job.
     """
-    opened = _opened(data)
     images = data.dev_images if data.ranked == "dev" else data.test_images
-    side = unread(opened.load(data.ranked).first(images))
+    side = unread(opened(data).load(data.ranked).first(images))
     return Prepared(side, side, side, len(SPECIALS))
 
 
@@ -122,12 +121,14 @@ def unread(split: Split) -> Side:
     return Side(split, Tokens(np.zeros((count, 1), np.int32), np.ones(count, np.int64), names=split.caption_ids))
 
 
-def _opened(data: Data) -> Source:
-    """Raises DataError where the data are no longer those of the job."""
-    opened = sources.find(data.path or data.name)
-    if data.fingerprint not in ("", opened.fingerprint):
-        raise DataError(f"data {data.name} changed since the jobs were made")
-    return opened
+def opened(data: Data) -> Source:
+    """The data of a job.  Raises DataError where those that lie there are not, or no longer, the ones it names."""
+    found = sources.find(data.path or data.name)
+    if data.fingerprint in ("", found.fingerprint):
+        return found
+    if data.path:
+        raise DataError(f"{data.path} holds other data than {data.name} of the jobs, or changed since they were made")
+    raise DataError(f"data {data.name} changed since the jobs were made")
 
 
 def _drawn(side: Side, settings: Settings) -> Side:
@@ -144,10 +145,10 @@ def _drawn(side: Side, settings: Settings) -> Side:
 
 @lru_cache(maxsize=1)
 def _prepare(data: Data, min_count: int, max_words: int, text_model: str) -> Prepared:
-    opened = _opened(data)
-    train = opened.load("train").first(data.train_images)
-    dev = opened.load("dev").first(data.dev_images)
-    ranked = dev if data.ranked == "dev" else opened.load(data.ranked).first(data.test_images)
+    source = opened(data)
+    train = source.load("train").first(data.train_images)
+    dev = source.load("dev").first(data.dev_images)
+    ranked = dev if data.ranked == "dev" else source.load(data.ranked).first(data.test_images)
     for name, split in (("dev", dev), (data.ranked, ranked)):
         if split.images.dim != train.images.dim:
             raise DataError(f"{name} has features of width {split.images.dim}, train has {train.images.dim}")

@@ -54,6 +54,7 @@ class Images:
     boxes: np.ndarray | None = None  # (rows, R, 4) x1, y1, x2, y2 in pixels
     sizes: np.ndarray | None = None  # (rows, 2) width, height in pixels
     pixels: Callable[[str], np.ndarray] | None = None  # id -> (H, W, 3) uint8 RGB; None = there are no pictures
+    file: str = ""  # where the features lie, for errors; "" where they are of no file
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,7 +94,8 @@ class Images:
         if bad.any():
             first = int(rows[bad.any((1, 2)).argmax()])
             what = "beyond float32" if np.isfinite(self.features[first]).all() else "NaN or infinite"
-            raise DataError(f"{bad.sum()} features are {what} in this batch, first in feature row {first}")
+            where = self.file and f"{self.file}: "
+            raise DataError(f"{where}{bad.sum()} features are {what} in this batch, first in feature row {first}")
 
     def some(self, keep: np.ndarray) -> Images:
         """Those that are kept, in their order.  keep: (N,) bool."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.data import sources
-from harness.data.split import DataError
+from harness.data.prepared import opened
 from harness.learn.stored import Trained
 from harness.learn.trainer import trained_parameters
 from harness.measure import evaluator
@@ -42,10 +41,7 @@ def execute(trained: Trained, job: Job, store: Store, watch: Watch = unwatched, 
     Raises DataError where the data are not such as the model reads, or have changed meanwhile.
     """
     prepare_torch(job.settings)
-    opened = sources.find(job.data.path or job.data.name)
-    if opened.fingerprint != job.data.fingerprint:
-        raise DataError(f"data {job.data.name} changed since the jobs were made")
-    side = trained.read(opened.load(job.data.ranked).first(job.data.test_images))
+    side = trained.read(opened(job.data).load(job.data.ranked).first(job.data.test_images))
     evaluation = evaluator.evaluate(trained.model, side, job.settings, watch, streamed=streamed)
     record = Record(
         key=job.key,

@@ -242,6 +242,34 @@ def test_features_that_are_not_finite(tmp_path: Path, value: float) -> None:
     assert refusal(tmp_path) == "/test_ims.npy: 2 features are not finite, first in row 2 (image c)"
 
 
+def one_bad(folder: Path, row: int) -> str:
+    """The refusal of 97 images with one feature that is NaN; "" where they are read."""
+    features = fragments(97)
+    features[row, 1, 2] = np.nan
+    return said(write(folder, features, sentences(97)))
+
+
+def test_all_features_of_a_small_file_are_looked_at_and_some_of_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = f"{tmp_path}/test_ims.npy: 1 features are not finite, first in row"
+    assert one_bad(tmp_path, 50) == f"{says} 50 (image test-50)"
+    monkeypatch.setattr(precomp, "CHECKED_WHOLE", 97 * REGIONS * DIM)
+    assert one_bad(tmp_path, 50) == f"{says} 50 (image test-50)"
+    monkeypatch.setattr(precomp, "CHECKED_WHOLE", 97 * REGIONS * DIM - 1)
+    assert one_bad(tmp_path, 50) == ""
+    assert "in the 16 images looked at, first in row 96" in one_bad(tmp_path, 96)
+
+
+def test_features_found_bad_as_they_are_read_name_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precomp, "CHECKED_WHOLE", 0)
+    assert one_bad(tmp_path, 50) == ""
+    with pytest.raises(DataError) as error:
+        precomp.load("test", tmp_path).first(60).images.take(slice(None))
+    says = "1 features are NaN or infinite in this batch, first in feature row 50"
+    assert str(error.value) == f"{tmp_path}/test_ims.npy: {says}"
+
+
 def test_check_finite_looks_at_every_image_it_is_asked_to() -> None:
     features = fragments(7)
     features[5, 0, 0] = features[6] = np.nan
@@ -277,6 +305,18 @@ def test_feat_is_another_name_of_ims(tmp_path: Path) -> None:
     write(tmp_path, fragments(2), sentences(4))
     (tmp_path / "test_ims.npy").rename(tmp_path / "test_feat.npy")
     assert len(precomp.load("test", tmp_path).images) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+@pytest.mark.parametrize("names", [("ims", "feat"), ("boxes", "ims_bbx"), ("img_sizes", "ims_size")])
+def test_an_array_under_two_names_is_refused(tmp_path: Path, split: str, names: tuple[str, str]) -> None:
+    write(tmp_path, fragments(2), sentences(4), split=split)
+    for name in names:
+        np.save(tmp_path / f"{split}_{name}.npy", fragments(2))
+    says = f": {split}_{names[0]}.npy and {split}_{names[1]}.npy are one array's names, keep one file"
+    assert refusal(tmp_path, split) == says
+    with pytest.raises(DataError, match=f"{says}$"):
+        precomp.source(tmp_path)
 
 
 @pytest.mark.parametrize(

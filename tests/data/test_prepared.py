@@ -168,8 +168,11 @@ def test_the_images_drawn_keep_their_captions_and_fragments(data_folder):
 
 
 def test_data_that_changed_since_the_job_was_made_are_refused(data_folder):
-    with pytest.raises(DataError, match=r"^data zoo changed since the jobs were made$"):
+    says = f"^{data_folder} holds other data than zoo of the jobs, or changed since they were made$"
+    with pytest.raises(DataError, match=says):
         prepared(data_folder, fingerprint="of other data")
+    with pytest.raises(DataError, match=r"^data scenes changed since the jobs were made$"):
+        prepare(Data(fingerprint="of another edition"), SETTINGS)
 
 
 def test_splits_of_other_width_are_refused(data_folder):

@@ -128,12 +128,18 @@ def _kind(path: Path, names: Collection[str], asked: str) -> str:
         raise DataError(
             f"{path}: holds {' and '.join(found)}, say kind={found[0]} or the like"
             if found
-            else f"{path}: holds {', '.join(sorted(names)) or 'nothing'}, need arrays named as in {each}"
+            else f"{path}: holds {_listing({*names, *_names(path)})}, need arrays named as in {each}"
         )
     allowed = {*NEEDED[found[0]], *OPTIONAL[found[0]], *MAPPING}
     if strange := sorted(set(names) & KNOWN - allowed) if not asked else []:
         raise DataError(f"{path}: {', '.join(strange)} beside {found[0]}, say kind={found[0]} to leave them out")
     return found[0]
+
+
+def _listing(names: Collection[str]) -> str:
+    """Names of a stranger's file in a line, the first ten of many; `nothing` for none."""
+    told = [name if name in KNOWN else f"{name!a:.60}" for name in sorted(names)]
+    return ", ".join([*told[:10], *(["..."] if told[10:] else [])]) or "nothing"
 
 
 def _known(names: Collection[str], path: Path, known: Collection[str] = KNOWN) -> list[str]:

@@ -258,7 +258,11 @@ def test_one_matrix_is_scores_and_two_may_be_one_for_each_direction(tmp_path):
 
 
 def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path):
-    np.savez(tmp_path / "none.npz", other=IMAGES)
+    np.savez(tmp_path / "none.npz")
+    np.savez(tmp_path / "names.npz", img=IMAGES, cap=CAPTIONS)
+    np.savez(tmp_path / "half.npz", images=IMAGES, **{"a\nb": CAPTIONS})
+    np.savez(tmp_path / "many.npz", **{f"a{n:02}": IMAGES for n in range(12)})
+    save_file({"img": IMAGES}, tmp_path / "names.safetensors", {"image_ids": "[1]"})
     np.savez(tmp_path / "both.npz", images=IMAGES, captions=CAPTIONS, scores=SCORES)
     np.savez(tmp_path / "objects.npz", images=np.array([{}], object), captions=CAPTIONS)
     np.savez(tmp_path / "large.npz", images=IMAGES, captions=CAPTIONS)
@@ -266,7 +270,11 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(IMAGES))
     for name, says in {
-        "none.npz": "holds nothing, need arrays named as in embeddings: images, captions",
+        "none.npz": "none.npz: holds nothing, need arrays named as in embeddings: images, captions",
+        "names.npz": "names.npz: holds 'cap', 'img', need arrays named as in embeddings: images, captions",
+        "half.npz": r"half.npz: holds 'a\nb', images, need arrays named as",
+        "many.npz": "'a08', 'a09', ..., need arrays named as",
+        "names.safetensors": "holds image_ids, 'img', need arrays named as",
         "both.npz": "say kind=embeddings",
         "objects.npz": "holds Python objects (a pickle), which are not read",
         "cut.npz": "truncated, or no .npz",
