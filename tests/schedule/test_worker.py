@@ -140,7 +140,7 @@ def test_a_checkpoint_that_no_longer_fits_makes_no_failed_record_and_earlier_one
     command = [sys.executable, "-c", code, *arguments, *options, "--set", "settings.dim=32", "--timing-rounds", "0"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "File too large" in done.stderr
+    assert "file too large" in done.stderr
     assert "checkpoints" in done.stderr  # the job goes on when there is room
     records = {record.label: record for record in Store(tmp_path / "smoke-zoo").records()}
     assert {label: record.status for label, record in records.items()} == {"chance": "ok"}
