@@ -19,8 +19,8 @@ from rich.text import Text
 from harness import doors
 from harness.atomic import write_atomically
 from harness.commands import HELP
-from harness.report.compare.differences import sheets
-from harness.report.formats import Sheet, markdown
+from harness.report.compare.differences import as_markdown, sheets
+from harness.report.formats import Sheet
 from harness.report.outputs import shown
 from harness.report.read.groups import collect
 
@@ -46,8 +46,7 @@ def main(
             names = (str(a), str(b))
         made = sheets(collect(a), collect(b), names)
         if file is not None:
-            text = "\n".join(markdown(sheet, level=1 if place == 0 else 2) for place, sheet in enumerate(made))
-            write_atomically(file, lambda target: target.write(text.encode()))
+            write_atomically(file, lambda target: target.write(as_markdown(made).encode()))
     for sheet in made:
         _print(sheet)
 

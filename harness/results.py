@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import Timeout
 from rich.console import Console
 
-from harness import locks, report
+from harness import ROOT, locks, report
 from harness.atomic import make_folder, remove_leftovers
 from harness.data.split import DataError
 from harness.spec.job import SpecError
@@ -49,6 +49,15 @@ def show(folder: Path, out: Console) -> None:
     out.print(report.write_and_tell(folder))
     out.print(f"tables: {_shown(folder / 'tables')}", highlight=False, soft_wrap=True)
     out.print(f"page: {_shown(folder / 'index.html')}", highlight=False, soft_wrap=True)
+
+
+def agree(folder: Path, out: Console) -> None:
+    """Says which rows agree with the repository's reference of this suite and these data, where there is one."""
+    reference = ROOT / "results" / "reference" / folder.name
+    if not (reference / "records").is_dir() or folder.resolve() == reference.resolve():
+        return
+    if line := report.agreement(folder, reference):
+        out.print(f"agreement: {line}: {_shown(folder / report.AGREEMENT)}", highlight=False, soft_wrap=True)
 
 
 def _shown(path: Path) -> str:

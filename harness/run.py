@@ -272,6 +272,8 @@ def _run(
     if known is None:
         _work(jobs, cached, planned, store, force, phases, place, processes)
     results.show(store.folder, out)
+    if known is None:
+        results.agree(store.folder, out)
     return sum(record is None or record.status == "failed" for record in (store.record(job.key) for job in jobs))
 
 

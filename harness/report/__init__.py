@@ -8,11 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.atomic import write_atomically
 from harness.record import Record
 from harness.store import Store
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+AGREEMENT = "agreement.md"  # within a results folder: its rows beside those of the repository's reference
 
 
 def write(folder: Path) -> list[Path]:
@@ -32,6 +36,26 @@ def write_and_tell(folder: Path) -> Table:
     groups = collect(folder)
     outputs.write(folder, groups)
     return terminal.tables(groups)
+
+
+def agreement(folder: Path, reference: Path) -> str:
+    """Which rows of a folder agree with those of another, in a line; the whole comparison is written to `AGREEMENT`.
+
+    "" where they have no row in common.  Raises RecordError and OSError.
+    """
+    from harness.report.compare.differences import as_markdown, changes, paired, sheets
+    from harness.report.outputs import shown
+    from harness.report.read.groups import collect
+
+    a, b = collect(reference), collect(folder)
+    told = [change for pair in paired(a, b)[0] for change in changes(pair) if change.interval or change.a.is_scale]
+    if not told:
+        return ""
+    made = as_markdown(sheets(a, b, (shown(reference), shown(folder))))
+    write_atomically(folder / AGREEMENT, lambda file: file.write(made.encode()))
+    beyond = [change.name for change in told if change.verdict == "beyond noise"]
+    line = f"{len(told) - len(beyond)} of {len(told)} rows agree with {shown(reference)}"
+    return f"{line}; beyond its noise: {', '.join(beyond)}" if beyond else line
 
 
 def console_table(folder: Path) -> Table:

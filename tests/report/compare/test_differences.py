@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
+from scipy import stats
 from typer.testing import CliRunner
 
+from harness import report, results
 from harness.compare import app
 from harness.measure.intervals import welch_difference
 from harness.report.compare.differences import Pair, changes, conditions, paired, sheets
@@ -74,6 +80,24 @@ def test_one_seed_has_no_interval_and_no_verdict(two):
     change = two.change()
     assert change.difference == 250  # from R@10 50 to three times 100
     assert (change.interval, change.over, change.verdict) == (None, "—", "not enough seeds")
+
+
+@pytest.mark.parametrize(("many", "one"), [("a", "b"), ("b", "a")])
+def test_one_seed_beside_several_is_one_of_them_or_is_not(two, many, one):
+    """Where a sixth value lies, by five: mean ± t(4) sd (1 + 1/5)^½, whichever folder has them."""
+    two.run(many, "vsepp", {0: MISS, 1: NEAR, 2: MISS, 3: HIT, 4: NEAR})
+    two.run(one, "vsepp", {7: HIT})
+    change = two.change()
+    values = list((change.a if many == "a" else change.b).rsums.values())
+    reach = stats.t.ppf(0.975, 4) * np.std(values, ddof=1) * (1 + 1 / 5) ** 0.5
+    assert change.interval == pytest.approx((change.difference - reach, change.difference + reach))
+    assert (change.over, change.verdict) == ("one further seed", "within noise")
+
+
+def test_one_seed_far_from_all_others_is_beyond_their_noise(two):
+    two.run("a", "vsepp", {0: MISS, 1: MISS, 2: MISS})
+    two.run("b", "vsepp", {3: HIT})
+    assert two.change().verdict == "beyond noise"
 
 
 def test_rows_are_tested_together(two):
@@ -222,3 +246,27 @@ def test_another_instruction_set_is_a_reason_for_other_numbers(two, a, b, told):
     line = "A was computed with the instruction set AVX2, B with DEFAULT: sums are rounded otherwise"
     assert any(note.startswith(line) for note in side_by_side.notes) is told
     assert ("provenance.kernels.instruction_set" in differs.text["what"].tolist()) is (a != b)
+
+
+def test_a_run_says_which_rows_agree_with_the_reference(two, tmp_path, monkeypatch):
+    two.run("a", "vsepp", {0: MISS, 1: MISS, 2: MISS})
+    two.run("a", "vsrn", {0: MISS, 1: NEAR, 2: MISS})
+    two.run("b", "vsepp", {3: HIT})
+    two.run("b", "vsrn", {3: NEAR})
+    a, b = two.a.folder, two.b.folder
+    reference = tmp_path / "results" / "reference"
+    reference.mkdir(parents=True)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+
+    def said() -> str:
+        out = Console(file=StringIO(), width=200)
+        results.agree(b, out)
+        return out.file.getvalue()
+
+    assert said() == ""  # there is none
+    shutil.copytree(a, reference / b.name)
+    assert "1 of 2 rows agree with results/b; beyond its noise: vsepp: " in said()
+    assert "| vsepp | " in (b / report.AGREEMENT).read_text(encoding="utf-8")
+    (b / report.AGREEMENT).unlink()
+    results.agree(reference / b.name, Console(file=StringIO()))
+    assert not (reference / b.name / report.AGREEMENT).exists()  # it is itself
