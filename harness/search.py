@@ -101,7 +101,8 @@ def _opened(row: str, data: str, gallery: Path | None, place: dict[str, Any]) ->
 
         return searching_given.opened(request, data, checked_settings(place))
     if (Path(row) / "records").is_dir():
-        raise SpecError(f"{row} is a folder of results: name one of its rows, {row}:{Store(Path(row)).rows()[0].label}")
+        labels = [record.label for record in Store(Path(row)).rows()] or ["ROW"]
+        raise SpecError(f"{row} is a folder of results: name one of its rows, {row}:{labels[0]}")
     if pretrained.is_model(f"{PRETRAINED}={row}"):
         job, store = _pretrained(row, data or "scenes", place), None
     else:

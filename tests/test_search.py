@@ -265,6 +265,7 @@ def test_files_bring_their_own_gallery(tmp_path, files, photos):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["{results}", "a ball"], "is a folder of results: name one of its rows"),
         (["nowhere", "a ball"], "nowhere: neither RESULTS:ROW with a results folder, nor a folder with a config.json"),
         (["{clip}", " "], "the query is empty"),
         (["{clip}", "a ball", "--gallery", "{empty}"], "no picture in it"),
@@ -275,7 +276,9 @@ def test_files_bring_their_own_gallery(tmp_path, files, photos):
 )
 def test_what_cannot_be_is_one_line(tmp_path, clip, photos, words, said):
     (tmp_path / "empty").mkdir()
-    named = [word.format(clip=clip, photos=photos, empty=tmp_path / "empty") for word in words]
+    (tmp_path / "results" / "records").mkdir(parents=True)
+    made = {name: tmp_path / name for name in ("empty", "results")}
+    named = [word.format(clip=clip, photos=photos, **made) for word in words]
     code, output = asked(tmp_path, *named)
     assert code == 2, output
     assert said in " ".join(output.split())

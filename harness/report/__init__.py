@@ -41,20 +41,20 @@ def write_and_tell(folder: Path) -> Table:
 def agreement(folder: Path, reference: Path) -> str:
     """Which rows of a folder agree with those of another, in a line; the whole comparison is written to `AGREEMENT`.
 
-    "" where they have no row in common.  Raises RecordError and OSError.
+    "" where no row of both can be judged.  Raises RecordError and OSError.
     """
-    from harness.report.compare.differences import as_markdown, changes, paired, sheets
+    from harness.report.compare.differences import AGREEING, BEYOND, as_markdown, sheets
     from harness.report.outputs import shown
     from harness.report.read.groups import collect
 
-    a, b = collect(reference), collect(folder)
-    told = [change for pair in paired(a, b)[0] for change in changes(pair) if change.interval or change.a.is_scale]
-    if not told:
+    made = sheets(collect(reference), collect(folder), (shown(reference), shown(folder)))
+    verdicts = [pair for sheet in made if "verdict" in sheet.text for pair in sheet.text[["row", "verdict"]].to_numpy()]
+    beyond = [name for name, verdict in verdicts if verdict == BEYOND]
+    agreeing = sum(verdict in AGREEING for _, verdict in verdicts)
+    if not (beyond or agreeing):
         return ""
-    made = as_markdown(sheets(a, b, (shown(reference), shown(folder))))
-    write_atomically(folder / AGREEMENT, lambda file: file.write(made.encode()))
-    beyond = [change.name for change in told if change.verdict == "beyond noise"]
-    line = f"{len(told) - len(beyond)} of {len(told)} rows agree with {shown(reference)}"
+    write_atomically(folder / AGREEMENT, lambda file: file.write(as_markdown(made).encode()))
+    line = f"{agreeing} of {agreeing + len(beyond)} rows agree with {shown(reference)}"
     return f"{line}; beyond its noise: {', '.join(beyond)}" if beyond else line
 
 

@@ -30,6 +30,8 @@ OWN = ("provenance.finished", "provenance.members")  # times of day: never alike
 COMMIT = 10  # digits of a commit that are shown
 RECIPE = "recipe"
 KERNELS = "provenance.kernels.instruction_set"
+SAME, WITHIN, BEYOND = "same ranks", "within noise", "beyond noise"  # verdicts of rows that can be judged
+AGREEING = (SAME, WITHIN)
 QUERIES = ("name", "fingerprint", "ranked", "test_images", "dev_images")  # fields of the data that fix the queries
 
 
@@ -94,13 +96,13 @@ def _change(a: Row, b: Row, same_queries: bool, contrast: Contrast | None) -> Ch
         return Change(a.name, a, b, None, None, ABSENT, "nothing to compare", ratio, why)
     difference, bounds, over = _difference(a, b, contrast)
     if _same_ranks(a, b):
-        verdict = "same ranks"
+        verdict = SAME
     elif not same_queries:
         verdict = "other data, no verdict"
     elif bounds is None:
         verdict = "not enough seeds"
     else:
-        verdict = "within noise" if bounds[0] <= 0 <= bounds[1] else "beyond noise"
+        verdict = WITHIN if bounds[0] <= 0 <= bounds[1] else BEYOND
     return Change(a.name, a, b, difference, bounds, over, verdict, ratio, why)
 
 

@@ -270,3 +270,12 @@ def test_a_run_says_which_rows_agree_with_the_reference(two, tmp_path, monkeypat
     (b / report.AGREEMENT).unlink()
     results.agree(reference / b.name, Console(file=StringIO()))
     assert not (reference / b.name / report.AGREEMENT).exists()  # it is itself
+
+
+def test_rows_of_one_seed_each_agree_with_nothing(two):
+    two.run("a", "vsepp", {0: MISS})
+    two.run("b", "vsepp", {0: HIT})
+    assert report.agreement(two.b.folder, two.a.folder) == ""
+    assert not (two.b.folder / report.AGREEMENT).exists()
+    two.run("b", "vsepp", {1: MISS, 2: NEAR})
+    assert "1 of 1 rows agree" in report.agreement(two.b.folder, two.a.folder)
