@@ -37,6 +37,7 @@ class RunView:
         self.console, self._bars = console, shown
         self._all: TaskID = shown.add_task("jobs", total=total)
         self._running: dict[str, TaskID] = {}
+        self._begun: set[str] = set()  # those whose training was heard of
         self._printed = time.monotonic()
 
     def start(self, name: str) -> Watch:
@@ -60,6 +61,9 @@ class RunView:
     def _show(self, name: str, progress: Progress) -> None:
         done, total = progress.done, progress.total
         if progress.stage in ("train", "epoch"):
+            if name not in self._begun and progress.epoch:
+                self.say(f"resumed {name}: {progress.unit} {progress.epoch} of {progress.epochs} was its last")
+            self._begun.add(name)
             done, total = progress.epoch * progress.total + progress.done, progress.epochs * progress.total
         text = describe(name, progress)
         if name in self._running:

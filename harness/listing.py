@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.progress import counted
 from harness.spec import paper, questions, registry, suites
 from harness.spec.ensembles import ENSEMBLES, Plan, chosen
 from harness.spec.job import Data, Job
@@ -108,4 +109,4 @@ def plan_table(jobs: Sequence[Job | Plan], cached: Sequence[bool]) -> Table:
 
 def plan_line(cached: Sequence[bool]) -> str:
     """`--dry-run`: the last line."""
-    return f"{len(cached)} jobs: {sum(cached)} recorded already, {len(cached) - sum(cached)} to run"
+    return f"{counted(len(cached), 'job')}: {sum(cached)} recorded already, {len(cached) - sum(cached)} to run"

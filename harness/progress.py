@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """One report from inside a job."""
 
-    stage: str  # train | epoch (one is over, its checkpoint written) | encode | score | time | query | trace | rerank
+    stage: str  # train | epoch (one is over, its checkpoint written) | encode | score | time | ... or what is indexed
     done: int
     total: int
     epoch: int = 0  # 0-based
@@ -23,6 +23,11 @@ class Progress:
 
 Watch = Callable[[Progress], None]
 Start = Callable[[str], Watch]  # name of a job or a phase -> who is told how it goes
+
+
+def counted(count: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def unwatched(_: Progress) -> None:

@@ -19,12 +19,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from harness import console, doors, report
 from harness.commands import HELP
 from harness.data.given import files
 from harness.phases.placed import placed
-from harness.progress import Watch
+from harness.progress import Progress
 from harness.record import IndexRecord, Record, Searched
 from harness.report.formats import markdown
 from harness.report.tables.search_index import sheet_of
@@ -73,8 +74,8 @@ def main(
         from harness.measure.index import library  # torch takes seconds to import; bad input is told at once
 
         library()
-        with console.bars(out) as bars:
-            made = [_index(job, store, wanted or list(SIZES), build_budget, bars) for job in jobs]
+        with console.run_view(out, len(jobs)) as view:
+            made = [_index(job, store, wanted or list(SIZES), build_budget, view) for job in jobs]
         if not any(made):
             raise SpecError("no row could be indexed")
         report.write(folder)
@@ -126,18 +127,13 @@ def _alone(requests: Sequence[Request], data: str, sizes: Sequence[int], build_s
     for request in requests:
         searcher = opened(request, data, settings)
         real, queries = searcher.matrices(request.name, index.QUERIES)
-        with console.bars(out) as bars:
-            galleries = sizes or [len(real)]
-            entries = index.measure(real, queries, galleries, threads, build_s, _bar(bars, request.name))
+        galleries = sizes or [len(real)]
+        with console.run_view(out, 1) as view:
+            entries = index.measure(real, queries, galleries, threads, build_s, view.start(request.name))
         whole = f"{len(real):,} images of the files, in their order"
         gallery = index.described(len(real)) if max(galleries) > len(real) else whole
         record = _record("", request.name, gallery, settings, entries)
         out.print(markdown(sheet_of([(f"{request.name} (given)", record)])))
-
-
-def _bar(bars: console.Bars, label: str) -> Watch:
-    task = bars.add_task(f"{label} · index")
-    return lambda progress: bars.update(task, completed=progress.done, total=progress.total)
 
 
 def _can_be_indexed(record: Record) -> bool:
@@ -145,7 +141,7 @@ def _can_be_indexed(record: Record) -> bool:
     return record.family in ("independent", "interactive") and not registry.floor(record.job["model"]["method"])
 
 
-def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: console.Bars) -> bool:
+def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, view: console.RunView) -> bool:
     """Measures one row and stores what it found; one line where that cannot be."""
     from harness.measure import index, late
     from harness.phases.given import prepared as prepared_for
@@ -155,7 +151,7 @@ def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: c
     label = job.model.label
     prepare_torch(job.settings)
     data = prepared_for([job])
-    task = bars.add_task(f"{label} · encode", total=None)
+    watch = view.start(label)
     try:
         row = contender(job, data, store)
         if row is None:
@@ -163,16 +159,15 @@ def _index(job: Job, store: Store, sizes: Sequence[int], build_s: float, bars: c
             raise SpecError(f"{label} has {why}")
         if row.model.family == "interactive" and row.model.late_interaction is None:
             raise SpecError(f"{label} has neither embeddings nor a late interaction: there is nothing to index")
+        watch(Progress("encode", 0, 1))
         kind = index if row.model.family == "independent" else late
         real, measure = kind.contender(row.model, data, job.settings, label)
     except SpecError as error:
-        out.print(f"left out  {error}")
+        view.finish(f"left out  {escape(str(error))}", label)
         return False
-    finally:
-        bars.remove_task(task)
-    entries = measure(sizes, build_s, _bar(bars, label))
+    entries = measure(sizes, build_s, watch)
     store.save_index(_record(job.key, label, index.described(real), job.settings, entries))
-    out.print(f"indexed   {label}: {len(entries)} searches of up to {max(sizes):,} items")
+    view.finish(f"indexed   {escape(label)}: {len(entries)} searches of up to {max(sizes):,} items", label)
     return True
 
 

@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from harness import ROOT, locks, parameters
+from harness.learn import trainer
 from harness.learn.checkpoint import Checkpoints
 from harness.measure import scoring
 from harness.record import SCHEMA, Record
@@ -144,7 +145,7 @@ def test_a_run_leaves_records_ranks_costs_weights_tables_figures_and_a_page(door
     shown = door().output
     assert "done    chance seed 0: test Rsum" in shown
     assert "done    vsepp seed 0: test Rsum" in shown
-    assert "timed   2 rows, 1 rounds" in shown
+    assert "timed   2 rows, 1 round" in shown
     for label, record in door.records().items():
         assert (record.status, record.label, record.error) == ("ok", label, None)
         ranks, cost = door.store.ranks(record.key), door.store.cost(record.key)
@@ -204,7 +205,7 @@ def test_lost_weights_are_named_where_they_are_missed(door):
     door("--timing-rounds", "0")
     assert not list(door.store.folder.glob("costs/*"))
     Checkpoints(door.store.checkpoints(door.records()["vsepp"].key)).discard()
-    assert "timed   1 rows, 1 rounds; no weights for vsepp (--force trains again)" in door().output
+    assert "timed   1 row, 1 round; no weights for vsepp (--force trains again)" in door().output
 
 
 def test_settings_and_seeds_of_the_command_line_reach_the_jobs(door):
@@ -340,6 +341,23 @@ def test_a_results_folder_of_refused_data_alone_does_not_stay(door):
     spoil_late(door)
     assert "feature row 50" in door.refused("--set", "data.train_images=0", "--only", "vsepp")
     assert not door.results.exists()
+
+
+def test_a_run_says_from_where_it_goes_on(door, monkeypatch):
+    parts = trainer._part
+
+    def interrupted(*arguments):
+        if len(arguments[5]) == 2:  # of the history
+            raise KeyboardInterrupt
+        return parts(*arguments)
+
+    monkeypatch.setattr(trainer, "_part", interrupted)
+    length = ("--only", "vsepp", "--epochs", "3", "--timing-rounds", "0")
+    assert "resumed" not in door(*length, code=130).output
+    monkeypatch.undo()
+    said = door(*length).output
+    assert "resumed vsepp seed 0: epoch 2 of 3 was its last" in said
+    assert said.count("resumed") == 1
 
 
 def test_a_run_removes_what_a_killed_one_was_writing(door):

@@ -160,8 +160,9 @@ def measure(
         "faiss hnsw": lambda gallery: _hnsw(faiss, gallery, build_s),
         "faiss ivf": lambda gallery: _ivf(faiss, gallery, build_s),
     }
+    total = len(sizes) * (len(kinds) + 1)
     for place, size in enumerate(sizes):
-        watch(Progress("index", place * (len(kinds) + 1), len(sizes) * (len(kinds) + 1)))
+        watch(Progress(f"exact, {size:,} items", place * (len(kinds) + 1), total))
         needed, limit = 3 * 4 * size * real.shape[1], MEMORY_SHARE * available_bytes("cpu")  # itself, an index, a graph
         if needed > limit:
             note = f"memory: {size:,} vectors need {needed / 2**30:.2f} GiB, {limit / 2**30:.2f} may be taken"
@@ -172,12 +173,12 @@ def measure(
         judges = [partial(recall, gallery, query, bar=_bar(exact, query)) for query in queries[:QUERIES]]
         entries += asked(Built({"": _exactly(exact)}, 0.0, exact.nbytes), "exact", size, queries, judges)
         for number, (kind, build) in enumerate(kinds.items(), start=1):
-            watch(Progress("index", place * (len(kinds) + 1) + number, len(sizes) * (len(kinds) + 1)))
+            watch(Progress(f"{kind}, {size:,} items", place * (len(kinds) + 1) + number, total))
             try:
                 entries += asked(build(gallery), kind, size, queries, judges)
             except TooSlow as error:
                 entries.append(absent(size, kind, str(error)))
-    watch(Progress("index", len(sizes) * (len(kinds) + 1), len(sizes) * (len(kinds) + 1)))
+    watch(Progress("index", total, total))
     return entries
 
 

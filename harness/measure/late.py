@@ -136,7 +136,7 @@ def measure(row: Row, sizes: Sequence[int], build_s: float, watch: Watch = unwat
     item = 6 * count * dim + len(Encoding(dim)) + ANCHORS  # float32, float16 and both indexes
     with torch.inference_mode():
         for place, size in enumerate(sizes):
-            watch(Progress("index", place * (len(kinds) + 1), total))
+            watch(Progress(f"exact, {size:,} images", place * (len(kinds) + 1), total))
             needed, limit = item * size, MEMORY_SHARE * available_bytes("cpu")
             if needed > limit:
                 note = f"memory: {size:,} images need {needed / 2**30:.2f} GiB, {limit / 2**30:.2f} may be taken"
@@ -148,7 +148,7 @@ def measure(row: Row, sizes: Sequence[int], build_s: float, watch: Watch = unwat
                 entries += asked(Built({"": search}, 0.0, _bytes(images)), kind, size, row.queries, judges)
             kept = Encoded(contextual=images.contextual.half(), mask=images.mask)  # type: ignore[union-attr]
             for number, (kind, build) in enumerate(kinds.items(), start=1):
-                watch(Progress("index", place * (len(kinds) + 1) + number, total))
+                watch(Progress(f"{kind}, {size:,} images", place * (len(kinds) + 1) + number, total))
                 try:
                     entries += asked(build(faiss, row, images, kept, build_s), kind, size, row.queries, judges)
                 except TooSlow as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.measure import sampled
+from harness.progress import counted
 from harness.record import Record
 from harness.spec.ensembles import Plan, Planned
 from harness.spec.given import family, same_split
@@ -54,7 +55,7 @@ def timed(rows: Sequence[Job], store: Store, rounds: int, budget_s: float) -> bo
 
 
 def timed_line(rows: Sequence[Job]) -> str:
-    return f"cached  timing of {len(rows)} rows"
+    return f"cached  timing of {counted(len(rows), 'row')}"
 
 
 def averaged(plan: Plan, store: Store) -> bool:

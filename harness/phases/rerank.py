@@ -26,7 +26,7 @@ from harness.measure.rerank import curve, rerank, sizes
 from harness.phases import given
 from harness.phases.recorded import first_trained
 from harness.phases.time import contender
-from harness.progress import Start, Watch
+from harness.progress import Start, Watch, counted
 from harness.record import RecordError, RerankRecord
 from harness.spec.given import family, reranks, same_split, scores_alone
 from harness.spec.job import Job
@@ -51,7 +51,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
     ks = sizes(len(split.images), len(split.captions))
     missing = [pair for pair in wanted if not _is_current(store.rerank(*_keys(pair)), pair[1], ks, rounds)]
     if not missing:
-        yield f"cached  reranking of {len(wanted)} pairs"
+        yield f"cached  reranking of {counted(len(wanted), 'pair')}"
         return
     shown = watch("retrieve, then rerank")
     found = {job.key: contender(job, data, store) for job in rows if any(job in pair for pair in missing)}
@@ -76,7 +76,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, rounds: int) -> It
             )
     lost = [j.model.label for j in rows if found.get(j.key, j) is None and not scores_alone(j.model)]
     without = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
-    yield f"reranked {len(ready)} pairs, shortlists of 1 to {ks[-1]}, {rounds} rounds{without}"
+    yield f"reranked {counted(len(ready), 'pair')}, shortlists of 1 to {ks[-1]}, {counted(rounds, 'round')}{without}"
 
 
 def _takes_part(job: Job) -> bool:

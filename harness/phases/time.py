@@ -11,7 +11,7 @@ from harness.measure.sampled import BUDGET_S
 from harness.phases import given
 from harness.phases.recorded import timed, timed_alike, timed_line
 from harness.phases.train import load_model
-from harness.progress import Start
+from harness.progress import Start, counted
 from harness.spec.job import Job
 from harness.store import Store
 
@@ -39,7 +39,7 @@ def _time_alike(rows: Sequence[Job], store: Store, watch: Start, rounds: int, bu
         store.save_cost(cost)
     lost = [job.model.label for job in rows if job.key not in {c.job.key for c in contenders}]
     missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
-    return f"timed   {len(contenders)} rows, {rounds} rounds{missing}"
+    return f"timed   {counted(len(contenders), 'row')}, {counted(rounds, 'round')}{missing}"
 
 
 def contender(job: Job, data: Prepared, store: Store) -> Contender | None:

@@ -26,7 +26,7 @@ from harness.phases.recorded import first_trained
 from harness.phases.time import contender
 from harness.phases.train import load_model
 from harness.precision import score_products
-from harness.progress import Progress, Start
+from harness.progress import Progress, Start, counted
 from harness.protocol import PairBatch, Retriever
 from harness.spec.job import Job
 from harness.store import Store
@@ -57,7 +57,7 @@ def phase(jobs: Sequence[Job], store: Store, watch: Start, *, folder: Path) -> I
         if "score" not in found:
             lost.append(job.model.label)
     missing = f"; no weights for {', '.join(lost)} (--force trains again)" if lost else ""
-    yield f"traced  {len(rows)} rows{missing}; tensorboard --logdir {folder}, stages under Workers"
+    yield f"traced  {counted(len(rows), 'row')}{missing}; tensorboard --logdir {folder}, stages under Workers"
 
 
 def run_name(job: Job) -> str:

@@ -19,6 +19,7 @@ from harness.data.prepared import (
     Prepared,
     Side,
     check_apart,
+    check_no_copies,
     image_batch,
     pair_batches,
     prepare,
@@ -26,7 +27,7 @@ from harness.data.prepared import (
     text_batch,
     update_batches,
 )
-from harness.data.split import DataError
+from harness.data.split import DataError, Images
 from harness.data.vocabulary import UNKNOWN
 from harness.spec.job import Data, Settings
 
@@ -219,6 +220,32 @@ def test_a_dev_split_that_is_a_copy_of_test_is_refused(data_folder):
         shutil.copy(path, path.with_name(path.name.replace("test_", "dev_")))
     with pytest.raises(DataError, match=r"^7 of the 7 images of test are in dev too, 'test 0' is one: "):
         prepared(data_folder)
+
+
+@pytest.mark.parametrize(("used", "name"), [("train", "dev"), ("train", "test"), ("dev", "test")])
+def test_a_split_of_another_ones_features_is_refused_whatever_its_ids(data_folder, used, name):
+    images = {"train": 13, "dev": 5, "test": 7}
+    fewest = min(images[used], images[name])
+    features = np.load(data_folder / f"{used}_ims.npy")[:fewest]
+    after = np.load(data_folder / f"{name}_ims.npy")
+    after[:fewest] = features
+    np.save(data_folder / f"{name}_ims.npy", after)
+    with pytest.raises(
+        DataError, match=f"^the images of {name} have the features of those of {used}, place by place: "
+    ):
+        prepared(data_folder)
+    after[0] += 1  # one image in common is no copy: photographs are posted twice
+    np.save(data_folder / f"{name}_ims.npy", after)
+    prepared(data_folder)
+
+
+def test_splits_of_nothing_but_one_image_are_not_taken_for_copies():
+    one = Images(np.ones((3, 2, 4), np.float32), np.arange(3), ("a", "b", "c"))
+    check_no_copies({"train": one, "dev": one})
+    other = replace(one, features=np.arange(24, dtype=np.float32).reshape(3, 2, 4))
+    with pytest.raises(DataError):
+        check_no_copies({"train": other, "dev": other.first(2)})
+    check_no_copies({"train": other, "dev": one})
 
 
 # Batches -------------------------------------------------------------------------------------------------------------

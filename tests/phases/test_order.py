@@ -72,7 +72,7 @@ def door(data_folder: Path, tmp_path: Path) -> Door:
 
 
 def test_a_pair_goes_from_the_retriever_to_the_reranker(door):
-    assert "reranked 1 pairs, shortlists of 1 to 14, 2 rounds" in door("--rerank").output
+    assert "reranked 1 pair, shortlists of 1 to 14, 2 rounds" in door("--rerank").output
     (pair,) = door.store.reranks()
     first, second = door.record("vsepp"), door.record("scan:t2i-lse")
     assert (pair.retriever, pair.reranker, pair.key) == (first.label, second.label, f"{first.key}-{second.key}")
@@ -99,7 +99,7 @@ def test_what_is_there_is_kept_and_only_a_missing_pair_is_made(door):
     assert door.files("reranks", "costs", "ranks", "records") == before
     gone = door.store.rerank_path(door.record("chance").key, door.record("scan:t2i-lse").key)
     gone.unlink()
-    assert "reranked 1 pairs" in door("--rerank", rows=rows).output
+    assert "reranked 1 pair, " in door("--rerank", rows=rows).output
     assert {name for name, data in door.files("reranks").items() if before.get(name) != data} == {str(gone)}
 
 
@@ -109,7 +109,7 @@ def test_without_rounds_there_is_accuracy_and_time_comes_later_without_scoring_a
     (untimed,) = door.store.reranks()
     assert untimed.samples_s == {}
     assert "Nothing was timed." in (door.store.folder / "tables" / "rerank.md").read_text()
-    assert "cached  reranking of 1 pairs" in door("--rerank", rounds=0).output
+    assert "cached  reranking of 1 pair" in door("--rerank", rounds=0).output
     monkeypatch.setattr(evaluator, "scores", lambda *_: pytest.fail("scored again"))
     door("--rerank", rounds=1)
     (timed,) = door.store.reranks()

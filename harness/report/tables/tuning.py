@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from rich import box
 from rich.table import Table
@@ -20,6 +22,7 @@ HEADINGS = (
     "twice as long adds",
     "seconds",
 )
+NARROW = 8  # characters of a heading's line in a terminal
 
 
 def tuning_sheet(value: TunedRecord) -> Sheet:
@@ -72,11 +75,12 @@ def _line(label: str, row: TunedRow, updates: int) -> tuple[str, ...]:
 
 
 def terminal(value: TunedRecord) -> Table:
-    """The same for a terminal."""
-    sheet = tuning_sheet(value)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Winners on dev", title_justify="left")
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=not place, overflow="fold")
-    for cells in sheet.text.itertuples(index=False):
+    """The same for a terminal, without the seconds: numbers stay whole at 80 columns, long labels break."""
+    text = tuning_sheet(value).text[list(HEADINGS[:-1])].replace(" of ", "/", regex=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, title="Winners on dev", title_justify="left")
+    table.add_column(HEADINGS[0], overflow="fold")
+    for heading in text.columns[1:]:
+        table.add_column(fill(heading, NARROW), justify="right", no_wrap=True)
+    for cells in text.itertuples(index=False):
         table.add_row(*map(str, cells))
     return table

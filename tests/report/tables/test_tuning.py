@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from harness import tuned
 from harness.record import AskedRecord, TunedFrom
@@ -13,7 +15,7 @@ from harness.report.outputs import texts
 from harness.report.read.groups import collect
 from harness.report.tables.comparison import comparison
 from harness.report.tables.sharing import sharing_sheet
-from harness.report.tables.tuning import tuning_sheet
+from harness.report.tables.tuning import terminal, tuning_sheet
 from harness.spec.job import Data, Settings
 from tests.tuned_values import row, value
 
@@ -165,3 +167,13 @@ def test_settings_that_its_own_trials_chose_are_no_part_of_a_rows_name(folder, m
     make.add(job, make.ranks([9, 9], [9] * 5), parameters=7)
     (group,) = collect(folder)
     assert [row.name for row in group.rows if row.model.label == "vsepp"] == ["vsepp", "vsepp (lr=0.01)"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_winners_with_no_number_broken(width):
+    shown = io.StringIO()
+    Console(width=width, file=shown).print(terminal(VALUE))
+    words = shown.getvalue().split()
+    for cells in tuning_sheet(VALUE).text.to_dict("records"):
+        assert {cells["lr"], cells["dev Rsum"], cells["best part"].replace(" of ", "/")} <= set(words)
+    assert all(len(line) <= width for line in shown.getvalue().splitlines())
