@@ -76,7 +76,8 @@ def parse(label: str) -> tuple[Method, str, tuple[str, ...]]:
     name, _, variant = base.partition(":")
     method = methods().get(name)
     if method is None:
-        raise SpecError(f"unknown method {name!r}{nearest(label, labels())}")
+        rows = [*labels(), *(label for method in methods().values() if method.aside for label in method.labels)]
+        raise SpecError(f"unknown method {name!r}{nearest(label, rows)}")
     for module in names:
         if module not in modules():
             raise SpecError(f"unknown module {module!r} in {label!r}{nearest(module, modules())}")

@@ -41,6 +41,7 @@ def test_variants_override_the_defaults():
     ("label", "says"),
     [
         ("vsep", "unknown method 'vsep'; did you mean vsepp"),
+        ("aladi", "unknown method 'aladi'; did you mean aladin"),  # which stands aside
         ("scan:t2i", "scan has no variant 't2i'; did you mean scan:t2i-"),
         ("vsepp+selfaling", "unknown module 'selfaling'.*did you mean selfalign"),
         ("scan:t2i-lse+selfalign", "SelfAlign cannot be put on scan: .*no embedding of one side"),
