@@ -83,3 +83,39 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(usual)
+
+
+# Pictures, of which features are made; what writes them imports transformers
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of seven noisy pictures of different sizes."""
+    from tests.photo_folders import write_pictures
+
+    return write_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    """Their captions: picture i has 1 + i % 3."""
+    from tests.photo_folders import write_captions
+
+    return write_captions(tmp_path / "captions.json")
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """A tiny ViT with random weights, made for pictures of 64 x 64."""
+    from tests.photo_folders import write_vit
+
+    return write_vit(tmp_path / "vit")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door of features loads a backbone that is nothing but colours."""
+    from harness import features
+    from tests.photo_folders import grey_backbone
+
+    monkeypatch.setattr(features, "load_backbone", lambda *_: grey_backbone())

@@ -93,7 +93,7 @@ NO_TORCH = (
     "harness/data/drawing.py",
     "harness/data/karpathy.py",
     "harness/data/pictures.py",
-    "harness/data/detector.py",
+    "harness/data/extracted/detector.py",
     "harness/data/given",
     "harness/data/captioned",
     "harness/data/truths.py",

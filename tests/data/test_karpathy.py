@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.data import karpathy, precomp
+from harness.data.extracted.folder import Folder
 from harness.data.split import DataError
-from harness.features import Folder
 
 
 def entry(filename: str, split: str = "train", *raw: str, **more: Any) -> dict[str, Any]:

@@ -101,3 +101,30 @@ def test_more_pixels_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match=r"a\.png is no readable picture: Image size \(32 pixels\) exceeds limit of"):
         Pictures(tmp_path).picture("a.png")
+
+
+def test_a_truncated_picture_is_refused(pictures: Path) -> None:
+    whole = (pictures / "p3.png").read_bytes()
+    (pictures / "p3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"p3\.png is no readable picture"):
+        Pictures(pictures).picture("p3.png")
+
+
+def test_names_are_found_by_their_end(tmp_path: Path) -> None:
+    for name in ("x/a.png", "y/a.png", "y/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    store = Pictures(tmp_path)
+    assert store.find("y/a.png") == "y/a.png"
+    with pytest.raises(DataError, match=r"no picture is called elsewhere/b\.png"):  # it may be another one
+        store.find("elsewhere/b.png")
+    with pytest.raises(DataError, match=r"several pictures are called a\.png"):
+        store.find("a.png")
+
+
+def test_neither_folder_nor_archive(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder, tar or zip"):
+        Pictures(tmp_path / "nowhere")
+    (tmp_path / "a.tar").write_bytes(b"text")
+    with pytest.raises(DataError, match="no tar or zip of pictures that can be read"):
+        Pictures(tmp_path / "a.tar")

@@ -10,8 +10,9 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
-from harness import features
 from harness.data import pretrained
+from harness.data.extracted import backbones
+from harness.data.memo import Memo
 from harness.data.split import DataError
 from harness.data.text_model import TokenStates, WordPieces
 
@@ -55,7 +56,7 @@ def cached(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     "load",
-    [WordPieces, lambda name: TokenStates(name, False), lambda name: features.load_backbone(name, 32, "cpu")],
+    [WordPieces, lambda name: TokenStates(name, False), lambda name: backbones.load_backbone(name, 32, "cpu")],
     ids=["pieces", "states", "backbone"],
 )
 @pytest.mark.parametrize("name", ["nobody/nothing", "nothing-at-all", "a/b/c", "../x"])
@@ -83,7 +84,7 @@ def test_what_is_cached_needs_no_hub(cached: str, capfd: pytest.CaptureFixture[s
         pretrained.loaded(kind, cached)
     assert WordPieces(cached).encode("a dog") == [2, 5, 6, 3]
     assert pretrained.revision(cached) == COMMIT
-    assert features.weights_identity(cached, features.Memo(Path("unused"))) == f"revision {COMMIT}"
+    assert backbones.weights_identity(cached, Memo(Path("unused"))) == f"revision {COMMIT}"
     assert capfd.readouterr() == ("", "")
 
 

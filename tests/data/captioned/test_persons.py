@@ -12,8 +12,8 @@ from PIL import Image
 from harness.data.captioned import persons
 from harness.data.captioned.columns import parsed
 from harness.data.captioned.read import read
+from harness.data.extracted.folder import Folder
 from harness.data.split import DataError
-from harness.features import Folder
 
 
 def entry(path: str, who: object, split: str = "train", **more: Any) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from harness.data import regions
-from harness.data.backbones import Backbone
-from harness.data.detector import Detector, Rules
-from harness.data.regions import Extractor
+from harness.data.extracted import regions
+from harness.data.extracted.backbones import Backbone
+from harness.data.extracted.detector import Detector, Rules
+from harness.data.extracted.regions import Extractor
 from harness.data.split import DataError
 
 QUARTERS = regions.cells_of((2, 2))

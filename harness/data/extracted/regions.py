@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.backbones import Backbone
-from harness.data.detector import Detector, intersections
+from harness.data.extracted.backbones import Backbone
+from harness.data.extracted.detector import Detector, intersections
 from harness.data.split import DataError
 
 WHOLE = np.array([[0.0, 0.0, 1.0, 1.0]])

@@ -51,6 +51,11 @@ class Components:
         found[~features.any(-1)] = 0.0
         return found.astype(np.float32)
 
+    def reduced(self, fragments: np.ndarray) -> np.ndarray:
+        """(B, R, D) float16 -> (B, R, K) float16, infinite where it is beyond that."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.project(fragments).astype(np.float16)
+
     def save(self, path: Path) -> None:
         """As .npz, whole or not at all."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import components
+from harness.data.extracted import components
 from harness.data.split import DataError
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from harness.data import detector
-from harness.data.detector import Detector, Rules
+from harness.data.extracted import detector
+from harness.data.extracted.detector import Detector, Rules
 from harness.data.split import DataError
 from tests import detectors
 
