@@ -10,6 +10,7 @@ TEXTS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/growth.md",
+    "docs/speed.md",
     "results/FINDINGS.md",
     "results/reference/README.md",
     "ablations/LOG.md",

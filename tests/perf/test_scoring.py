@@ -16,8 +16,10 @@ from torch import Tensor
 from harness.learn.build import build
 from harness.measure.clock import timed
 from harness.measure.scoring import Group, all_pairs
+from harness.measure.trace import trace
 from harness.protocol import Encoded, Inputs, Retriever
 from harness.spec import registry
+from tests.perf.ratios import spent
 from tests.perf.turns import DEVICE, in_turns
 from tests.references import REFERENCES
 from tests.references_reasoning import REFERENCES as REASONING
@@ -110,3 +112,14 @@ def test_reference(benchmark, request, label):
     found = in_turns(benchmark, reference, {name: partial(all_pairs, model, images, groups, MEMORY_MIB)}, rounds=3)
     apart = np.abs(found[name] - found[""].numpy(force=True)) > 1e-5
     assert apart.mean() <= BY_A_STEP.get(label, 0.0)
+
+
+@pytest.mark.parametrize("label", LABELS)
+@torch.inference_mode()
+def test_what_the_time_is_spent_on(benchmark, request, tmp_path, label):
+    images, _, groups = loaded(request, label)
+    score = partial(all_pairs, model_of(label), images, groups, MEMORY_MIB)
+    benchmark.name = f"score[{label}]"
+    found = benchmark.pedantic(trace, ("score", score, tmp_path, DEVICE), rounds=1)
+    benchmark.extra_info |= {"spent": spent(found), "threads": torch.get_num_threads()}
+    assert sum(benchmark.extra_info["spent"].values()) == pytest.approx(100)

@@ -1,1 +1,1 @@
-"""The texts people read first, README, docs/growth.md and results/FINDINGS.md: no number in them is typed by hand."""
+"""The texts people read first, README, docs/ and results/FINDINGS.md: no number in them is typed by hand."""

@@ -1,4 +1,4 @@
-"""Fills the numbers of README.md, docs/growth.md, results/FINDINGS.md and results/reference/README.md in from records.
+"""Fills the numbers of README.md, docs/, results/FINDINGS.md and results/reference/README.md in from records.
 
 python -m harness.report.texts            writes them
 python -m harness.report.texts --check    exits 1 where they are not what the records say
@@ -21,16 +21,18 @@ from harness import ROOT, doors
 from harness.atomic import write_atomically
 from harness.commands import HELP
 from harness.record import RecordError
-from harness.report.texts import answer, growth, published
+from harness.report.texts import answer, growth, published, speed
 from harness.report.texts.facts import Facts
 from harness.spec import plugins
 
-SLOTTED, FINDINGS = ("README.md", "docs/growth.md", "results/reference/README.md"), "results/FINDINGS.md"
+SLOTTED = ("README.md", "docs/growth.md", "docs/speed.md", "results/reference/README.md")
+FINDINGS = "results/FINDINGS.md"
 SLOT = re.compile(r"(<!-- fill: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SAYINGS = (
     *(answer.best, answer.answer, answer.leaders, answer.added, answer.claimed, answer.took, published.expected),
     *(growth.queries, growth.matrices, growth.encoded, growth.features, growth.trained),
+    *(speed.benched, speed.measured, speed.spent, speed.beside_published),
 )
 
 app = doors.Door()

@@ -1,0 +1,98 @@
+"""What benchmarks said of speed, as `tests.perf.ratios` kept it: tables, and the machine they are of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from harness.record import RecordError
+from harness.report.formats import ABSENT, Sheet, decimals, markdown, significant
+from harness.report.texts.facts import Facts
+
+BENCHED, PUBLISHED = "speed.json", "speed-published.json"  # in results/reference
+MOST_APART = 1e-4  # scores of the same weights, by single precision
+
+
+def benched(facts: Facts) -> str:
+    """Where and when the benchmarks ran; a sentence.  Raises RecordError and OSError, as all of these do."""
+    return _where(_read(facts, BENCHED))
+
+
+def measured(facts: Facts, kind: str, *whats: str) -> str:
+    """Of one kind of benchmarks, such as `step`, these measures, all if none is named, a column each.
+
+    A Markdown table; what has a goal tells it, and whether it is short of it.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for line in _read(facts, BENCHED)["lines"]:
+        of, _, name = line["measure"].rstrip("]").partition("[")
+        if of == kind and (not whats or line["what"] in whats):
+            name = name.removesuffix("-fast")
+            rows.setdefault(name, {kind: name})[line["what"]] = _beside_goal(line)
+    if not rows:
+        raise RecordError(f"{BENCHED} holds no benchmark of {kind}")
+    return _table(rows.values())
+
+
+def _beside_goal(line: Mapping[str, str]) -> str:
+    if line["goal"] == ABSENT:
+        return line["value"]
+    goal = line["goal"].replace(">=", "at least").replace("<=", "at most")
+    return f"{line['value']} (goal: {goal}{line['short'] and ', short'})"
+
+
+def spent(facts: Facts) -> str:
+    """What the time of all pairs is spent on, in percent; a Markdown table."""
+    return _table(
+        {"row": name.partition("[")[2].rstrip("]")} | {kind: decimals(0)(share) for kind, share in shares.items()}
+        for name, shares in _read(facts, BENCHED)["spent"].items()
+    )
+
+
+def beside_published(facts: Facts) -> str:
+    """All pairs by the published code and here, in turns in one process; a Markdown table and where that was."""
+    told = _read(facts, PUBLISHED)
+    notes = [f"- `{row['label']}`: {row['note']}." for row in told["rows"] if row["note"]]
+    return "\n".join([_table(_turns(row) for row in told["rows"]), *notes, "", _where(told), ""])
+
+
+def _turns(row: Mapping[str, Any]) -> dict[str, str]:
+    ours, published = median(row["ours_s"]), median(row["published_s"])
+    apart = row["max_difference"] if row["same_weights"] else None
+    return {
+        "row": row["label"],
+        "pairs": f"{row['images']} x {row['captions']}",
+        "published, ms": significant(1000 * published),
+        "here, ms": significant(1000 * ours),
+        "times faster": _beside_goal(
+            {
+                "value": decimals(1)(published / ours),
+                "goal": ABSENT if row["goal"] is None else f">= {row['goal']}",
+                "short": "short" if row["goal"] and published / ours < row["goal"] else "",
+            }
+        ),
+        "scores": ABSENT if apart is None else ("equal" if apart <= MOST_APART else f"up to {apart:.1g} apart"),
+        "code": f"{row['repository']}@{row['commit'][:7]}",
+    }
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    threads = f"{told['threads']} thread{'' if told['threads'] == 1 else 's'}"
+    return f"{told['machine']}, {threads}, {told['date']}."
+
+
+def _read(facts: Facts, name: str) -> dict[str, Any]:
+    path = facts.results / "reference" / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def _table(cells: Iterable[Mapping[str, str]]) -> str:
+    table = pd.DataFrame(list(cells), dtype=str).fillna(ABSENT)
+    return markdown(Sheet("", table, table, names=1)).partition("\n\n")[2]
