@@ -5,6 +5,7 @@ And what interactive methods gain where a small batch, as of the embedded scenes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 
 from harness.learn.build import build
 from harness.measure.clock import timed
-from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
+from harness.measure.trace import trace
+from harness.protocol import ImageBatch, Inputs, PairBatch, Retriever, TextBatch
 from harness.spec import registry
 from models import pairs
 from models.losses import hinge
+from tests.perf.ratios import spent
 from tests.perf.turns import DEVICE, in_turns
 
 BATCH, REGIONS, WORDS = 128, 36, 13
@@ -69,12 +72,8 @@ def _images(count: int, size: Size) -> ImageBatch:
     )
 
 
-@pytest.mark.parametrize("data", SIZES)
-@pytest.mark.parametrize("label", STEPPED)
-def test_a_step(benchmark, request, label, data):
-    """Encoding, losses and their gradients, of every method; a host's two rows differ by SelfAlign."""
-    size = SIZES[data]
-    count = FEWER if request.config.getoption("benchmark_disable") else size.batch
+def stepping(label: str, size: Size, count: int) -> tuple[Retriever, Callable[[], None]]:
+    """A model, and what encodes `count` pairs and finds their losses and all gradients."""
     torch.manual_seed(0)
     inputs = Inputs(
         image_dim=size.width,
@@ -95,9 +94,29 @@ def test_a_step(benchmark, request, label, data):
         terms = model.losses(model.encode_images(images), model.encode_texts(texts), batch)
         torch.stack(list(terms.values())).sum().backward()
 
+    return model, step
+
+
+@pytest.mark.parametrize("data", SIZES)
+@pytest.mark.parametrize("label", STEPPED)
+def test_a_step(benchmark, request, label, data):
+    """Encoding, losses and their gradients, of every method; a host's two rows differ by SelfAlign."""
+    size = SIZES[data]
+    model, step = stepping(label, size, FEWER if request.config.getoption("benchmark_disable") else size.batch)
     benchmark.name = f"step[{label}, {data}]"
     benchmark.pedantic(timed, (step, DEVICE), rounds=3, warmup_rounds=1)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("data", SIZES)
+@pytest.mark.parametrize("label", STEPPED)
+def test_what_a_step_is_spent_on(benchmark, request, tmp_path, label, data):
+    size = SIZES[data]
+    _, step = stepping(label, size, FEWER if request.config.getoption("benchmark_disable") else size.batch)
+    benchmark.name = f"step[{label}, {data}]"
+    found = benchmark.pedantic(trace, ("train", step, tmp_path, DEVICE), rounds=1)
+    benchmark.extra_info |= {"spent": spent(found), "threads": torch.get_num_threads()}
+    assert sum(benchmark.extra_info["spent"].values()) == pytest.approx(100)
 
 
 SMALL = Inputs(image_dim=64, regions=12, vocabulary=300, dim=64, word_dim=64, warmup_updates=1)

@@ -130,7 +130,7 @@ def test_a_matrix_of_scores_reranks_and_has_no_time(data_folder, given_file, tmp
         assert pair.accuracy["t2i_r1"][place] == 100 * (ranks.t2i < 1).mean()
         assert pair.accuracy["i2t_r1"][place] == 100 * (ranks.i2t < 1).mean()
     assert "| mine (given) | scored (given) |" in (store.folder / "tables" / "rerank.md").read_text().replace("  ", "")
-    assert "cached  reranking of 1 pairs" in run(*rows, *common).output
+    assert "cached  reranking of 1 pair" in run(*rows, *common).output
     found = run(f"--row=mine={given_file}", f"--row=both={tmp_path}/both.npz", "--timing-rounds=0", *common)
     assert (found.exit_code, "both: --rerank takes one matrix of scores" in found.stderr) == (2, True)
     found = run(f"--row=mine={given_file}", *common)

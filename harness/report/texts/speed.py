@@ -45,11 +45,13 @@ def _beside_goal(line: Mapping[str, str]) -> str:
     return f"{line['value']} (goal: {goal}{line['short'] and ', short'})"
 
 
-def spent(facts: Facts) -> str:
-    """What the time of all pairs is spent on, in percent; a Markdown table."""
+def spent(facts: Facts, kind: str) -> str:
+    """What the time of one kind of benchmarks, `score` or `step`, is spent on, in percent; a Markdown table."""
+    named = ((name.rstrip("]").partition("["), shares) for name, shares in _read(facts, BENCHED)["spent"].items())
     return _table(
-        {"row": name.partition("[")[2].rstrip("]")} | {kind: decimals(0)(share) for kind, share in shares.items()}
-        for name, shares in _read(facts, BENCHED)["spent"].items()
+        {kind: name} | {what: decimals(0)(share) for what, share in shares.items()}
+        for (of, _, name), shares in named
+        if of == kind
     )
 
 

@@ -23,7 +23,7 @@ def facts(tmp_path) -> Facts:
     ]
     names = ("measure", "what", "value", "goal", "short")
     kept = {**place, "lines": [dict(zip(names, line, strict=True)) for line in lines]}
-    kept["spent"] = {"score[chan]": {"products": 59.6, "copies": 40.4}}
+    kept["spent"] = {f"{kind}[chan]": {"products": 59.6, "copies": 40.4} for kind in ("score", "step")}
     row = {
         "label": "chan",
         "repository": "a/b",
@@ -58,7 +58,7 @@ def test_measures_of_a_kind_stand_beside_their_goals(facts):
 
 
 def test_shares_are_whole_percents(facts):
-    assert cells(speed.spent(facts))[::2] == [["row", "products", "copies"], ["chan", "60", "40"]]
+    assert cells(speed.spent(facts, "step"))[::2] == [["step", "products", "copies"], ["chan", "60", "40"]]
 
 
 def test_published_code_is_told_by_medians_and_where_it_departs(facts):
