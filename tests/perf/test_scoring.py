@@ -114,6 +114,7 @@ def test_reference(benchmark, request, label):
     assert apart.mean() <= BY_A_STEP.get(label, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", LABELS)
 @torch.inference_mode()
 def test_what_the_time_is_spent_on(benchmark, request, tmp_path, label):

@@ -108,6 +108,7 @@ def test_a_step(benchmark, request, label, data):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", SIZES)
 @pytest.mark.parametrize("label", STEPPED)
 def test_what_a_step_is_spent_on(benchmark, request, tmp_path, label, data):
