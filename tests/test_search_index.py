@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from harness import run, search_index
+from harness import console, run, search_index
 from harness.search import app as search_app
 from harness.store import Store
 
@@ -50,8 +50,12 @@ def refused(*arguments: str) -> str:
 def test_rows_are_indexed_and_shown_and_the_rest_is_refused(trained, monkeypatch):
     pytest.importorskip("faiss")
     folder, data = str(trained[0]), str(trained[1])
-    result = CliRunner().invoke(search_index.app, [folder, "--data", data, "--sizes", "30,11"])
+    with monkeypatch.context() as patched:
+        patched.setattr(console, "PERSISTENT_SECONDS", -1.0)
+        result = CliRunner().invoke(search_index.app, [folder, "--data", data, "--sizes", "30,11"])
     assert result.exit_code == 0, result.output
+    assert "  vsepp · faiss hnsw, 30 items: 6 of 8" in result.output.splitlines()
+    assert "  chan · word anchors, 11 images: 2 of 6" in result.output.splitlines()
     assert "indexed   vsepp: " in result.output
     assert "left out  scan:t2i-lse has neither embeddings nor a late interaction" in result.output
     store = Store(trained[0])

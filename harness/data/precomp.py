@@ -36,7 +36,7 @@ import numpy as np
 
 from harness import contents
 from harness.data.int8 import Int8
-from harness.data.split import SPLITS, DataError, Images, Source, Split
+from harness.data.split import SPLITS, DataError, Images, Source, Split, spread
 from harness.data.texts import folder_name, one_line, read_json
 
 STEMS = {split: (split,) for split in SPLITS} | {
@@ -181,11 +181,6 @@ def _counts(folder: Path, stem: str, rows: int, regions: int) -> np.ndarray | No
 # Which captions share an image ---------------------------------------------------------------------------------------
 
 
-def _spread(n: int, most: int = SAMPLED_ROWS) -> np.ndarray:
-    """Up to `most` evenly spaced numbers below n, first and last among them; none of 0."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
-
-
 def repeats(features: np.ndarray | Int8, chunk: int = 4096) -> np.ndarray:
     """(N,) bool, True where a row is the one before it once more; in bounded memory.
 
@@ -286,7 +281,7 @@ def _check_rows(features: np.ndarray | Int8, new: np.ndarray, repeated: bool) ->
             raise DataError("most feature rows repeat the one before, though each should be an image of its own")
         return
     later = np.flatnonzero(~new)  # rows that must be the one before them once more
-    for row in later[_spread(len(later))]:
+    for row in later[spread(len(later), SAMPLED_ROWS)]:
         if not np.array_equal(features[row], features[row - 1], equal_nan=True):  # NaN is for `check_finite` to report
             raise DataError(f"feature rows {row - 1} and {row} differ, though they should be one image")
 
@@ -317,7 +312,7 @@ def check_finite(images: Images, index: np.ndarray | None = None, batch: int = 6
 def _looked_at(images: Images) -> np.ndarray:
     """Which images are checked before use: all of a small file, some of a larger one."""
     small = len(images) * images.regions * images.dim <= CHECKED_WHOLE
-    return np.arange(len(images)) if small else _spread(len(images))
+    return np.arange(len(images)) if small else spread(len(images), SAMPLED_ROWS)
 
 
 # Doors ---------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from harness.data import sources
-from harness.data.split import DataError, Images, Source, Split
+from harness.data.split import DataError, Images, Source, Split, spread
 from harness.data.vocabulary import (
     PAD,
     SPECIALS,
@@ -189,7 +189,7 @@ def check_no_copies(images: Mapping[str, Images]) -> None:
     images: of each split that a job reads, train and dev first.  A few places tell; all of one kind tell nothing.
     """
     for (used, before), (name, after) in combinations(images.items(), 2):
-        places = np.unique(np.linspace(0, min(len(before), len(after)) - 1, PROBED).astype(int))
+        places = spread(min(len(before), len(after)), PROBED)
         first, second = (side.features[side.rows[places]] for side in (before, after))
         if len(np.unique(second, axis=0)) > 1 and np.array_equal(first, second):
             raise DataError(f"the images of {name} have the features of those of {used}, place by place: {APART[used]}")

@@ -27,6 +27,11 @@ class Fragments:
     sizes: np.ndarray | None  # (B, 2) float32
 
 
+def spread(count: int, most: int) -> np.ndarray:
+    """Up to `most` evenly spaced numbers below `count`, first and last among them; none of 0."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def _single(stored: np.ndarray) -> np.ndarray:
     return np.asarray(stored, dtype=np.float32)
 

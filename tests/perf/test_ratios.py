@@ -24,8 +24,8 @@ def test_ratios_are_of_medians_and_meet_their_goals():
         ("rank[fast, a]", "share of the product bound", 0.2, 0.8),
         ("rank[fast, b]", "times faster than rank[argsort-loop]", 4.0, 6),
         ("rank[fast, b]", "times faster than rank[fast, more]", 2.0, None),
-        ("score[scan-t2i-lse-fast]", "share of the product bound", 0.9, 0.8),
-        ("score[scan-t2i-lse-fast]", "times faster than the reference", 15.0, None),
+        ("score[scan-t2i-lse-fast]", "share of the product bound", 0.9, 0.85),
+        ("score[scan-t2i-lse-fast]", "times faster than the reference", 15.0, 15),
     ]
 
 
@@ -35,7 +35,7 @@ def test_one_table_holds_times_and_ratios_and_says_what_is_short_of_its_goal():
     assert lines([score, door]) == [
         ("door[run --list]", "s of CPU", "0.6", "<= 0.5", "short"),
         ("score[scan-t2i-lse-reference]", "ms", "30", "—", ""),
-        ("score[scan-t2i-lse-fast]", "times faster than the reference", "15.00", "—", ""),
+        ("score[scan-t2i-lse-fast]", "times faster than the reference", "15.00", ">= 15", ""),
     ]
 
 

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from harness.data.memo import Memo
 from harness.data.pictures import Container
 from harness.data.split import DataError
+from harness.progress import counted
 
 BROKEN_AT_MOST = 0.1  # share of the pictures that may be left out because they cannot be read; one always may
 BROKEN_SAID = 3  # names of them that are said
@@ -85,5 +86,5 @@ def broken_line(looked: Mapping[str, Looked]) -> str:
     if not paths:
         return ""
     more = ", ..." if len(paths) > BROKEN_SAID else ""
-    count = f"{len(paths)} picture{'s' if len(paths) > 1 else ''}"
-    return f"{count} cannot be read and left out (dataset.json says why): {', '.join(paths[:BROKEN_SAID])}{more}"
+    count, first = counted(len(paths), "picture"), ", ".join(paths[:BROKEN_SAID])
+    return f"{count} cannot be read and left out (dataset.json says why): {first}{more}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.measure.intervals import mean_sd
+from harness.progress import counted
 from harness.record import RECALLS
 from harness.report.formats import ABSENT, Sheet, decimals
 from harness.report.read.groups import Group
@@ -75,7 +76,7 @@ def _measured(group: Group, row: Row) -> list[Line]:
     ways: list[tuple[str, Callable[[Run], dict[str, float]]]] = [(protocol(group), lambda run: dict(run.accuracy))]
     if folds(group) is not None:
         ways.append((protocol(group, folded=True), lambda run: dict(run.fold_accuracy)))
-    seeds = f"{len(row.runs)} seed{'' if len(row.runs) == 1 else 's'}" if row.runs else ABSENT
+    seeds = counted(len(row.runs), "seed") if row.runs else ABSENT
     return [
         Line(
             method=row.name,

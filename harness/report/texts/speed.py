@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.progress import counted
 from harness.record import RecordError
 from harness.report.formats import ABSENT, Sheet, decimals, markdown, significant
 from harness.report.texts.facts import Facts
@@ -32,17 +33,15 @@ def measured(facts: Facts, kind: str, *whats: str) -> str:
         of, _, name = line["measure"].rstrip("]").partition("[")
         if of == kind and (not whats or line["what"] in whats):
             name = name.removesuffix("-fast")
-            rows.setdefault(name, {kind: name})[line["what"]] = _beside_goal(line)
+            goal = line["goal"].replace(">=", "at least").replace("<=", "at most").replace(ABSENT, "")
+            rows.setdefault(name, {kind: name})[line["what"]] = _beside_goal(line["value"], goal, bool(line["short"]))
     if not rows:
         raise RecordError(f"{BENCHED} holds no benchmark of {kind}")
     return _table(rows.values())
 
 
-def _beside_goal(line: Mapping[str, str]) -> str:
-    if line["goal"] == ABSENT:
-        return line["value"]
-    goal = line["goal"].replace(">=", "at least").replace("<=", "at most")
-    return f"{line['value']} (goal: {goal}{line['short'] and ', short'})"
+def _beside_goal(value: str, goal: str, short: bool) -> str:
+    return value + (goal and f" (goal: {goal}{', short' if short else ''})")
 
 
 def spent(facts: Facts, kind: str) -> str:
@@ -63,7 +62,7 @@ def beside_published(facts: Facts) -> str:
 
 
 def _turns(row: Mapping[str, Any]) -> dict[str, str]:
-    ours, published = median(row["ours_s"]), median(row["published_s"])
+    ours, published, goal = median(row["ours_s"]), median(row["published_s"]), row["goal"]
     apart = row["max_difference"] if row["same_weights"] else None
     return {
         "row": row["label"],
@@ -71,11 +70,7 @@ def _turns(row: Mapping[str, Any]) -> dict[str, str]:
         "published, ms": significant(1000 * published),
         "here, ms": significant(1000 * ours),
         "times faster": _beside_goal(
-            {
-                "value": decimals(1)(published / ours),
-                "goal": ABSENT if row["goal"] is None else f">= {row['goal']}",
-                "short": "short" if row["goal"] and published / ours < row["goal"] else "",
-            }
+            decimals(1)(published / ours), f"at least {goal}" if goal else "", published / ours < (goal or 0)
         ),
         "scores": ABSENT if apart is None else ("equal" if apart <= MOST_APART else f"up to {apart:.1g} apart"),
         "code": f"{row['repository']}@{row['commit'][:7]}",
@@ -83,8 +78,7 @@ def _turns(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _where(told: Mapping[str, Any]) -> str:
-    threads = f"{told['threads']} thread{'' if told['threads'] == 1 else 's'}"
-    return f"{told['machine']}, {threads}, {told['date']}."
+    return f"{told['machine']}, {counted(told['threads'], 'thread')}, {told['date']}."
 
 
 def _read(facts: Facts, name: str) -> dict[str, Any]:

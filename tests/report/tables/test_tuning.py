@@ -171,9 +171,10 @@ def test_settings_that_its_own_trials_chose_are_no_part_of_a_rows_name(folder, m
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_shows_the_winners_with_no_number_broken(width):
-    shown = io.StringIO()
-    Console(width=width, file=shown).print(terminal(VALUE))
+    shown, label = io.StringIO(), "vsepp+distilled (teacher=scan:t2i-lse)"  # which has to break
+    long = value(Data(fingerprint="ab" * 32), Settings(), **{label: row("vsepp", 10.0, 20.0, 30.0, 25.0, doubled=28.0)})
+    Console(width=width, file=shown).print(terminal(long))
     words = shown.getvalue().split()
-    for cells in tuning_sheet(VALUE).text.to_dict("records"):
+    for cells in tuning_sheet(long).text.to_dict("records"):
         assert {cells["lr"], cells["dev Rsum"], cells["best part"].replace(" of ", "/")} <= set(words)
     assert all(len(line) <= width for line in shown.getvalue().splitlines())
