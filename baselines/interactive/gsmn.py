@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
+from models import fused
 from models.attention import (
     EPS,
     gram,
@@ -126,6 +127,8 @@ def block_cosines(a: Tensor, b: Tensor, blocks: int) -> Tensor:
     a: (X, d, n), b: (d, n) -> (X, blocks, n).
     """
     a, b = a.unflatten(1, (blocks, -1)), b.unflatten(0, (blocks, -1))
+    if fused.pays(a, b):
+        return fused.block_cosines(a, b, EPS**2)
     lengths = (a.square().sum(2) * b.square().sum(1)).clamp(min=EPS**2).sqrt()
     return (a * b).sum(2) / lengths
 
@@ -181,10 +184,10 @@ class GSMN(FragmentModel):
 
         queries: (Y, Q, d), context: (X, C, d), scores: their products (X, C, Q, Y) -> (Y, blocks, X, Q).
         """
-        weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", None, context_mask)
-        columns = queries.permute(2, 1, 0).reshape(queries.shape[2], -1)  # (d, Q Y)
-        cosines = block_cosines(context.mT @ weights.flatten(2), columns, self.options.blocks)  # (X, blocks, Q Y)
-        return cosines.unflatten(2, scores.shape[2:]).permute(3, 1, 0, 2)
+        weights = unscaled_weights(scores, self.options.lam, "clipped_l2norm", None, context_mask).mT  # (X, C, Y, Q)
+        columns = queries.flatten(0, 1).T.contiguous()  # (d, Y Q)
+        cosines = block_cosines(context.mT @ weights.flatten(2), columns, self.options.blocks)  # (X, blocks, Y Q)
+        return cosines.unflatten(2, weights.shape[2:]).permute(2, 1, 0, 3)
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SWITCH = "HARNESS_KERNELS"  # "plain" leaves everything to torch
 SERVED = (torch.float32, torch.float64)
-FEWEST = 4  # pairs side by side, of sixteen computed at once: with fewer, as of a single caption, torch is faster
+FEWEST = 4  # numbers side by side, of sixteen computed at once: with fewer, as of a single caption, torch is faster
 
 
 def installed() -> bool:
@@ -46,9 +46,9 @@ def serves(*tensors: Tensor) -> bool:
     )
 
 
-def pays(scores: Tensor, *others: Tensor) -> bool:
-    """Whether a compiled pass may compute with products of fragments (X, C, Q, Y), and enough pairs lie in a row."""
-    return scores.shape[-1] >= FEWEST and serves(scores, *others)
+def pays(numbers: Tensor, *others: Tensor) -> bool:
+    """Whether a compiled pass may compute with numbers of which enough lie side by side, such as those of pairs."""
+    return numbers.shape[-1] >= FEWEST and serves(numbers, *others)
 
 
 def _is_watched() -> bool:
@@ -81,3 +81,14 @@ def largest(scores: Tensor, context_mask: Tensor | None = None) -> Tensor:
     from models.fused import passes
 
     return passes.largest(scores, context_mask)
+
+
+def block_cosines(attended: Tensor, queries: Tensor, least: float) -> Tensor:
+    """Cosines of what every query attends to with the query, a block of features at a time, in one pass.
+
+    attended: (X, B, E, N) of X items, B blocks of E features and N queries, queries: (B, E, N), least: the product of
+    both squared lengths is no smaller -> (X, B, N).
+    """
+    from models.fused import passes
+
+    return passes.block_cosines(attended, queries, least)

@@ -278,6 +278,21 @@ def store_some(typingctx, array, index, count, lanes):  # noqa: ARG001
 
 
 @part
+def read(array, at, lanes):
+    """Sixteen numbers, or the `lanes` there are and zeros."""
+    return load(array, at) if lanes == WIDTH else load_some(array, at, lanes)
+
+
+@part
+def write(array, at, lanes, value):
+    """The same the other way."""
+    if lanes == WIDTH:
+        store(array, at, value)
+    else:
+        store_some(array, at, lanes, value)
+
+
+@part
 def aligned(count, like):
     """Room for `count` numbers of the type of an array, which begins where a line of the cache does."""
     room = np.empty(count + WIDTH, like.dtype)

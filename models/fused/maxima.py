@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from models.fused.compiled import kept, part
-from models.fused.lanes import WIDTH, all_zero, equal, largest_of, load, load_some, many, store, store_some
-
-
-@part
-def read(array, at, lanes):
-    """Sixteen numbers, or the `lanes` there are and zeros."""
-    return load(array, at) if lanes == WIDTH else load_some(array, at, lanes)
-
-
-@part
-def write(array, at, lanes, value):
-    """The same the other way."""
-    if lanes == WIDTH:
-        store(array, at, value)
-    else:
-        store_some(array, at, lanes, value)
+from models.fused.compiled import kept
+from models.fused.lanes import WIDTH, all_zero, equal, largest_of, load, many, read, store, write
 
 
 @kept

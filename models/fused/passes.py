@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.fused import cosines, maxima
+from models.fused import blocks, cosines, maxima
 from models.fused.weighing import Weighing
 
 FOCUSES = ("", "equal", "prob", "threshold")
@@ -85,8 +85,39 @@ class _Largest(torch.autograd.Function):
         return to_scores, None
 
 
+def block_cosines(attended: Tensor, queries: Tensor, least: float) -> Tensor:
+    """`models.fused.block_cosines`."""
+    return _BlockCosines.apply(attended.contiguous(), queries.contiguous(), queries.square().sum(1), least)  # type: ignore[no-any-return]
+
+
+class _BlockCosines(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, attended: Tensor, queries: Tensor, squares: Tensor, least: float) -> Tensor:
+        ctx.least = least
+        ctx.save_for_backward(attended, queries, squares)
+        found = attended.new_empty(len(attended), *squares.shape)
+        inputs, out = _flat(attended, queries, squares), _flat(found)
+        _shared(attended, lambda span: blocks.cosines(*inputs, _inner(attended), span, least, *out))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        attended, queries, squares = ctx.saved_tensors
+        to_attended = torch.empty_like(attended)
+        inputs, (grad, written) = _flat(attended, queries, squares), _flat(grads[0], to_attended)
+
+        def part(span: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            sums = torch.zeros_like(queries), torch.zeros_like(squares)
+            blocks.cosines_back(*inputs, _inner(attended), span, ctx.least, grad, written, *_flat(*sums))
+            return sums
+
+        to_queries, to_squares = (torch.stack(parts).sum(0) for parts in zip(*_shared(attended, part), strict=True))
+        return to_attended, to_queries, to_squares, None
+
+
 def _inner(scores: Tensor) -> tuple[int, int, int]:
-    """(C, Q, Y)."""
+    """All sizes but the first, such as (C, Q, Y)."""
     return scores.shape[1], scores.shape[2], scores.shape[3]
 
 

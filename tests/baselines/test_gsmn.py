@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baselines.interactive.gsmn import GSMN, Options, PolarKernels, block_cosines, centres
 from harness.protocol import ImageBatch, TextBatch
+from models import fused
 from tests import three_pairs
 from tests.three_pairs import REGIONS, WORDS, batch, mask_of
 
@@ -78,8 +79,10 @@ def slow_score(model: GSMN, regions: Tensor, centres: Tensor, words: Tensor) -> 
     return torch.stack(image).mean() + torch.stack(text).mean()
 
 
+@pytest.mark.parametrize("passes", ["compiled", "plain"])
 @pytest.mark.parametrize("options", [{"propagate": "neighbours"}, {"propagate": "official"}, {"lam": 3.0}], ids=str)
-def test_all_pairs_at_once_equal_each_pair_alone(options):
+def test_all_pairs_at_once_equal_each_pair_alone(monkeypatch, options, passes):
+    monkeypatch.setenv(fused.SWITCH, passes)
     model = model_of(**options)
     images, texts = model.encode_images(sides()[0]), model.encode_texts(sides()[1])
     scores = model.similarity(images, texts)

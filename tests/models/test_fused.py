@@ -137,6 +137,55 @@ def test_the_best_product_and_its_ties_are_those_of_torch(monkeypatch):
     assert found[0][1][0, :, 0, 4].tolist() == [0.0, 2.0, 2.0, 0.0]  # two share what the masked one does not get
 
 
+def blocks_of(dtype: torch.dtype, features: int = 3, queries: int = 37, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """What is attended to in 3 items, 2 blocks, and queries; blocks of zeros on either side and on both."""
+    generator = torch.Generator().manual_seed(seed)
+    attended, asking = (
+        torch.randn(*sizes, 2, features, queries, generator=generator, dtype=torch.float64) for sizes in ((3,), ())
+    )
+    attended[1, 0, :, ::5] = 0
+    asking[1, :, ::4] = 0
+    return attended.to(dtype), asking.to(dtype)
+
+
+def block_cosines(attended: Tensor, queries: Tensor) -> Tensor:
+    squares = attended.square().sum(2) * queries.square().sum(1)
+    return (attended * queries).sum(2) / squares.clamp(min=1e-16).sqrt()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("queries", [1, 16, 37])
+@pytest.mark.usefixtures("same_torch_after")
+def test_block_cosines_and_their_gradients_are_those_of_torch(monkeypatch, queries, dtype, threads):
+    from models.fused import passes
+
+    monkeypatch.setattr(passes, "FEW", 0)
+    torch.set_num_threads(threads)
+    inputs = blocks_of(dtype, queries=queries)
+    found, grads = [], []
+    for call in (lambda *sides: fused.block_cosines(*sides, 1e-16), block_cosines):
+        leaves = [side.clone().requires_grad_() for side in inputs]
+        found.append(call(*leaves))
+        grads.append(
+            torch.autograd.grad(found[-1], leaves, torch.linspace(-1, 2, 6 * queries, dtype=dtype).view(3, 2, -1))
+        )
+    digits = 1e-5 if dtype == torch.float32 else 1e-12
+    close(*found, digits)
+    for ours, torchs in zip(*grads, strict=True):
+        assert ours.isfinite().all()
+        close(ours, torchs, digits)
+
+
+def test_gradients_of_block_cosines_pass_torchs_own_check():
+    generator = torch.Generator().manual_seed(0)
+    sides = [torch.randn(*sizes, generator=generator, dtype=torch.float64) for sizes in ((2, 2, 3, 5), (2, 3, 5))]
+    for least in (1e-16, 4.0):  # of some lengths, of most
+        assert torch.autograd.gradcheck(
+            lambda a, q, least=least: fused.block_cosines(a, q, least), [side.requires_grad_() for side in sides]
+        )
+
+
 @pytest.mark.parametrize("worst", [float("nan"), float("inf")])
 def test_what_is_no_number_does_not_hide(worst):
     for place in (0, 17):
