@@ -74,10 +74,11 @@ class Independent(Ranked):
     """Each side becomes an embedding; scores are inner products.
 
     To serve as a host of SelfAlign a model also fills `fragments` (after the first projection), `contextual` (after its
-    context modelling) and `mask` on both sides, all of width `inputs.dim`.
+    context modelling) and `mask` on both sides, all of width `inputs.dim`.  While it is `alone` nobody reads these.
     """
 
     family = "independent"
+    alone: bool = False  # nothing is put on it, and it may leave out what only a host needs
     views: int = 1  # K of an image embedding (B, K, d); 1 = (B, d)
     embedding_parts: int = 1  # vectors of width `inputs.dim` that an embedding, or a view, is made of
 

@@ -20,15 +20,18 @@ from harness.spec.methods import Method
 from harness.spec.override import override
 from harness.spec.plugins import Plugin
 from models import selfalign
-from models.retrievers import Host
+from models.retrievers import Host, Independent
 from models.width import PARTS, FinalWidth
 
 FROM_FILE = "selfalign_plugin_"  # begins the name of the module of a plugin that is a file alone
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
 
 
-def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
-    """The module with weights drawn from `seed`; a host has the same weights whatever is put on it."""
+def build(model: Model, inputs: Inputs, seed: int, alone: bool = False) -> Retriever:
+    """The module with weights drawn from `seed`; a host has the same weights whatever is put on it.
+
+    alone: nobody but the model itself reads what it encodes, so that a host with nothing on it needs no fragments.
+    """
     if model.control == "width":
         inputs = replace(inputs, dim=PARTS * inputs.dim)
     if model.control == "parameters":
@@ -41,6 +44,8 @@ def build(model: Model, inputs: Inputs, seed: int) -> Retriever:
         module = import_module(f"models.modules.{name.replace('-', '_')}")
         retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
     retriever.needs = needs
+    if alone and not model.modules and isinstance(retriever, Independent):
+        retriever.alone = True  # of what SelfAlign or a control wraps, the host is not
     return retriever
 
 

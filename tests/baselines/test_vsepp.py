@@ -36,6 +36,20 @@ def test_an_image_is_its_pooled_regions(pooling):
         torch.testing.assert_close(embedding[row], unit(pooled))
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_alone_it_pools_before_its_map_where_that_is_the_same(pooling):
+    model, batch = build(INPUTS, Options(pooling=pooling)).double(), pairs()
+    images = replace(batch.images, fragments=batch.images.fragments.double())
+    found = []
+    for model.alone in (False, True):
+        encoded = model.encode_images(images)
+        grads = torch.autograd.grad(encoded.embedding.square()[:, :3].sum(), list(model.regions.parameters()))
+        found.append((encoded.embedding, *grads))
+    assert (encoded.fragments is None) == (pooling == "mean")
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("projected", [True, False])
 def test_a_caption_is_the_state_after_its_last_word(projected):
     model = build(INPUTS, Options(word_projection=projected))
