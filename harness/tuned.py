@@ -58,7 +58,7 @@ class TunedTrial(TypedDict):
 
 
 class TunedRow(TypedDict):
-    """One row, by its name in the file (registry.named)."""
+    """One row, by its name in the file (registry.named, or tuning.arm_name)."""
 
     model: Mapping[str, Any]  # resolved, with its recipes
     trials: list[TunedTrial]  # in the order of the design, a step outward last
@@ -76,7 +76,7 @@ class TunedRecord(_Stored):
     data: TunedData
     settings: Mapping[str, Any]  # all others of the trials: what they hold for
     design: TunedDesign
-    rows: Mapping[str, TunedRow]  # by name (registry.named)
+    rows: Mapping[str, TunedRow]  # by name
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

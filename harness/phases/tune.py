@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from harness import tuned
 from harness.record import Record
-from harness.spec import registry
 from harness.spec.asked import Asked
 from harness.spec.job import Job
 from harness.spec.tuning import Design, Trial, conditions, data_of, winner
@@ -25,7 +24,7 @@ DIVERGED = "NonFiniteLoss: "  # how a record tells of a rate that was too high: 
 class Trials:
     """Rows under one design, with what a results folder holds of their trials."""
 
-    rows: Mapping[str, Job]  # by name (registry.named): any trial of each
+    rows: Mapping[str, Job]  # by the names that their trials have
     design: Design
     store: Store
     force: bool = False  # whether what has an outcome runs again
@@ -35,7 +34,11 @@ class Trials:
         """Raises ValueError where nothing was to be tuned."""
         if asked.design is None:
             raise ValueError(f"suite {asked.suite} has no trials")
-        return cls({registry.named(job.model): job for job in asked.rows}, asked.design, store, force)
+        rows = {}
+        for name, job in asked.tried.items():
+            if of := [trial for trial in asked.rows if trial.model == job.model]:  # with whatever weights they take
+                rows[name] = replace(of[0], arm=job.arm)
+        return cls(rows, asked.design, store, force)
 
     def without(self, labels: Sequence[str]) -> Trials:
         return replace(self, rows={name: row for name, row in self.rows.items() if name not in labels})
@@ -90,7 +93,7 @@ class Trials:
 
     def outdone(self, job: Job) -> list[Job]:
         """Of a trial's row, what has an outcome and is not the best of the trials so far: weights nobody will take."""
-        row = self.rows[registry.named(job.model)]
+        row = next(row for row in self.rows.values() if row.model == job.model)
         jobs = self._all(row)
         best = winner(self._scores(jobs))
         others = [own for trial, own in jobs.items() if trial != best]

@@ -36,6 +36,7 @@ class Asked:
     posed: tuple[Posed, ...]
     tuning: Mapping[str, TunedFrom] = field(default_factory=dict)  # key of a job -> whose tuned settings it has
     design: Design | None = None  # of suite `tune`, whose rows are the trials of this
+    tried: Mapping[str, Job] = field(default_factory=dict)  # rows it tries, by the names their trials have
 
     @property
     def jobs(self) -> list[Job]:

@@ -110,17 +110,23 @@ def title(question: Question, arm: str) -> str:
     return arm if arm[:1].isalpha() else f"{question.name}={arm}"
 
 
+def _brings(module: str, changes: Mapping[str, Any], base: Job) -> bool:
+    """Whether an arm puts a module on a base that has none."""
+    return changes.get(module) is True and module not in base.model.label.split("+")[1:]
+
+
 def arms(question: Question, base: Job, module: Mapping[str, Any] | None = None) -> dict[str, Job]:
     """Arm -> its job.  Raises SpecError for an unknown field, an arm that changes nothing, and one that is another.
 
-    module: path -> value of what SelfAlign has where an arm puts it on its host, before what the arm itself changes.
+    module: path -> value of what modules have where an arm puts them on its host, before what the arm itself changes.
     """
     jobs: dict[str, Job] = {}
     for name, changes in question.arms.items():
         where = f"arm {name!r} of {FOLDER}/{question.name}"
         try:
-            brings = changes.get("selfalign") is True and base.model.selfalign is None
-            job = replace(override(base, {**((module or {}) if brings else {}), **changes}), arm=title(question, name))
+            told = (module or {}).items()
+            brought = {path: value for path, value in told if _brings(path.partition(".")[0], changes, base)}
+            job = replace(override(base, {**brought, **changes}), arm=title(question, name))
         except SpecError as error:
             raise SpecError(f"{where}: {error}") from None
         if job.key == base.key:

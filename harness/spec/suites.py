@@ -13,7 +13,7 @@ from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
 from harness.spec.names import fitted, nearest
 from harness.spec.override import override, yielding
-from harness.spec.tuning import Design, check_told, design, settle, settle_arm
+from harness.spec.tuning import Design, arm_name, check_told, design, settle, settle_arm
 from harness.tuned import TunedRecord
 
 
@@ -194,12 +194,13 @@ def asked(
         if not only
         else ()
     )
-    tried = _design(suite, name, data, told, trials, seeds, patterns)
+    tried = _design(suite, name, data, told, trials, seeds)
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
     _check_reached(told, labels, patterns)
     made = not data.own and data.name in embedded.EMBEDDED
     changed = suite.embedded if made and suite.embedded is not None else suite.changes
     module = {} if suite.published or data.own else embedded.module(data.name)
+    module = {**module, **{path: value for path, value in told.items() if path.partition(".")[0] in registry.modules()}}
     value, tuning = tuned if suite.tuned else None, {}
 
     def row(label: str, seed: int) -> Job:
@@ -217,16 +218,32 @@ def asked(
     if tried is not None:
         if still := [label for label in rows if _trains_nothing(label)]:
             raise SpecError(f"suite tune tries rows that are trained here: leave --row {still[0]} out")
-        trials_of = tuple(tried.job(job, trial) for job in found for trial in tried.first)
-        return Asked(name, False, trials_of, (), design=tried)
+        by_name = {registry.named(job.model): job for job in found}
+        for question, base in questions.select(patterns):
+            by_name |= _tried(questions.arms(question, row(base, 0), module), lambda label: row(label, 0))
+        trials_of = tuple(tried.job(job, trial) for job in by_name.values() for trial in tried.first)
+        return Asked(name, False, trials_of, (), design=tried, tried=by_name)
     posed: list[Posed] = []
     for question, base in questions.select(patterns if only else suite.ablations):
-        _check_reach(question, base, told)
         given = suite.ablation_seeds if seeds is None and suite.ablation_seeds else seeds
         for job in (row(base, seed) for seed in _seeds(base, suite.seeds, given)):
             arms = {name: arm(changed_job, job) for name, changed_job in questions.arms(question, job, module).items()}
             posed.append(Posed(question, job, arms))
     return Asked(name, suite.published, tuple(found), tuple(posed), tuning)
+
+
+def _tried(arms: Mapping[str, Job], row: Callable[[str], Job]) -> dict[str, Job]:
+    """Arms by the names that their trials have: that of a row where an arm is one.  Raises SpecError.
+
+    An arm that changes other settings than a model's has none: those are a condition of all trials.
+    """
+    found = {}
+    for arm in arms.values():
+        same = row(arm.model.label)
+        if arm.settings != same.settings:
+            raise SpecError(f"arm {arm.arm} changes settings that all trials share: it keeps those of its base")
+        found[registry.named(arm.model) if arm.model == same.model else arm_name(arm)] = arm
+    return found
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -263,33 +280,18 @@ def _design(
     told: dict[str, Any],
     trials: int | None,
     seeds: Sequence[int] | None,
-    patterns: Sequence[str],
 ) -> Design | None:
     """Of suite `tune`, its length taken from what was `told`; None of others.  Raises SpecError for what is not its."""
     if not suite.tuning:
         if trials is not None:
             raise SpecError(f"--trials is the budget of suite tune, not of {name}")
         return None
-    if patterns:
-        raise SpecError(f"suite tune tries rows, not questions: leave {patterns[0]} out")
     if seeds is not None:
         raise SpecError("suite tune has one seed, 0; finals have others: leave --seeds out")
     length = told.pop("settings.updates", None)
     found = design(data, trials, None if length is None else fitted(length, 0, "settings.updates"))
     check_told(told)
     return found
-
-
-def _check_reach(question: questions.Question, base: str, changes: Mapping[str, Any]) -> None:
-    """What is set of a module must not pass by an arm that brings the module itself.  Raises SpecError."""
-    for module in registry.modules():
-        lost = _of_module(module, changes)
-        brought = any(arm.get(module) for arm in question.arms.values())
-        if lost and brought and module not in registry.parse(base)[2]:
-            raise SpecError(
-                f"{', '.join(lost)} does not reach {question.path(base)}, "
-                f"whose arms bring {registry.called(module)} themselves"
-            )
 
 
 def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: Sequence[str]) -> None:

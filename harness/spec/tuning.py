@@ -91,7 +91,7 @@ class Design:
             stop_below=self.stop_below,
         )
         told = f"lr {trial.lr:g} warm-up {settings.warmup_updates} of {settings.updates}"
-        return replace(row, data=replace(row.data, ranked="dev"), settings=settings, arm=told)
+        return replace(row, data=replace(row.data, ranked="dev"), settings=settings, arm=f"{row.arm} {told}".strip())
 
     def as_stored(self) -> TunedDesign:
         return TunedDesign(
@@ -146,13 +146,19 @@ def unfit(value: TunedRecord, job: Job) -> str:
     return ""
 
 
-def settle(value: TunedRecord, job: Job, told: Mapping[str, Any]) -> tuple[Job, TunedFrom | None]:
+def arm_name(arm: Job) -> str:
+    """An arm of an ablation as its trials know it: `vsepp+selfalign (arm prototypes=64)`."""
+    return f"{arm.model.label} (arm {arm.arm})"
+
+
+def settle(value: TunedRecord, job: Job, told: Mapping[str, Any], name: str = "") -> tuple[Job, TunedFrom | None]:
     """A job with its row's winner, and where that is from; as it is and None where the row is untuned.
 
     told: what was set by hand, by path; it stands, and the row is then marked so.  Another length than that of the
     trials is nothing they can speak of, nor are they of a recipe that has changed.
+    name: by which the trials know the row, where that is not the model's own.
     """
-    name = registry.named(job.model)
+    name = name or registry.named(job.model)
     row = value.rows.get(name)
     by_hand = {path.partition(".")[2] for path in told if path.startswith("settings.")} & {*BY_HAND}
     length = told.get("settings.updates", value.design["updates"])
@@ -172,16 +178,17 @@ def settle(value: TunedRecord, job: Job, told: Mapping[str, Any]) -> tuple[Job, 
 
 
 def settle_arm(value: TunedRecord, arm: Job, base: Job, source: TunedFrom | None) -> tuple[Job, TunedFrom | None]:
-    """An arm of an ablation: it has its base's settings, unless it is a row with trials of its own.
+    """An arm of an ablation: it has its base's settings, unless it, or the row that it is, had trials of its own.
 
     source: where the base's settings are from.
     """
     if source is None:
         return arm, None
     if arm.settings == base.settings and arm.model != base.model and source["how"] == OWN:
-        own, found = settle(value, arm, {})
-        if found is not None and found["how"] == OWN:
-            return replace(own, arm=arm.arm), found
+        for name in (arm_name(arm), registry.named(arm.model)):
+            own, found = settle(value, arm, {}, name)
+            if found is not None and found["how"] == OWN:
+                return own, found
     return arm, TunedFrom(value=value.key, row=source["row"], how=BASE)
 
 

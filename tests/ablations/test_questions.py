@@ -147,6 +147,16 @@ def test_settings_reach_base_and_arms_alike():
     assert [j.settings.lr for j in jobs] == [1e-3, 1e-3]
 
 
+def test_settings_of_a_module_reach_the_arms_that_bring_it():
+    changes = {"selfalign.prototypes": 33, "a-sdm.temperature": 0.5}
+    only = ["ablations/submodules/vsepp", "ablations/full_mode/vsepp"]
+    jobs = {job.arm: job.model for job in suites.jobs("ablations", Data(), only=only, seeds=[0], changes=changes)}
+    assert {(jobs[arm].selfalign or {})["prototypes"] for arm in ("both", "concept-only", "context-only")} == {33}
+    assert jobs["a-sdm-and-efa"].modules["a-sdm"]["temperature"] == 0.5
+    assert jobs["context-only"].selfalign["concept"] is False  # type: ignore[index]
+    assert (jobs[""].selfalign, jobs[""].modules) == (None, {})
+
+
 @pytest.mark.parametrize(
     ("only", "changes", "says"),
     [
@@ -154,7 +164,6 @@ def test_settings_reach_base_and_arms_alike():
         ("ablations/gate/vsrn", {}, "no ablation 'ablations/gate/vsrn'; did you mean ablations/"),
         ("vsepp", {}, "'vsepp' names no row of this suite, which asks questions"),
         ("ablations/relu", {"selfalign.relu": False}, "changes nothing of its base"),
-        ("ablations/submodules", {"selfalign.relu": False}, "selfalign.relu does not reach ablations/submodules/vsepp"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(only, changes, says):

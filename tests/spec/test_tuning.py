@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from harness.spec import suites, tuning
-from harness.spec.job import Data, Settings, SpecError
+from harness.phases.tune import Trials
+from harness.spec import registry, suites, tuning
+from harness.spec.job import Data, Job, Settings, SpecError
+from harness.spec.override import override
 from harness.spec.tuning import Design, Trial
+from harness.store import Store
 from tests.tuned_values import row, value
 
 DESIGN = Design((0.01, 0.02, 0.04, 0.08), updates=40)
@@ -80,7 +84,6 @@ def test_the_suite_gives_a_host_and_its_selfalign_row_as_many_trials():
         ("tune", {"changes": {"settings.updates": 9}}, "tuning takes at least 10 updates, a look at dev each, got 9"),
         ("tune", {"changes": {"settings.updates": "long"}}, "settings.updates must be"),
         ("tune", {"seeds": [1]}, "suite tune has one seed, 0"),
-        ("tune", {"only": ["ablations/prototypes"]}, "tries rows, not questions"),
         ("tune", {"trials": 9}, "--trials must be from 2 to 8, got 9"),
         ("full", {"trials": 4}, "--trials is the budget of suite tune, not of full"),
     ],
@@ -186,6 +189,42 @@ def test_arms_have_their_bases_settings_unless_they_are_rows_with_trials():
         "context-only": (0.02, "base"),
     }
     assert found.tuning[first.base.key]["how"] == "own"
+
+
+def test_an_arm_has_the_settings_of_its_own_trials_where_it_had_some():
+    arms = {"context-only": {"selfalign": True, "selfalign.concept": False}}
+    model = override(Job(DATA, registry.model("vsepp"), Settings()), arms["context-only"]).model.as_dict()
+    name = "vsepp+selfalign (arm context-only)"
+    tried = value(
+        DATA,
+        Settings(),
+        **TUNED.rows,
+        **{name: {**row("vsepp+selfalign", 50.0, 40.0, 30.0, 25.0), "model": model}},
+    )
+    found = asked(only=["ablations/submodules/vsepp"], tuned=tried)
+    told = {arm: (job.settings.lr, job.settings.warmup_updates, job.arm) for arm, job in found.posed[0].arms.items()}
+    assert told["context-only"] == (0.01, 5, "context-only")
+    assert told["concept-only"] == (0.02, 5, "concept-only")
+    source = found.tuning[found.posed[0].arms["context-only"].key]
+    assert source == {"value": tried.key, "row": name, "how": "own"}
+
+
+def test_the_arms_of_a_question_are_tried_as_rows_are():
+    found = asked("tune", only=["ablations/submodules/vsepp", "ablations/dimension_control/vsepp+selfalign"])
+    assert list(found.tried) == [
+        "vsepp+selfalign",
+        "vsepp+selfalign (arm concept-only)",
+        "vsepp+selfalign (arm context-only)",
+        "vsepp",
+        "vsepp (arm host-final-width)",
+        "vsepp (arm host-parameters)",
+        "vsepp (arm host-width)",
+    ]
+    assert len({job.key for job in found.rows}) == 7 * 8
+    assert found.rows[-1].name == "vsepp host-width lr 0.0008 warm-up 500 of 2000 seed 0"
+    trials = Trials.of(found, Store(Path("nowhere")))
+    assert list(trials.rows) == list(found.tried)
+    assert [job.key for job in next(trials.waves())] == [job.key for job in found.rows]
 
 
 def test_what_was_asked_stores_whose_settings_each_job_has():
