@@ -10,6 +10,7 @@ from harness.record import PosedQuestion
 from harness.report.read.nested import flatten
 from harness.report.read.rows import Row
 from harness.report.read.runs import Run
+from harness.report.read.tuning import UNTUNED, Tuning
 from harness.spec.job import Job, with_seed
 
 
@@ -25,9 +26,16 @@ class Answer:
 
 
 def answers(
-    posed: Sequence[PosedQuestion], rows: Sequence[Row], failed: Sequence[Run], known: Mapping[str, Run]
+    posed: Sequence[PosedQuestion],
+    rows: Sequence[Row],
+    failed: Sequence[Run],
+    known: Mapping[str, Run],
+    tuning: Mapping[str, Tuning],
 ) -> tuple[Answer, ...]:
-    """Those whose base is a run of one of these rows, or one that failed beside them.  known: key -> its run."""
+    """Those whose base is a run of one of these rows, or one that failed beside them.
+
+    known: key -> its run.  tuning: key of a run -> whose settings it has.
+    """
     of_key = {run.record.key: row for row in rows for run in row.runs}
     here = of_key.keys() | {run.record.key for run in failed}
     found: dict[tuple[str, str], list[PosedQuestion]] = {}
@@ -35,10 +43,15 @@ def answers(
         base = known.get(one.base)
         if base is not None and base.record.key in here:
             found.setdefault((one.name, with_seed(base.job, 0).key), []).append(one)
-    return tuple(_answer(seeds, of_key, known) for seeds in found.values())
+    return tuple(_answer(seeds, of_key, known, tuning) for seeds in found.values())
 
 
-def _answer(posed: Sequence[PosedQuestion], of_key: Mapping[str, Row], known: Mapping[str, Run]) -> Answer:
+def _answer(
+    posed: Sequence[PosedQuestion],
+    of_key: Mapping[str, Row],
+    known: Mapping[str, Run],
+    tuning: Mapping[str, Tuning],
+) -> Answer:
     """posed: one question asked of one base, seed by seed."""
     first = known[posed[0].base]
     bases = [of_key[known[one.base].record.key] for one in posed if known[one.base].record.key in of_key]
@@ -51,14 +64,15 @@ def _answer(posed: Sequence[PosedQuestion], of_key: Mapping[str, Row], known: Ma
         posed[-1].name,
         posed[-1].question,
         bases[0] if bases else Row(first.job.model.label, first.job.model, first.record.family, ()),
-        {name: _arm(name, runs) for name, runs in ran.items()},
+        {name: _arm(name, runs, tuning) for name, runs in ran.items()},
         flatten(_without_seed(first.job)),
     )
 
 
-def _arm(name: str, runs: Sequence[Run]) -> Row:
+def _arm(name: str, runs: Sequence[Run], tuning: Mapping[str, Tuning]) -> Row:
     usable = sorted((run for run in runs if not run.problem), key=lambda run: run.seed)
-    return Row(name, runs[0].job.model, runs[0].record.family, tuple(usable))
+    whose = tuning.get(runs[0].record.key, UNTUNED)
+    return Row(name, runs[0].job.model, runs[0].record.family, tuple(usable), tuning=whose)
 
 
 def _without_seed(job: Job) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _with_answers(group: Group, wanted: Asked, known: Mapping[str, Run], apart: 
 
     apart: arms under settings of their own, which are in no group.
     """
-    found = answers(wanted.posed, group.rows, group.left_out, known)
+    found = answers(wanted.posed, group.rows, group.left_out, known, wanted.tuning)
     aside = [row for row in group.rows if row.runs and all(r.record.key in wanted.arms_alone for r in row.runs)]
     rows = tuple(row for row in group.rows if row not in aside)
     if not rows:

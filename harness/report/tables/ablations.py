@@ -16,6 +16,7 @@ from harness.report.read.contrasts import DIFFERENCE, WORDS, Contrast, compared,
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing
 from harness.report.read.rows import Row
+from harness.spec.tuning import BY_HAND
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ LEGEND = (
     f"Holm for all arms of this table, so that some better or worse is false in {verdicts.RATE:.0%} of cases at most; "
     f"{ABSENT} is a figure that is not there."
 )
+OF_WHOM = "Tuning: own, the settings that a row's own trials chose on dev; base, those of the base's trials."
 BASE = "(base)"
-TEXT = ("base", "arm", "seeds", "Rsum", "Rsum difference", "P above zero", "verdict", "parameters")
+TUNING = "tuning"  # a column where some row was tuned
+TEXT = ("base", "arm", TUNING, "seeds", "Rsum", "Rsum difference", "P above zero", "verdict", "parameters")
 FLAT = (
-    *("base", "arm", "seeds", "rsum", "rsum_sd", "rsum_difference", "low", "high", "p_above_zero", "verdict"),
+    *("base", "arm", TUNING, "seeds", "rsum", "rsum_sd", "rsum_difference", "low", "high", "p_above_zero", "verdict"),
     "parameters",
 )
 
@@ -74,25 +77,33 @@ def ablation_sheets(groups: Sequence[Group]) -> dict[str, Sheet]:
 
 
 def _sheet(found: Sequence[Ablation]) -> Sheet:
-    told_by = [name for name in differing([a.conditions for a in found]) if not name.startswith("model.")]
+    tuned = any(row.tuning.how in ("own", "base") for a in found for row in (a.base, *(c.row for c in a.arms.values())))
+    hidden = tuple(f"settings.{name}" for name in BY_HAND if tuned)  # a row's own, an arm's may be others
+    told_by = [n for n in differing([a.conditions for a in found]) if not n.startswith("model.") and n not in hidden]
     text, flat = [], []
     for ablation in found:
         told = [str(ablation.conditions.get(name, ABSENT)) for name in told_by]
         base = ablation.base
-        text.append([*told, base.name, BASE, *_scores(base), *(ABSENT,) * 3, _parameters(base)])
-        flat.append([*told, base.name, BASE, *_flat_scores(base), *(ABSENT,) * 5, _parameters(base, plain=True)])
+        text.append([*told, base.name, BASE, base.tuning.how, *_scores(base), *(ABSENT,) * 3, _parameters(base)])
+        cells = (base.tuning.how, *_flat_scores(base), *(ABSENT,) * 5, _parameters(base, plain=True))
+        flat.append([*told, base.name, BASE, *cells])
         text += [[*told, base.name, name, *_text(arm)] for name, arm in ablation.arms.items()]
         flat += [[*told, base.name, name, *_flat(arm)] for name, arm in ablation.arms.items()]
     arms = named(found)
-    notes = (LEGEND, detectable(arms), untold([arm for _, arm in arms]), *_unused(found))
+    notes = (LEGEND, OF_WHOM * tuned, detectable(arms), untold([arm for _, arm in arms]), *_unused(found))
     return Sheet(
         title=found[0].question,
-        text=pd.DataFrame(text, columns=pd.Index([*told_by, *TEXT]), dtype=str),
-        flat=pd.DataFrame(flat, columns=pd.Index([*told_by, *FLAT]), dtype=str),
+        text=_frame(text, [*told_by, *TEXT], tuned),
+        flat=_frame(flat, [*told_by, *FLAT], tuned),
         header=() if {"data.name", "data.ranked"} & {*told_by} else (_data(found[0].conditions),),
         notes=tuple(note for note in notes if note),
         names=2 + len(told_by),
     )
+
+
+def _frame(cells: Sequence[Sequence[str]], columns: Sequence[str], tuned: bool) -> pd.DataFrame:
+    frame = pd.DataFrame(cells, columns=pd.Index(columns), dtype=str)
+    return frame if tuned else frame.drop(columns=TUNING)
 
 
 def _data(conditions: Mapping[str, Any]) -> str:
@@ -109,11 +120,12 @@ def _unused(found: Sequence[Ablation]) -> list[str]:
 
 
 def _text(arm: Contrast) -> tuple[str, ...]:
-    return (*_scores(arm.row), arm.shown, arm.probability, arm.word, _parameters(arm.row))
+    return (arm.row.tuning.how, *_scores(arm.row), arm.shown, arm.probability, arm.word, _parameters(arm.row))
 
 
 def _flat(arm: Contrast) -> tuple[str, ...]:
-    return (*_flat_scores(arm.row), *arm.cells, arm.probability, arm.word, _parameters(arm.row, plain=True))
+    scores, parameters = _flat_scores(arm.row), _parameters(arm.row, plain=True)
+    return (arm.row.tuning.how, *scores, *arm.cells, arm.probability, arm.word, parameters)
 
 
 def _scores(row: Row) -> tuple[str, str]:

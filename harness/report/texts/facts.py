@@ -176,6 +176,16 @@ class Facts:
         arms = [ablation.arms[arm] for ablation in found if ablation.base.name == base and arm in ablation.arms]
         return _only(folder, f"{question}: {base}, {arm}", arms).shown
 
+    def settings_of_arms(self, folder: str, question: str) -> str:
+        """Whose trials chose the settings of an ablation's arms, as a sentence."""
+        found = ablations.by_question([self.group(folder)]).get(question, [])
+        arms = [(name, arm.row.tuning.how) for ablation in found for name, arm in ablation.arms.items()]
+        others = list(dict.fromkeys(name for name, how in arms if how != "own"))
+        if not others:
+            return "Every arm has the settings that its own trials chose."
+        which = listed([f"`{name}`" for name in others])
+        return f"Settings of {which} are those that the base's trials chose, which need not be an arm's own best."
+
     def taken_over(self, folder: str) -> list[str]:
         """Which share of the gap to a teacher each row with a module beside SelfAlign closes; none without such."""
         return gap.taken_over(self.group(folder))

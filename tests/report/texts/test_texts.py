@@ -14,7 +14,8 @@ from harness import ROOT
 from harness.record import RecordError
 from harness.report.read.contrasts import compared
 from harness.report.read.times import QueryTime, shown_ms
-from harness.report.read.tuning import UNTUNED
+from harness.report.read.tuning import UNTUNED, Tuning
+from harness.report.tables import ablations
 from harness.report.tables.claims import claims
 from harness.report.tables.headline import choices, mean_rsum, ranked
 from harness.report.texts import __main__ as door
@@ -163,6 +164,21 @@ def test_what_is_said_of_settings_follows_from_the_trials(monkeypatch, stored):
         monkeypatch.setattr(facts, "rows", lambda *_, told=told: told)
         assert rates in answer.half_trained(facts, FOLDER)
         assert answer.not_run(facts, FOLDER).endswith(search)
+
+
+@pytest.mark.parametrize(
+    ("whose", "said"),
+    [
+        ({"both": "own", "alone": "own"}, "Every arm has the settings that its own trials chose."),
+        ({"both": "own", "alone": "base"}, "Settings of `alone` are those that the base's trials chose, which"),
+        ({"both": "untuned", "alone": "base"}, "Settings of `both` and `alone` are those that the base's trials"),
+    ],
+)
+def test_it_is_told_whose_trials_chose_the_settings_of_arms(monkeypatch, stored, whose, said):
+    arms = {name: SimpleNamespace(row=SimpleNamespace(tuning=Tuning(how))) for name, how in whose.items()}  # type: ignore[arg-type]
+    found = {"split": [SimpleNamespace(arms=arms), SimpleNamespace(arms=arms)]}
+    monkeypatch.setattr(ablations, "by_question", lambda _: found)
+    assert stored.settings_of_arms(FOLDER, "split").startswith(said)
 
 
 def test_a_family_that_is_not_there_has_no_time(stored):
