@@ -29,7 +29,7 @@ class What:
         str,
         Option(
             help="Rows to run, comma-separated; `*` matches any text, a bare name all its variants; "
-            "or questions, as in `ablations/prototypes`."
+            "or questions, as in `ablations/prototypes`, whose arms suite tune tries like rows."
         ),
     ] = ""
     seeds: Annotated[str, Option(help="Seeds in place of the suite's, such as 0,1,2.")] = ""
