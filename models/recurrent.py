@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.activations import tanh_
 from models.rows import moved
 
 LAYER = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -70,7 +71,7 @@ class _States(torch.autograd.Function):
             torch.addmm(bias, h, transposed, out=own)
             own[:, : 2 * width].add_(given[:, : 2 * width]).sigmoid_()
             r, z, n = own.chunk(3, 1)
-            torch.addcmul(given[:, 2 * width :], r, n, out=new[part]).tanh_()
+            tanh_(torch.addcmul(given[:, 2 * width :], r, n, out=new[part]))
             last = torch.lerp(new[part], h, z, out=after[part])
             start += size
         ctx.save_for_backward(weight, within, new, before)

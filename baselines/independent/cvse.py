@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch
+from models.activations import tanh
 from models.encoders import BiGRU, RegionProjection, WordVectors, unit
 from models.kept import kept
 from models.norm import MaskedBatchNorm
@@ -191,7 +192,7 @@ class AttentionPooling(nn.Module):
         local, gist = self.local(fragments), self.gist(gist)
         if self.local_norm is not None and self.gist_norm is not None:
             local, gist = self.local_norm(local, mask), self.gist_norm(gist)
-        common = self.dropout(local.tanh()) * self.dropout(gist.tanh())[:, None]  # (B, N, d)
+        common = self.dropout(tanh(local)) * self.dropout(tanh(gist))[:, None]  # (B, N, d)
         weights = self.score(common).squeeze(2).masked_fill(~mask, float("-inf")).softmax(1)
         return unit((weights[..., None] * fragments).sum(1))
 
@@ -208,11 +209,11 @@ class ConceptChoice(nn.Module):
 
     def keys(self, concepts: Tensor) -> Tensor:
         """What instances are held against.  concepts: (C, d) -> (C, d)."""
-        return self.concept_norm(self.concept(concepts)).tanh()
+        return tanh(self.concept_norm(self.concept(concepts)))
 
     def forward(self, keys: Tensor, instances: Tensor) -> Tensor:
         """keys: (C, d) of the concepts, instances: (B, d) -> (B, C) logarithms of weights that sum to 1."""
-        queries = self.instance_norm(self.instance(instances)).tanh()
+        queries = tanh(self.instance_norm(self.instance(instances)))
         logits = (queries * self.score.weight) @ keys.T  # the score of every product of a query with a key
         return (self.sharpness * logits).log_softmax(1)
 

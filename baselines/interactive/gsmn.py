@@ -25,6 +25,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever
 from models import fused
+from models.activations import tanh
 from models.attention import (
     EPS,
     gram,
@@ -110,7 +111,7 @@ class GraphConvolution(nn.Module):
         edges = edges.flatten(0, 1)  # (G K, N, N)
         # alone a node's own comparison is weighed by the sum of its edges
         mixed = nodes * edges.sum(2)[:, None] if self.alone else nodes @ edges.mT
-        hidden = _mapped(self.hidden, mixed.reshape(items, -1, others * count)).tanh()  # (G, hidden, O N)
+        hidden = tanh(_mapped(self.hidden, mixed.reshape(items, -1, others * count)))  # (G, hidden, O N)
         return _mapped(self.out, hidden).view(items, others, count)
 
 

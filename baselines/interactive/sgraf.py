@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.protocol import Encoded, ImageBatch, Inputs, Retriever, TextBatch
+from models.activations import tanh
 from models.attention import (
     EPS,
     attended,
@@ -133,7 +134,7 @@ class GlobalPooling(nn.Module):
         local, whole = self.local(fragments), self.whole(masked_mean(fragments, mask))
         if self.local_norm is not None and self.whole_norm is not None:
             local, whole = self.local_norm(local, mask), self.whole_norm(whole)
-        agreement = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]  # (B, N, d)
+        agreement = self.dropout(tanh(local)) * self.dropout(tanh(whole))[:, None]  # (B, N, d)
         weights = self.common(agreement).squeeze(2).masked_fill(~mask, float("-inf")).softmax(1)
         return l2((weights[..., None] * fragments).sum(1))
 
