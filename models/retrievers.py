@@ -95,7 +95,7 @@ class Interactive(Ranked):
     family = "interactive"
     padded: bool = True  # whether a small batch is one tile, its captions of several lengths padded to the longest
 
-    compiled: bool = False  # whether its scores come from compiled passes (`models.fused`) where they serve
+    compiled: bool = False  # whether compiled passes (`models.fused`) follow the products: padding then costs little
 
     @abstractmethod
     def tile_scores(self, images: Encoded, texts: Encoded) -> Tensor:

@@ -1,4 +1,4 @@
-"""Compiled passes over all pairs: what follows the product of all fragments, in one pass forward and one back.
+"""Compiled passes over all pairs: what follows products of fragments, in one pass forward and one back.
 
 The equations are those of `models.attention` and of the methods, which compute them one tensor after another wherever
 a pass does not serve: without numba, on a GPU, in half precision, under autocast, `vmap` or `torch.compile`, or where
