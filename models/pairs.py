@@ -29,7 +29,6 @@ SPARSE = 0.2  # share of pairs with a gradient up to which they are computed one
 PIECES = 1.0  # pieces that computing them one by one may take for each tile of all pairs
 BLOCK = 2.0  # tiles as large as a batch may be to be learnt from at once: at three, few hard negatives cost less apart
 FUSED_BLOCK = 4.0  # likewise, of scores by compiled passes, which keep nothing but products
-LANES = 16  # pairs side by side in compiled passes
 SIDE = 2**22  # bytes of images that a tile reads: those of a single caption's would leave the cache otherwise
 TOGETHER = 256  # pairs that are computed one by one at a time
 ON_GPU = 64  # times a processor's tile, which its cache holds: a GPU would wait for small ones to be handed to it
@@ -78,7 +77,7 @@ def _block(model: PairModel, images: Encoded, texts: Encoded) -> Tensor:
     """Scores of all pairs at once; captions in order of their lengths, so that passes skip what is padding."""
     lengths = lengths_of(texts)
     texts = texts.trim(int(lengths.max()))
-    if not _are_mixed(model, images) or len(texts) <= LANES:
+    if not _are_mixed(model, images) or len(texts) <= fused.WIDTH:
         return model.score(images, texts)
     order = lengths.argsort(stable=True)
     return model.score(images, texts.select(order))[:, order.argsort()]
@@ -123,8 +122,8 @@ def tiles(
 
 
 def _rounded(count: int) -> int:
-    """Up to a multiple of `LANES`."""
-    return -(-count // LANES) * LANES
+    """Up to a multiple of `fused.WIDTH`."""
+    return -(-count // fused.WIDTH) * fused.WIDTH
 
 
 def _cached(images: Encoded) -> int | None:
@@ -133,7 +132,7 @@ def _cached(images: Encoded) -> int | None:
     if images.contextual.is_cuda:
         return None
     one = images.contextual[0]
-    return max(2 * LANES, SIDE // (one.numel() * one.element_size()))
+    return max(2 * fused.WIDTH, SIDE // (one.numel() * one.element_size()))
 
 
 def _are_mixed(model: PairModel, images: Encoded) -> bool:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SWITCH = "HARNESS_KERNELS"  # "plain" leaves everything to torch
 SERVED = (torch.float32, torch.float64)
-FEWEST = 4  # numbers side by side, of sixteen computed at once: with fewer, as of a single caption, torch is faster
+WIDTH = 16  # numbers that a pass computes at once, such as those of pairs side by side
+FEWEST = 4  # numbers side by side, of `WIDTH` computed at once: with fewer, as of a single caption, torch is faster
 
 
 def installed() -> bool:

@@ -19,9 +19,9 @@ from numba.extending import intrinsic as _intrinsic
 from numba.extending import lower_builtin, register_model, type_callable
 from numpy.polynomial import chebyshev
 
+from models.fused import WIDTH
 from models.fused.compiled import part
 
-WIDTH = 16
 EXACT = {types.float32: 6, types.float64: 13}  # degree of a polynomial that is 2^x on -1/2..1/2 but for rounding
 FLAGS = ("contract",)
 intrinsic: Any = _intrinsic  # what it makes is called with other arguments than it is written with

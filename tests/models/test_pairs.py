@@ -247,7 +247,7 @@ def test_images_of_a_tile_are_as_many_as_fit():
         return Encoded(contextual=torch.zeros(1, regions, width))
 
     assert pairs._cached(images(4, 256)) == pairs.SIDE // (4 * 256 * 4)
-    assert pairs._cached(images(36, 2**20)) == 2 * pairs.LANES
+    assert pairs._cached(images(36, 2**20)) == 2 * fused.WIDTH
 
 
 @pytest.mark.parametrize("padded", [True, False])
