@@ -50,7 +50,8 @@ def _stands(job: Job, asked: Asked) -> bool:
 
 def lines(asked: Asked, found: tuple[Path, TunedRecord] | None) -> Iterator[str]:
     """Where the rows' settings are from, and which rows have the defaults instead."""
-    rows = {job.model.label: job for job in asked.rows if not registry.scale(job.model.label)}
+    bases = [posed.base for posed in asked.posed]
+    rows = {job.model.label: job for job in (*asked.rows, *bases) if not registry.scale(job.model.label)}
     without = [label for label, job in rows.items() if job.key not in asked.tuning]
     if found is None:
         yield f"untuned    no row has tuned settings on {asked.jobs[0].data.name}: --suite tune chooses them"

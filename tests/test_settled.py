@@ -56,6 +56,17 @@ def test_nothing_is_said_where_every_row_is_tuned():
     assert settled.ranked(found) == (found, [])
 
 
+def test_the_base_of_a_question_counts_among_the_rows():
+    held = value(SCENES, HELD, vsepp=row("vsepp", 10.0, 20.0, 30.0, 25.0))
+    found = (Path("results/tuned/scenes.json"), held)
+    told = settled.lines(asked(only=["ablations/submodules/vsepp"]), found)
+    assert list(told) == [
+        f"tuned      1 of 1 rows have the settings of tuned/scenes.json ({held.key}), 20 updates long"
+    ]
+    told = settled.lines(asked(only=["ablations/submodules/camera"]), found)
+    assert [line[:64] for line in told] == ["untuned    tuned/scenes.json says nothing of these rows: other r"]
+
+
 @pytest.fixture
 def as_before():
     yield

@@ -220,7 +220,9 @@ def asked(
             raise SpecError(f"suite tune tries rows that are trained here: leave --row {still[0]} out")
         by_name = {registry.named(job.model): job for job in found}
         for question, base in questions.select(patterns):
-            by_name |= _tried(questions.arms(question, row(base, 0), module), lambda label: row(label, 0))
+            own = row(base, 0)
+            arms = (own, *questions.arms(question, own, module).values())
+            by_name |= _tried(arms, lambda label: row(label, 0))
         trials_of = tuple(tried.job(job, trial) for job in by_name.values() for trial in tried.first)
         return Asked(name, False, trials_of, (), design=tried, tried=by_name)
     posed: list[Posed] = []
@@ -232,13 +234,13 @@ def asked(
     return Asked(name, suite.published, tuple(found), tuple(posed), tuning)
 
 
-def _tried(arms: Mapping[str, Job], row: Callable[[str], Job]) -> dict[str, Job]:
-    """Arms by the names that their trials have: that of a row where an arm is one.  Raises SpecError.
+def _tried(arms: Sequence[Job], row: Callable[[str], Job]) -> dict[str, Job]:
+    """A base and its arms by the names that their trials have: that of a row where an arm is one.  Raises SpecError.
 
     An arm that changes other settings than a model's has none: those are a condition of all trials.
     """
     found = {}
-    for arm in arms.values():
+    for arm in arms:
         same = row(arm.model.label)
         if arm.settings != same.settings:
             raise SpecError(f"arm {arm.arm} changes settings that all trials share: it keeps those of its base")

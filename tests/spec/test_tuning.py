@@ -212,10 +212,10 @@ def test_an_arm_has_the_settings_of_its_own_trials_where_it_had_some():
 def test_the_arms_of_a_question_are_tried_as_rows_are():
     found = asked("tune", only=["ablations/submodules/vsepp", "ablations/dimension_control/vsepp+selfalign"])
     assert list(found.tried) == [
+        "vsepp",
         "vsepp+selfalign",
         "vsepp+selfalign (arm concept-only)",
         "vsepp+selfalign (arm context-only)",
-        "vsepp",
         "vsepp (arm host-final-width)",
         "vsepp (arm host-parameters)",
         "vsepp (arm host-width)",
