@@ -30,11 +30,15 @@ def tanh_(x: Tensor) -> Tensor:
 class _Tanh(torch.autograd.Function):
     """Backward, the slope is 1 - y^2, as torch has it."""
 
+    generate_vmap_rule = True  # pairs are scored one by one under `vmap`
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.mul(x, 2).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(y)
-        return y
+    def forward(x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.mul(x, 2).sigmoid_().mul_(2).sub_(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

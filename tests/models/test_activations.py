@@ -20,6 +20,14 @@ def test_the_hyperbolic_tangent_is_that_of_torch(dtype):
     torch.testing.assert_close(x.grad, twin.grad, rtol=0, atol=8 * step)
 
 
+def test_it_goes_through_vmap_with_its_gradient():
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    one_by_one = torch.func.vmap(activations.tanh)(x)
+    torch.testing.assert_close(one_by_one, x.tanh())
+    (found,) = torch.autograd.grad(one_by_one.square().sum(), x, retain_graph=True)
+    torch.testing.assert_close(found, torch.autograd.grad(x.tanh().square().sum(), x)[0])
+
+
 def test_what_is_no_number_stays_none_and_gradients_pass_torchs_own_check():
     ends = torch.tensor([float("nan"), float("inf"), -float("inf")])
     assert activations.tanh(ends)[0].isnan()
