@@ -24,6 +24,7 @@ from harness.parameters import counted
 from harness.protocol import Encoded, ImageBatch, Inputs, PairBatch, Retriever, TextBatch, concatenate
 from harness.spec import registry
 from harness.spec.methods import FITS
+from models.retrievers import Independent
 
 VOCABULARY, IMAGE_DIM, REGIONS, WORDS, DIM = 29, 13, 7, 5, 32
 INPUTS = Inputs(  # whatever a method may ask for
@@ -232,6 +233,20 @@ def check_gradients_are_finite_and_reach_every_parameter(label: str) -> str:
 def check_a_single_pair_costs_something_finite(label: str) -> str:
     """A batch of one pair has no negatives."""
     finite(losses(built(label).train(), pairs(label, 1)), "for a batch of a single pair, which has no negatives")
+    return ""
+
+
+def check_it_is_the_same_where_nobody_reads_its_fragments(label: str) -> str:
+    """A row alone, as it is trained and searched, may leave out what a host fills for others."""
+    unread = build(registry.model(label), INPUTS, 0, fragments_read=False)
+    if not isinstance(unread, Independent):
+        return "its fragments are what it scores"
+    near(
+        scores(unread.eval(), pairs(label)),
+        scores(built(label).eval(), pairs(label)),
+        "scores are others where nobody reads its fragments: read none of your own encodings' `fragments`",
+    )
+    finite(losses(unread.train(), pairs(label)), "where nobody reads its fragments")
     return ""
 
 
@@ -498,6 +513,7 @@ CHECKS: tuple[Check, ...] = (  # without a model the others have nothing to look
     check_shapes_and_family,
     check_gradients_are_finite_and_reach_every_parameter,
     check_a_single_pair_costs_something_finite,
+    check_it_is_the_same_where_nobody_reads_its_fragments,
     check_padding_changes_no_score,
     check_padding_changes_no_loss,
     check_order_and_company_change_no_score,

@@ -74,11 +74,12 @@ class Independent(Ranked):
     """Each side becomes an embedding; scores are inner products.
 
     To serve as a host of SelfAlign a model also fills `fragments` (after the first projection), `contextual` (after its
-    context modelling) and `mask` on both sides, all of width `inputs.dim`.  While it is `alone` nobody reads these.
+    context modelling) and `mask` on both sides, all of width `inputs.dim`; it may leave them out where they are not
+    `fragments_read`.
     """
 
     family = "independent"
-    alone: bool = False  # nothing is put on it, and it may leave out what only a host needs
+    fragments_read: bool = True  # whether anybody else reads `fragments` and `contextual` of what it encodes
     views: int = 1  # K of an image embedding (B, K, d); 1 = (B, d)
     embedding_parts: int = 1  # vectors of width `inputs.dim` that an embedding, or a view, is made of
 

@@ -44,7 +44,7 @@ class VSEpp(Independent):
         self.captions = CaptionReader(inputs, options.word_projection)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
-        if self.alone and self.options.pooling == "mean":  # the map of a mean is the mean of what is mapped
+        if not self.fragments_read and self.options.pooling == "mean":  # the map of a mean is the mean of the mapped
             return Encoded(embedding=unit(self.regions(masked_mean(images.fragments, images.mask))))
         regions = self.regions(images.fragments)  # (B, R, d)
         pooled = POOLINGS[self.options.pooling](regions, images.mask)

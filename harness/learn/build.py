@@ -27,10 +27,11 @@ FROM_FILE = "selfalign_plugin_"  # begins the name of the module of a plugin tha
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # a width may have to be a multiple of the heads of an attention
 
 
-def build(model: Model, inputs: Inputs, seed: int, alone: bool = False) -> Retriever:
+def build(model: Model, inputs: Inputs, seed: int, fragments_read: bool = True) -> Retriever:
     """The module with weights drawn from `seed`; a host has the same weights whatever is put on it.
 
-    alone: nobody but the model itself reads what it encodes, so that a host with nothing on it needs no fragments.
+    fragments_read: False where nobody but the model reads what it encodes: a host with nothing on it may then leave
+    out what it fills for others.
     """
     if model.control == "width":
         inputs = replace(inputs, dim=PARTS * inputs.dim)
@@ -44,8 +45,8 @@ def build(model: Model, inputs: Inputs, seed: int, alone: bool = False) -> Retri
         module = import_module(f"models.modules.{name.replace('-', '_')}")
         retriever = module.put(Host(retriever, inputs, made), module.Options(**options))  # type: ignore[arg-type]
     retriever.needs = needs
-    if alone and not model.modules and isinstance(retriever, Independent):
-        retriever.alone = True  # of what SelfAlign or a control wraps, the host is not
+    if isinstance(retriever, Independent) and not model.modules:  # of what SelfAlign or a control wraps, it reads some
+        retriever.fragments_read = fragments_read
     return retriever
 
 

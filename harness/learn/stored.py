@@ -84,7 +84,7 @@ def load(folder: Path, key: str, *, text_model: str = "", **place: Any) -> Train
         read = inputs(
             job.settings, image_dim=image_dim, regions=regions, vocabulary=vocabulary, words=words, captions=captions
         )
-        model = build(job.model, read, job.settings.seed, alone=True).to(job.settings.device)
+        model = build(job.model, read, job.settings.seed, fragments_read=False).to(job.settings.device)
         checkpoints.load_best(model)
     except CheckpointError as error:
         raise SpecError(f"{job.name} cannot be loaded: {error} (--force trains it anew)") from None

@@ -123,7 +123,7 @@ def lost(job: Job, reason: str) -> Record:
 
 def load_model(job: Job, data: Prepared) -> Retriever:
     """The job's model with its first weights, on its device."""
-    return build(job.model, data.inputs(job.settings), job.settings.seed, alone=True).to(job.settings.device)
+    return build(job.model, data.inputs(job.settings), job.settings.seed, fragments_read=False).to(job.settings.device)
 
 
 def _pretrained(job: Job, model: Retriever, data: Prepared, watch: Watch) -> Pretraining | None:

@@ -41,7 +41,7 @@ def test_alone_it_pools_before_its_map_where_that_is_the_same(pooling):
     model, batch = build(INPUTS, Options(pooling=pooling)).double(), pairs()
     images = replace(batch.images, fragments=batch.images.fragments.double())
     found = []
-    for model.alone in (False, True):
+    for model.fragments_read in (True, False):
         encoded = model.encode_images(images)
         grads = torch.autograd.grad(encoded.embedding.square()[:, :3].sum(), list(model.regions.parameters()))
         found.append((encoded.embedding, *grads))

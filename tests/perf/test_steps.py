@@ -83,7 +83,7 @@ def stepping(label: str, size: Size, count: int) -> tuple[Retriever, Callable[[]
         words=tuple(f"w{number}" for number in range(500)),
         caption_tokens=torch.randint(4, 500, (1000, WORDS)),  # whose words CVSE finds its concepts among
     )
-    model = build(registry.model(label), inputs, 0, alone=True).to(DEVICE).train()
+    model = build(registry.model(label), inputs, 0, fragments_read=False).to(DEVICE).train()
     images = _images(count, size)
     words = torch.randint(4, 500, (count, WORDS), device=DEVICE)
     texts = TextBatch(words, torch.ones(count, WORDS, dtype=torch.bool, device=DEVICE))
