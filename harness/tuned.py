@@ -18,6 +18,7 @@ from filelock import FileLock
 from harness.atomic import make_folder, write_atomically
 from harness.record import SCHEMA, Key, RecordError, _Stored
 
+ARMS = "ablations/"  # begins the name of an arm, `ablations/prototypes/vsepp+selfalign: 64`, and of no row
 DIGITS = 8  # of the fingerprint, in the name of a file of one's own data
 UNSET = "0" * 16
 
@@ -58,7 +59,7 @@ class TunedTrial(TypedDict):
 
 
 class TunedRow(TypedDict):
-    """One row, by its name in the file (registry.named, or tuning.arm_name)."""
+    """One row, by its name in the file (registry.named), or an arm (Question.named)."""
 
     model: Mapping[str, Any]  # resolved, with its recipes
     trials: list[TunedTrial]  # in the order of the design, a step outward last
@@ -78,6 +79,11 @@ class TunedRecord(_Stored):
     design: TunedDesign
     rows: Mapping[str, TunedRow]  # by name
     schema: int = SCHEMA
+
+    @property
+    def without_arms(self) -> Mapping[str, TunedRow]:
+        """Its rows proper."""
+        return {name: row for name, row in self.rows.items() if not name.startswith(ARMS)}
 
     def __post_init__(self) -> None:
         """Raises RecordError naming the field where what is stored contradicts itself."""

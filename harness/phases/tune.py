@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,9 @@ class Trials:
         """Raises ValueError where nothing was to be tuned."""
         if asked.design is None:
             raise ValueError(f"suite {asked.suite} has no trials")
-        rows = {}
-        for name, job in asked.tried.items():
-            if of := [trial for trial in asked.rows if trial.model == job.model]:  # with whatever weights they take
+        rows, trials = {}, asked.jobs
+        for name, job in asked.tried.items():  # with whatever weights its trials take
+            if of := [trial for trial in trials if replace(trial.model, stands_on=job.model.stands_on) == job.model]:
                 rows[name] = replace(of[0], arm=job.arm)
         return cls(rows, asked.design, store, force)
 
@@ -52,9 +52,9 @@ class Trials:
 
     def waves(self) -> Iterator[list[Job]]:
         """The first trials of all rows, steps outward, runs of twice the length: each to be run before the next."""
-        yield [job for row in self.rows.values() for job in self._first(row).values()]
-        yield [job for row in self.rows.values() for job in self._outward(row).values()]
-        yield [job for row in self.rows.values() for job in self._doubled(row)]
+        yield _once(job for row in self.rows.values() for job in self._first(row).values())
+        yield _once(job for row in self.rows.values() for job in self._outward(row).values())
+        yield _once(job for row in self.rows.values() for job in self._doubled(row))
 
     def value(self, rows: Mapping[str, TunedRow] | None = None) -> TunedRecord:
         """Of the rows that are through, every trial with its outcome, or of these.  Raises RecordError."""
@@ -134,6 +134,11 @@ class Trials:
             outward=len(jobs) - len(self.design.first),
             doubled=None if trials[-1]["dev_rsum"] is None else trials[-1],
         )
+
+
+def _once(jobs: Iterable[Job]) -> list[Job]:
+    """Each job once: an arm of two questions is one."""
+    return list({job.key: job for job in jobs}.values())
 
 
 def best_rsum(record: Record | None) -> float | None:

@@ -35,6 +35,10 @@ class Question:
         """What `--only` calls it on one base."""
         return f"{FOLDER}/{self.name}/{base}"
 
+    def named(self, base: str, arm: str) -> str:
+        """An arm as its trials know it."""
+        return f"{self.path(base)}: {arm}"
+
 
 @cache
 def questions() -> Mapping[str, Question]:

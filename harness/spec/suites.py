@@ -13,7 +13,7 @@ from harness.spec.asked import Asked, Posed
 from harness.spec.job import Data, Job, Settings, SpecError, with_seed
 from harness.spec.names import fitted, nearest
 from harness.spec.override import override, yielding
-from harness.spec.tuning import Design, arm_name, check_told, design, settle, settle_arm
+from harness.spec.tuning import Design, check_told, design, settle, settle_arm
 from harness.tuned import TunedRecord
 
 
@@ -196,7 +196,8 @@ def asked(
     )
     tried = _design(suite, name, data, told, trials, seeds)
     usual = _as_published(data, paper_of, told) if suite.published else _shared(data)
-    _check_reached(told, labels, patterns)
+    asks = questions.select(patterns if only else suite.ablations)
+    _check_reached(told, labels, asks)
     made = not data.own and data.name in embedded.EMBEDDED
     changed = suite.embedded if made and suite.embedded is not None else suite.changes
     module = {} if suite.published or data.own else embedded.module(data.name)
@@ -211,41 +212,57 @@ def asked(
         job = with_seed(override(plain, {**yielding(before, applied), **applied}), seed)
         return job if value is None else _noted(tuning, *settle(value, job, told))
 
-    def arm(job: Job, base: Job) -> Job:
-        return job if value is None else _noted(tuning, *settle_arm(value, job, base, tuning.get(base.key)))
+    def arm(job: Job, base: Job, known: str) -> Job:
+        return job if value is None else _noted(tuning, *settle_arm(value, job, base, tuning.get(base.key), known))
 
     found = [row(label, seed) for label in (*labels, *rows) for seed in _seeds(label, suite.seeds, seeds)]
     if tried is not None:
         if still := [label for label in rows if _trains_nothing(label)]:
             raise SpecError(f"suite tune tries rows that are trained here: leave --row {still[0]} out")
-        by_name = {registry.named(job.model): job for job in found}
-        for question, base in questions.select(patterns):
-            own = row(base, 0)
-            arms = (own, *questions.arms(question, own, module).values())
-            by_name |= _tried(arms, lambda label: row(label, 0))
-        trials_of = tuple(tried.job(job, trial) for job in by_name.values() for trial in tried.first)
-        return Asked(name, False, trials_of, (), design=tried, tried=by_name)
+        bases = [(question, row(base, 0)) for question, base in asks]
+        whole = [(question, base, questions.arms(question, base, module)) for question, base in bases]
+        return _tried(name, tried, found, whole, lambda label: row(label, 0))
     posed: list[Posed] = []
-    for question, base in questions.select(patterns if only else suite.ablations):
+    for question, base in asks:
         given = suite.ablation_seeds if seeds is None and suite.ablation_seeds else seeds
         for job in (row(base, seed) for seed in _seeds(base, suite.seeds, given)):
-            arms = {name: arm(changed_job, job) for name, changed_job in questions.arms(question, job, module).items()}
+            arms = {
+                called: arm(changed_job, job, question.named(base, called))
+                for called, changed_job in questions.arms(question, job, module).items()
+            }
             posed.append(Posed(question, job, arms))
     return Asked(name, suite.published, tuple(found), tuple(posed), tuning)
 
 
-def _tried(arms: Sequence[Job], row: Callable[[str], Job]) -> dict[str, Job]:
-    """A base and its arms by the names that their trials have: that of a row where an arm is one.  Raises SpecError.
+def _tried(
+    name: str,
+    design: Design,
+    rows: Sequence[Job],
+    asks: Sequence[tuple[questions.Question, Job, Mapping[str, Job]]],
+    row: Callable[[str], Job],
+) -> Asked:
+    """The trials of rows, and of questions with their bases: an arm that is a row is tried as that.
 
-    An arm that changes other settings than a model's has none: those are a condition of all trials.
+    An arm that changes what all trials share has none: it keeps the settings of its base.
     """
-    found = {}
-    for arm in arms:
-        same = row(arm.model.label)
-        if arm.settings != same.settings:
-            raise SpecError(f"arm {arm.arm} changes settings that all trials share: it keeps those of its base")
-        found[registry.named(arm.model) if arm.model == same.model else arm_name(arm)] = arm
-    return found
+    by_name, arms_by_name = {registry.named(job.model): job for job in rows}, {}
+    posed: list[Posed] = []
+    for question, base, arms in asks:
+        by_name[registry.named(base.model)] = base
+        own = {}
+        for arm, job in arms.items():
+            standing = row(job.model.label)
+            if job.model == standing.model:
+                by_name[registry.named(job.model)] = standing
+            elif job.settings == standing.settings:
+                own[arm] = job
+        arms_by_name |= {question.named(base.model.label, arm): job for arm, job in own.items()}
+        posed += [
+            Posed(question, design.job(base, trial), {arm: design.job(job, trial) for arm, job in own.items()})
+            for trial in (design.first if own else ())
+        ]
+    trials = tuple(design.job(job, trial) for job in by_name.values() for trial in design.first)
+    return Asked(name, False, trials, tuple(posed), design=design, tried={**by_name, **arms_by_name})
 
 
 def jobs(name: str, data: Data, **choices: Any) -> list[Job]:
@@ -296,14 +313,18 @@ def _design(
     return found
 
 
-def _check_reached(changes: Mapping[str, Any], labels: Sequence[str], patterns: Sequence[str]) -> None:
-    """What is set of a module must reach a row that has it.  Raises SpecError."""
+def _check_reached(
+    changes: Mapping[str, Any], labels: Sequence[str], asks: Sequence[tuple[questions.Question, str]]
+) -> None:
+    """What is set of a module must reach a row that has it, or an arm that brings it.  Raises SpecError."""
+    standing = [*labels, *(base for _, base in asks)]
     for module, method in registry.modules().items():
         lost = _of_module(module, changes)
         for name in (path.partition(".")[2] for path in lost):
             if name not in method.options:
                 raise SpecError(f"{module} has no option {name!r}{nearest(name, method.options)}")
-        if lost and not patterns and not any(module in registry.parse(label)[2] for label in labels):
+        has = any(module in registry.parse(label)[2] for label in standing)
+        if lost and not has and not any(arm.get(module) is True for one, _ in asks for arm in one.arms.values()):
             raise SpecError(f"{', '.join(lost)} reaches no row: none of those chosen has {registry.called(module)}")
 
 

@@ -146,11 +146,6 @@ def unfit(value: TunedRecord, job: Job) -> str:
     return ""
 
 
-def arm_name(arm: Job) -> str:
-    """An arm of an ablation as its trials know it: `vsepp+selfalign (arm prototypes=64)`."""
-    return f"{arm.model.label} (arm {arm.arm})"
-
-
 def settle(value: TunedRecord, job: Job, told: Mapping[str, Any], name: str = "") -> tuple[Job, TunedFrom | None]:
     """A job with its row's winner, and where that is from; as it is and None where the row is untuned.
 
@@ -177,16 +172,18 @@ def settle(value: TunedRecord, job: Job, told: Mapping[str, Any], name: str = ""
     return replace(job, settings=settings), TunedFrom(value=value.key, row=name, how=HAND if marked else OWN)
 
 
-def settle_arm(value: TunedRecord, arm: Job, base: Job, source: TunedFrom | None) -> tuple[Job, TunedFrom | None]:
+def settle_arm(
+    value: TunedRecord, arm: Job, base: Job, source: TunedFrom | None, name: str
+) -> tuple[Job, TunedFrom | None]:
     """An arm of an ablation: it has its base's settings, unless it, or the row that it is, had trials of its own.
 
-    source: where the base's settings are from.
+    source: where the base's settings are from.  name: by which trials of the arm know it.
     """
     if source is None:
         return arm, None
     if arm.settings == base.settings and arm.model != base.model and source["how"] == OWN:
-        for name in (arm_name(arm), registry.named(arm.model)):
-            own, found = settle(value, arm, {}, name)
+        for known in (name, registry.named(arm.model)):
+            own, found = settle(value, arm, {}, known)
             if found is not None and found["how"] == OWN:
                 return own, found
     return arm, TunedFrom(value=value.key, row=source["row"], how=BASE)

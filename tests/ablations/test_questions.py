@@ -164,6 +164,7 @@ def test_settings_of_a_module_reach_the_arms_that_bring_it():
         ("ablations/gate/vsrn", {}, "no ablation 'ablations/gate/vsrn'; did you mean ablations/"),
         ("vsepp", {}, "'vsepp' names no row of this suite, which asks questions"),
         ("ablations/relu", {"selfalign.relu": False}, "changes nothing of its base"),
+        ("ablations/scan_softmax", {"selfalign.prototypes": 7}, "selfalign.prototypes reaches no row"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(only, changes, says):

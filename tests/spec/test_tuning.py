@@ -194,7 +194,7 @@ def test_arms_have_their_bases_settings_unless_they_are_rows_with_trials():
 def test_an_arm_has_the_settings_of_its_own_trials_where_it_had_some():
     arms = {"context-only": {"selfalign": True, "selfalign.concept": False}}
     model = override(Job(DATA, registry.model("vsepp"), Settings()), arms["context-only"]).model.as_dict()
-    name = "vsepp+selfalign (arm context-only)"
+    name = "ablations/submodules/vsepp: context-only"
     tried = value(
         DATA,
         Settings(),
@@ -214,17 +214,30 @@ def test_the_arms_of_a_question_are_tried_as_rows_are():
     assert list(found.tried) == [
         "vsepp",
         "vsepp+selfalign",
-        "vsepp+selfalign (arm concept-only)",
-        "vsepp+selfalign (arm context-only)",
-        "vsepp (arm host-final-width)",
-        "vsepp (arm host-parameters)",
-        "vsepp (arm host-width)",
+        "ablations/submodules/vsepp: concept-only",
+        "ablations/submodules/vsepp: context-only",
+        "ablations/dimension_control/vsepp+selfalign: host-final-width",
+        "ablations/dimension_control/vsepp+selfalign: host-parameters",
+        "ablations/dimension_control/vsepp+selfalign: host-width",
     ]
-    assert len({job.key for job in found.rows}) == 7 * 8
-    assert found.rows[-1].name == "vsepp host-width lr 0.0008 warm-up 500 of 2000 seed 0"
+    assert (len(found.rows), len(found.posed), len(found.jobs)) == (2 * 8, 2 * 8, 7 * 8)
+    arm = found.posed[-1].arms["host-width"]
+    assert arm.name == "vsepp host-width lr 0.0008 warm-up 500 of 2000 seed 0"
+    assert arm.settings == found.posed[-1].base.settings
+    assert found.record().questions[0]["name"] == "submodules"  # a row of that label is never taken for its arm
     trials = Trials.of(found, Store(Path("nowhere")))
     assert list(trials.rows) == list(found.tried)
-    assert [job.key for job in next(trials.waves())] == [job.key for job in found.rows]
+    assert {job.key for job in next(trials.waves())} == {job.key for job in found.jobs}
+
+
+def test_an_arm_of_two_questions_runs_once_and_rows_that_stand_on_others_are_found():
+    found = asked("tune", only=["two_stage"], trials=2)
+    stands = replace(found.rows[0].model, stands_on={"model.encoder": {"selfalign.prototypes": 7}})
+    resolved = replace(found, rows=tuple(replace(job, model=stands) for job in found.rows))
+    trials = Trials.of(resolved, Store(Path("nowhere")))
+    assert [job.model for job in trials.rows.values()] == [stands]
+    twice = replace(trials, rows={**trials.rows, "ablations/other/two_stage: same": trials.rows["two_stage"]})
+    assert len(next(twice.waves())) == 2
 
 
 def test_what_was_asked_stores_whose_settings_each_job_has():

@@ -70,9 +70,17 @@ def _answer(
 
 
 def _arm(name: str, runs: Sequence[Run], tuning: Mapping[str, Tuning]) -> Row:
-    usable = sorted((run for run in runs if not run.problem), key=lambda run: run.seed)
-    whose = tuning.get(runs[0].record.key, UNTUNED)
-    return Row(name, runs[0].job.model, runs[0].record.family, tuple(usable), tuning=whose)
+    """Of one job, seed by seed: where an arm was run before and after it had trials of its own, of these."""
+    by_job: dict[str, list[Run]] = {}
+    for run in runs:
+        by_job.setdefault(with_seed(run.job, 0).key, []).append(run)
+
+    def told(some: Sequence[Run]) -> Tuning:
+        return tuning.get(some[0].record.key, UNTUNED)
+
+    chosen = max(by_job.values(), key=lambda some: (told(some).how == "own", sum(not run.problem for run in some)))
+    usable = sorted((run for run in chosen if not run.problem), key=lambda run: run.seed)
+    return Row(name, chosen[0].job.model, chosen[0].record.family, tuple(usable), tuning=told(chosen))
 
 
 def _without_seed(job: Job) -> dict[str, Any]:

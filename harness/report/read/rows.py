@@ -135,7 +135,8 @@ def _name(run: Run, models: Sequence[Run], tuning: Mapping[str, Tuning]) -> str:
     """
     label = run.job.model.label
     same = [other for other in models if other.job.model.label == label]
-    if [id(other) for other in same if tuning.get(other.record.key, UNTUNED).how == "own"] == [id(run)]:
+    told = [(other, tuning.get(other.record.key, UNTUNED)) for other in same]
+    if [id(other) for other, whose in told if whose.how == "own" and not whose.is_arm] == [id(run)]:
         return label
     flats = {id(other): flatten(_written(other.job.model) | {"settings": shared_settings(other)}) for other in same}
     own = flats[id(run)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.record import AskedRecord
 from harness.report.read.runs import Run
-from harness.tuned import TunedRecord, TunedRow
+from harness.tuned import ARMS, TunedRecord, TunedRow
 
 How = Literal["own", "base", "by hand", "fewer trials", "untuned", "published"]
 
@@ -19,6 +19,7 @@ class Tuning:
 
     how: How
     row: TunedRow | None = None  # its trials, where they are of this very row
+    is_arm: bool = False  # whether it had them as an arm of an ablation
 
     @property
     def settled(self) -> bool:
@@ -42,7 +43,7 @@ def of_runs(runs: Sequence[Run], stored: Sequence[AskedRecord], values: Mapping[
             less = value is not None and row is not None and _budget(row) < _most(value)
             how: How = "fewer trials" if less else source["how"]
             if key not in found or not found[key].settled:
-                found[key] = Tuning(how, row if source["how"] == "own" else None)
+                found[key] = Tuning(how, row if source["how"] == "own" else None, source["row"].startswith(ARMS))
     for run in runs:
         if run.record.members and all(key in found and found[key].settled for key in run.record.members):
             found[run.record.key] = Tuning("own")
@@ -56,7 +57,7 @@ def _budget(row: TunedRow) -> int:
 
 def _most(value: TunedRecord) -> int:
     """Trials that the rows of a value were given, at most."""
-    return max(map(_budget, value.rows.values()))
+    return max(map(_budget, value.without_arms.values()), default=0)
 
 
 def values_of(stored: Sequence[AskedRecord], values: Mapping[str, TunedRecord]) -> dict[str, TunedRecord]:

@@ -16,6 +16,7 @@ from harness.report.read.contrasts import DIFFERENCE, WORDS, Contrast, compared,
 from harness.report.read.groups import Group
 from harness.report.read.nested import differing
 from harness.report.read.rows import Row
+from harness.report.tables.effort import WHOSE
 from harness.spec.tuning import BY_HAND
 
 
@@ -61,7 +62,6 @@ LEGEND = (
     f"Holm for all arms of this table, so that some better or worse is false in {verdicts.RATE:.0%} of cases at most; "
     f"{ABSENT} is a figure that is not there."
 )
-OF_WHOM = "Tuning: own, the settings that a row's own trials chose on dev; base, those of the base's trials."
 BASE = "(base)"
 TUNING = "tuning"  # a column where some row was tuned
 TEXT = ("base", "arm", TUNING, "seeds", "Rsum", "Rsum difference", "P above zero", "verdict", "parameters")
@@ -90,7 +90,7 @@ def _sheet(found: Sequence[Ablation]) -> Sheet:
         text += [[*told, base.name, name, *_text(arm)] for name, arm in ablation.arms.items()]
         flat += [[*told, base.name, name, *_flat(arm)] for name, arm in ablation.arms.items()]
     arms = named(found)
-    notes = (LEGEND, OF_WHOM * tuned, detectable(arms), untold([arm for _, arm in arms]), *_unused(found))
+    notes = (LEGEND, WHOSE * tuned, detectable(arms), untold([arm for _, arm in arms]), *_unused(found))
     return Sheet(
         title=found[0].question,
         text=_frame(text, [*told_by, *TEXT], tuned),

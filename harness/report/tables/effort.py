@@ -10,11 +10,11 @@ from harness.report.read.rows import Row
 from harness.report.tables.tuning import adds, at_edge
 
 HEADINGS = ("tuning", "trials", "best at the edge", "best look at dev", "twice as long adds")
-MEANINGS = (
+WHOSE = (
     "Tuning: own, the settings its own trials chose on dev; base, those of the row an ablation is asked of; by hand, "
-    "some were set by hand; fewer trials, than other rows had; untuned, the defaults.  Best look at dev: when the kept "
-    "weights were found, of all looks."
+    "some were set by hand; fewer trials, than other rows had; untuned, the defaults."
 )
+MEANINGS = f"{WHOSE}  Best look at dev: when the kept weights were found, of all looks."
 UNRANKED = "Untuned, set by hand or of fewer trials, and not ranked beside the tuned rows: {}."
 NONE = "Untuned: all rows have the same default settings, which suit some better than others (suite tune)."
 

@@ -24,7 +24,7 @@ HEADINGS = (
 
 def sharing_sheet(value: TunedRecord) -> Sheet | None:
     """One line a row; None where no settings were tried with every row, or there is but one row."""
-    scores = {label: _scores(row) for label, row in value.rows.items()}
+    scores = {label: _scores(row) for label, row in value.without_arms.items()}
     shared = tried_by_all(scores)
     if len(scores) < 2 or not shared:
         return None

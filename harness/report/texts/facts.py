@@ -179,12 +179,21 @@ class Facts:
     def settings_of_arms(self, folder: str, question: str) -> str:
         """Whose trials chose the settings of an ablation's arms, as a sentence."""
         found = ablations.by_question([self.group(folder)]).get(question, [])
-        arms = [(name, arm.row.tuning.how) for ablation in found for name, arm in ablation.arms.items()]
-        others = list(dict.fromkeys(name for name, how in arms if how != "own"))
-        if not others:
+        _only(folder, f"{question}, settings of arms", [found] if found else [])
+        arms = [
+            (ablation.base.name, name, arm.row.tuning.how) for ablation in found for name, arm in ablation.arms.items()
+        ]
+        alike = {name: len({how for _, other, how in arms if other == name}) == 1 for _, name, _ in arms}
+        by_whom: dict[str, dict[str, None]] = {}
+        for base, name, how in arms:
+            by_whom.setdefault(how, {})[f"`{name if alike[name] else f'{base}: {name}'}`"] = None
+        if list(by_whom) == ["own"]:
             return "Every arm has the settings that its own trials chose."
-        which = listed([f"`{name}`" for name in others])
-        return f"Settings of {which} are those that the base's trials chose, which need not be an arm's own best."
+        own, others = by_whom.pop("own", {}), [name for names in by_whom.values() for name in names]
+        if list(by_whom) != ["base"]:
+            return f"Of {listed(others)} not all were tuned: the table says which."
+        but = f", but for {listed(list(own))}" * bool(own)
+        return f"Arms have the settings that their base's trials chose, which need not be an arm's own best{but}."
 
     def taken_over(self, folder: str) -> list[str]:
         """Which share of the gap to a teacher each row with a module beside SelfAlign closes; none without such."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,9 +13,12 @@ from harness.measure.verdicts import corrected
 from harness.report.figures import gather
 from harness.report.formats import ABSENT, interval
 from harness.report.outputs import texts
+from harness.report.read import answers, rows
 from harness.report.read.groups import collect
+from harness.report.read.tuning import Tuning
 from harness.report.tables.ablations import ablation_sheets, by_question, named
-from harness.spec import questions
+from harness.spec import questions, registry
+from harness.spec.job import Data, Job, Settings
 from harness.spec.override import override
 
 # first ranks of 2 image and 5 caption queries, of three seeds; Rsum of each worked out below
@@ -183,3 +189,28 @@ def test_rows_of_a_forest_plot_are_those_of_the_table(asked):
     assert gather.forest_rows(named(found)) == [
         (name, arm.value, *(arm.interval or ())) for name, arm in found[0].arms.items()
     ]
+
+
+def run_of(job, problem: str = "") -> Any:
+    record = SimpleNamespace(key=job.key, family="independent")
+    return SimpleNamespace(job=job, seed=job.settings.seed, record=record, problem=problem)
+
+
+def test_an_arm_that_was_run_before_and_after_its_own_trials_is_of_these_alone():
+    jobs = [
+        Job(Data(), registry.model("vsepp"), Settings(seed=seed, lr=lr))
+        for seed, lr in ((1, 0.1), (2, 0.1), (3, 0.1), (1, 0.2), (2, 0.2))
+    ]
+    runs = [run_of(job) for job in jobs]
+    of_base = {job.key: Tuning("base") for job in jobs[:3]}
+    arm = answers._arm("half", runs, {**of_base, **{job.key: Tuning("own") for job in jobs[3:]}})
+    assert [(run.seed, run.job.settings.lr) for run in arm.runs] == [(1, 0.2), (2, 0.2)]
+    assert arm.tuning.how == "own"
+    arm = answers._arm("half", runs, of_base)
+    assert ([run.seed for run in arm.runs], arm.tuning.how) == ([1, 2, 3], "base")
+
+
+def test_an_arm_with_trials_of_its_own_takes_no_row_its_name():
+    row, arm = (run_of(Job(Data(), registry.model("vsepp"), Settings(lr=lr))) for lr in (0.1, 0.2))
+    tuning = {row.record.key: Tuning("own"), arm.record.key: Tuning("own", is_arm=True)}
+    assert rows._name(row, [row, arm], tuning) == "vsepp"

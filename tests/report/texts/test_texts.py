@@ -169,16 +169,24 @@ def test_what_is_said_of_settings_follows_from_the_trials(monkeypatch, stored):
 @pytest.mark.parametrize(
     ("whose", "said"),
     [
-        ({"both": "own", "alone": "own"}, "Every arm has the settings that its own trials chose."),
-        ({"both": "own", "alone": "base"}, "Settings of `alone` are those that the base's trials chose, which"),
-        ({"both": "untuned", "alone": "base"}, "Settings of `both` and `alone` are those that the base's trials"),
+        ({"both": "own", "one": "own"}, "Every arm has the settings that its own trials chose."),
+        (
+            {"both": "base", "one": "base"},
+            "Arms have the settings that their base's trials chose, which need",
+        ),
+        ({"both": "own", "one": "base"}, "Arms have the settings that their base's trials chose, which need not"),
+        ({"both": "untuned", "one": "own"}, "Of `both` not all were tuned: the table says which."),
     ],
 )
 def test_it_is_told_whose_trials_chose_the_settings_of_arms(monkeypatch, stored, whose, said):
     arms = {name: SimpleNamespace(row=SimpleNamespace(tuning=Tuning(how))) for name, how in whose.items()}  # type: ignore[arg-type]
-    found = {"split": [SimpleNamespace(arms=arms), SimpleNamespace(arms=arms)]}
-    monkeypatch.setattr(ablations, "by_question", lambda _: found)
-    assert stored.settings_of_arms(FOLDER, "split").startswith(said)
+    base = SimpleNamespace(name="vsepp")
+    monkeypatch.setattr(ablations, "by_question", lambda _: {"split": [SimpleNamespace(arms=arms, base=base)]})
+    told = stored.settings_of_arms(FOLDER, "split")
+    assert told.startswith(said)
+    assert told.endswith(", but for `both`.") == (whose == {"both": "own", "one": "base"})
+    with pytest.raises(RecordError, match="0 of split in two, settings of arms"):
+        stored.settings_of_arms(FOLDER, "split in two")
 
 
 def test_a_family_that_is_not_there_has_no_time(stored):
