@@ -78,7 +78,7 @@ def _power(order: int) -> str:
 
 def added(facts: Facts, folder: str) -> str:
     """What SelfAlign adds to each host, and how sure that is."""
-    told = [f"`{gain.host.name}` {gain} ({WORDS[gain.word]})" for gain in facts.gains(folder)]
+    told = [f"`{gain.host.name}` {facts.gain(folder, gain.host.name)}" for gain in facts.gains(folder)]
     return (
         f"**What SelfAlign adds to its host**, in Rsum with a 95% interval over seeds and images, corrected for the "
         f"{len(told)} host{'s' * (len(told) != 1)} asked (Holm): {', '.join(told)}."

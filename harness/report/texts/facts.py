@@ -26,6 +26,7 @@ from harness.report.read.times import GALLERY, QueryTime, query_times, shown_ms
 from harness.report.tables import ablations, additions, gap, reranking
 from harness.report.tables.claims import UNTUNED, UNTUNED_HOST, against_hosts, host_verdict
 from harness.report.tables.headline import mean_rsum, ranked
+from harness.report.tables.published_order import order_note
 from harness.report.tables.sharing import sharing_sheet
 from harness.report.tables.tuning import adds
 
@@ -128,6 +129,16 @@ class Facts:
         """Mean over seeds."""
         return decimals(digits)(mean_rsum(self.row(folder, name)))
 
+    def rsum_of(self, folder: str, name: str, seed: int) -> str:
+        """Of one run."""
+        runs = [run for run in self.row(folder, name).runs if run.seed == seed]
+        return decimals(1)(_only(folder, f"{name} of seed {seed}", runs).accuracy["rsum"])
+
+    def order(self, folder: str) -> str:
+        """How the order of the rows agrees with the published one, and which rows are far from their place in it."""
+        note = order_note(self.group(folder))
+        return _only(folder, "rows with a published place", [] if note is None else [note])
+
     def rising(self, folder: str) -> tuple[int, int]:
         """How many training runs end at their best dev epoch, and of how many."""
         runs = [run.record for row in self.rows(folder) for run in row.runs]
@@ -158,6 +169,11 @@ class Facts:
         single = {id(row) for row in self.rows(folder)}
         found = [contrast for contrast in against_hosts(self.group(folder)) if id(contrast.row) in single]
         return tuple(Gain(each.other, each.row, _known(each), each.interval, host_verdict(each)) for each in found)
+
+    def gain(self, folder: str, host: str) -> str:
+        """What SelfAlign adds to a host, and how sure that is: `+3.7 [-1.7, 9.1] (undecided)`."""
+        gain = _only(folder, f"gains of {host}", [gain for gain in self.gains(folder) if gain.host.name == host])
+        return f"{gain} ({WORDS[gain.word]})"
 
     def bases(self, folder: str, question: str) -> list[str]:
         """Rows that an ablation was asked of."""
