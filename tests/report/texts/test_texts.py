@@ -225,7 +225,7 @@ def test_runs_that_still_improve_are_counted(copied):
         ("facts.rsum('full-scenes', 'vse')", "full-scenes has 0 of vse, a text needs one"),
         ("facts.rsum('full-moon', 'vsepp')", "full-moon is not a folder"),
         ("facts.arm('full-scenes', 'submodules', 'vsepp', 'neither')", "0 of submodules: vsepp, neither"),
-        ("facts.rerank('full-scenes', 'vsepp', 'bfan:prob', 10)", "0 of bfan:prob behind vsepp"),
+        ("facts.rerank('full-scenes', 'vsepp', 'imram:text', 10)", "0 of imram:text behind vsepp"),
         ("facts.query_ms('full-scenes', 'vsepp', 7)", "no single query of vsepp among 7 images"),
         ("facts.setting('full-scenes', 'colour')", "0 of colour"),
         ("facts.rsums('full-scenes', 'vsepp')", "no attribute 'rsums'"),
