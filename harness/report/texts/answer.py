@@ -13,7 +13,7 @@ from harness.report.read.rows import Row
 from harness.report.read.times import GALLERY, QueryTime, shown_ms
 from harness.report.tables.checklist import checklist
 from harness.report.tables.headline import mean_rsum
-from harness.report.texts.facts import WORDS, Facts, listed
+from harness.report.texts.facts import Facts, listed
 from harness.spec import registry
 
 PLATEAU, FARTHEST = 3, 10  # dev Rsum that rows may still gain by twice the length: their median, any of them
