@@ -18,7 +18,7 @@ from filelock import FileLock
 from harness.atomic import make_folder, write_atomically
 from harness.record import SCHEMA, Key, RecordError, _Stored
 
-ARMS = "ablations/"  # begins the name of an arm, `ablations/prototypes/vsepp+selfalign: 64`, and of no row
+QUESTIONS = "ablations"  # folder of the questions
 DIGITS = 8  # of the fingerprint, in the name of a file of one's own data
 UNSET = "0" * 16
 
@@ -83,7 +83,7 @@ class TunedRecord(_Stored):
     @property
     def without_arms(self) -> Mapping[str, TunedRow]:
         """Its rows proper."""
-        return {name: row for name, row in self.rows.items() if not name.startswith(ARMS)}
+        return {name: row for name, row in self.rows.items() if not is_arm(name)}
 
     def __post_init__(self) -> None:
         """Raises RecordError naming the field where what is stored contradicts itself."""
@@ -92,6 +92,11 @@ class TunedRecord(_Stored):
                 raise RecordError(f"rows.{label}.{why}")
         if self.key != (known := content_key(self)):
             raise RecordError(f"key must be the hash of what it holds, {known}, got {self.key}")
+
+
+def is_arm(name: str) -> bool:
+    """Whether trials are of an arm, `ablations/prototypes/vsepp+selfalign: 64`, and not of a row."""
+    return name.startswith(f"{QUESTIONS}/")
 
 
 def made(

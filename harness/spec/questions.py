@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT
+from harness.spec import registry
 from harness.spec.job import Job, SpecError
 from harness.spec.names import nearest
 from harness.spec.override import override
+from harness.tuned import QUESTIONS
 
-FOLDER = "ablations"
+FOLDER = QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def title(question: Question, arm: str) -> str:
 
 def _brings(module: str, changes: Mapping[str, Any], base: Job) -> bool:
     """Whether an arm puts a module on a base that has none."""
-    return changes.get(module) is True and module not in base.model.label.split("+")[1:]
+    return changes.get(module) is True and module not in registry.parse(base.model.label)[2]
 
 
 def arms(question: Question, base: Job, module: Mapping[str, Any] | None = None) -> dict[str, Job]:

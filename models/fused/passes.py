@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -37,9 +37,7 @@ class _Cosines(torch.autograd.Function):
         ctx.weighing = weighing
         ctx.save_for_backward(scores, context_gram, query_squares, real)
         found = scores.new_empty(scores.shape[0], *scores.shape[2:])
-        inputs, told = _flat(scores, context_gram, query_squares, real), _told(weighing)
-        out = _flat(found)
-        _shared(scores, lambda span: cosines.cosines(*inputs, _inner(scores), span, *told, *out))
+        _filled(cosines.cosines, (scores, context_gram, query_squares, real), _told(weighing), found)
         return found
 
     @staticmethod
@@ -71,8 +69,7 @@ class _Largest(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, real: Tensor) -> Tensor:
         found = scores.new_empty(scores.shape[0], *scores.shape[2:])
         ctx.save_for_backward(scores, real, found)
-        inputs, out = _flat(scores, real), _flat(found)
-        _shared(scores, lambda span: maxima.largest(*inputs, _inner(scores), span, *out))
+        _filled(maxima.largest, (scores, real), (), found)
         return found
 
     @staticmethod
@@ -80,8 +77,7 @@ class _Largest(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores, real, found = ctx.saved_tensors
         to_scores = torch.empty_like(scores)
-        inputs = _flat(scores, real, found, grads[0], to_scores)
-        _shared(scores, lambda span: maxima.largest_back(*inputs[:2], _inner(scores), span, *inputs[2:]))
+        _filled(maxima.largest_back, (scores, real), (), found, grads[0], to_scores)
         return to_scores, None
 
 
@@ -96,8 +92,7 @@ class _BlockCosines(torch.autograd.Function):
         ctx.least = least
         ctx.save_for_backward(attended, queries, squares)
         found = attended.new_empty(len(attended), *squares.shape)
-        inputs, out = _flat(attended, queries, squares), _flat(found)
-        _shared(attended, lambda span: blocks.cosines(*inputs, _inner(attended), span, least, *out))
+        _filled(blocks.cosines, (attended, queries, squares), (least,), found)
         return found
 
     @staticmethod
@@ -114,6 +109,12 @@ class _BlockCosines(torch.autograd.Function):
 
         to_queries, to_squares = (torch.stack(parts).sum(0) for parts in zip(*_shared(attended, part), strict=True))
         return to_attended, to_queries, to_squares, None
+
+
+def _filled(compiled: Callable[..., Any], inputs: Sequence[Tensor], told: Sequence[Any], *out: Tensor) -> None:
+    """A pass over the items of the first input.  told: what it hears before `out`, the last of which it writes."""
+    read, rest = _flat(*inputs), _flat(*out)
+    _shared(inputs[0], lambda span: compiled(*read, _inner(inputs[0]), span, *told, *rest))
 
 
 def _inner(scores: Tensor) -> tuple[int, int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from harness import contract
 from harness.learn.build import build, matching_width
+from harness.phases import train
 from harness.protocol import ImageBatch, Inputs, PairBatch, TextBatch
 from harness.spec import registry
 from harness.spec.job import Data, Job, Settings
@@ -116,3 +118,21 @@ def test_a_host_that_stands_on_a_stored_row_takes_it_behind_whatever_is_put_on_i
 def test_an_interactive_model_has_no_embedding_to_widen():
     with pytest.raises(ValueError, match="only an independent host"):
         FinalWidth(made("scan:t2i-lse"))
+
+
+def test_fragments_go_unread_where_nothing_stands_on_a_host_and_nowhere_else():
+    alone = build(registry.model("vsepp"), INPUTS, 0, fragments_read=False)
+    assert alone.encode_images(batch().images).fragments is None
+    assert made("vsepp").encode_images(batch().images).fragments is not None
+    for label in ("vsepp+selfalign", "vsepp+efa"):
+        model = build(registry.model(label), INPUTS, 0, fragments_read=False)
+        images, texts = model.encode_images(batch().images), model.encode_texts(batch().texts)
+        assert all(term.isfinite() for term in model.losses(images, texts, batch()).values())
+
+
+def test_a_job_is_built_for_training_with_its_fragments_unread(monkeypatch):
+    told = {}
+    monkeypatch.setattr(train, "build", lambda *given, **how: told.update(how) or build(*given, **how))
+    data = SimpleNamespace(inputs=lambda _: INPUTS)
+    train.load_model(Job(Data(), registry.model("vsepp"), Settings()), data)  # type: ignore[arg-type]
+    assert told == {"fragments_read": False}

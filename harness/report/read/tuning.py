@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.record import AskedRecord
 from harness.report.read.runs import Run
-from harness.tuned import ARMS, TunedRecord, TunedRow
+from harness.tuned import TunedRecord, TunedRow, is_arm
 
 How = Literal["own", "base", "by hand", "fewer trials", "untuned", "published"]
 
@@ -43,7 +43,7 @@ def of_runs(runs: Sequence[Run], stored: Sequence[AskedRecord], values: Mapping[
             less = value is not None and row is not None and _budget(row) < _most(value)
             how: How = "fewer trials" if less else source["how"]
             if key not in found or not found[key].settled:
-                found[key] = Tuning(how, row if source["how"] == "own" else None, source["row"].startswith(ARMS))
+                found[key] = Tuning(how, row if source["how"] == "own" else None, is_arm(source["row"]))
     for run in runs:
         if run.record.members and all(key in found and found[key].settled for key in run.record.members):
             found[run.record.key] = Tuning("own")
